@@ -1,0 +1,80 @@
+"""Every error this project raises on purpose, as one tree.
+
+A caller who wants "anything that went wrong in encoder-tools" catches :class:`EncoderToolsError`. Each leaf is also
+the builtin that a reader would expect, so code that knows nothing of us still catches it.
+
+    EncoderToolsError
+    ├── InputError (ValueError)             an argument or a text is not what the call takes
+    ├── MissingExtraError (ImportError)     an optional dependency is not installed
+    ├── FileMissingError (FileNotFoundError) a file or folder is not there
+    ├── FileCorruptError (ValueError)       a file is there but cannot be what it claims to be
+    ├── SaveError (OSError)                 writing failed; what stood there before is untouched
+    ├── CheckpointError (ValueError)        a checkpoint cannot be extracted
+    │   ├── CheckpointFamilyError           unknown family, decoder-only, pickle-only
+    │   └── CheckpointTensorError           missing, extra or misshapen tensors
+    ├── ProofError (RuntimeError)           an extracted encoder differs from its source
+    ├── ExportError (RuntimeError)          a model cannot be exported
+    │   └── ParityError                     the exported graph differs from torch by more than the tolerance
+    ├── ProviderError (RuntimeError)        the requested execution provider is not available
+    └── FingerprintError (ValueError)       vectors, heads or collections of another model
+
+Messages say what was found, what was expected and what to do, in that order.
+"""
+
+from __future__ import annotations
+
+
+class EncoderToolsError(Exception):
+    """Base of every error that encoder-tools raises on purpose."""
+
+
+class InputError(EncoderToolsError, ValueError):
+    """An argument or a text is not what the call takes."""
+
+
+class MissingExtraError(EncoderToolsError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class FileMissingError(EncoderToolsError, FileNotFoundError):
+    """A file or folder that is needed is not there."""
+
+
+class FileCorruptError(EncoderToolsError, ValueError):
+    """A file exists but is truncated, altered or not of the kind it should be."""
+
+
+class SaveError(EncoderToolsError, OSError):
+    """Writing failed (full disk, no permission); what stood at the target before is untouched."""
+
+
+class CheckpointError(EncoderToolsError, ValueError):
+    """A checkpoint cannot be extracted."""
+
+
+class CheckpointFamilyError(CheckpointError):
+    """The checkpoint is of an unknown family, has no encoder, or holds only pickled weights."""
+
+
+class CheckpointTensorError(CheckpointError):
+    """The checkpoint's tensors are not those that its configuration calls for."""
+
+
+class ProofError(EncoderToolsError, RuntimeError):
+    """The extracted encoder does not reproduce the source's encoder."""
+
+
+class ExportError(EncoderToolsError, RuntimeError):
+    """The model cannot be exported."""
+
+
+class ParityError(ExportError):
+    """The exported graph differs from torch by more than the tolerance."""
+
+
+class ProviderError(EncoderToolsError, RuntimeError):
+    """The requested ONNX Runtime execution provider is not available."""
+
+
+class FingerprintError(EncoderToolsError, ValueError):
+    """Vectors, a head or a collection were made with another model."""

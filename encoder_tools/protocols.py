@@ -1,0 +1,38 @@
+"""What heads and collections know of an encoder: a protocol, not a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatMatrix: TypeAlias = NDArray[np.float32]
+"""Vectors of shape (n_texts, dim), float32, C-contiguous."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Turns texts into unit vectors.
+
+    ``encode_query`` and ``encode_document`` apply the model's prompt for that role; ``encode`` applies its default
+    prompt, if it has one. Every method returns float32 of shape (n_texts, dim) in the order of ``texts``.
+    """
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over weights, tokenizer, modules and prompts; equal fingerprints mean interchangeable vectors."""
+
+    def encode_query(self, texts: Sequence[str]) -> FloatMatrix:
+        """Encode search queries."""
+
+    def encode_document(self, texts: Sequence[str]) -> FloatMatrix:
+        """Encode the texts that are searched."""
+
+    def encode(self, texts: Sequence[str]) -> FloatMatrix:
+        """Encode texts for symmetric use (similarity, classification)."""
