@@ -137,16 +137,19 @@ class ModelFolder:
             digest.update(f"{file.relative_to(self.path).as_posix()}:{sha256_of(file)}\n".encode())
         return digest.hexdigest()
 
-    def fingerprint(self, weights_digest: str) -> str:
+    def fingerprint(self, weights_digest: str, tokenizer_file: Path | None = None) -> str:
         """Hash over weights, configuration, tokenizer, modules and prompts, 32 hex digits.
 
         Two folders of the same fingerprint give the same vectors for the same call, whatever their version stamps are.
         The maximum length is left out: it changes only what happens to texts beyond it.
+
+        :param weights_digest: see :meth:`weights_digest`; an export remembers it for folders without the weights.
+        :param tokenizer_file: another file than :attr:`tokenizer_file`, for an export that is not in place yet.
         """
         identity = {
             "weights": weights_digest,
             "config": _stable(self.config),
-            "tokenizer": sha256_of(self.tokenizer_file),
+            "tokenizer": sha256_of(tokenizer_file or self.tokenizer_file),
             "modules": [[module.kind, _stable(module.config)] for module in self.modules[1:]],
             "prompts": [dict(self.prompts.prompts), self.prompts.default_name],
         }

@@ -25,6 +25,7 @@ class GraphEntry:
     :ivar weights: how weights are stored: "fp32", or "int8" with one fp32 scale a row (computed in fp32).
     :ivar max_abs_difference: worst absolute difference of unit vectors to torch over the battery.
     :ivar min_cosine: lowest cosine to torch over the battery.
+    :ivar mean_cosine: mean cosine to torch over the battery.
     """
 
     file: str
@@ -32,6 +33,7 @@ class GraphEntry:
     weights: str
     max_abs_difference: float
     min_cosine: float
+    mean_cosine: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""What each body architecture needs to be exported, declared on Optimum's exporter base.
+
+Optimum gives the vocabulary (inputs with named axes, outputs, minimum versions, configuration overrides) and the dummy
+inputs. It does not give the export: its ONNX exporter, ``optimum-onnx`` 0.1, cannot be installed beside transformers 5.
+``TasksManager`` is not used because ``optimum.exporters.tasks`` imports ``requests``, which Optimum does not install.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optimum.exporters.base import ExporterConfig
+from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+
+from encoder_tools.errors import ExportError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+_AXES = {0: "batch", 1: "length"}
+# Neither size may be 1 or divide another, else the exporter may take it for a constant.
+_DUMMY_SHAPE = {"batch_size": 3, "sequence_length": 37}
+
+
+class TextBodyConfig(ExporterConfig):  # type: ignore[misc]  # optimum is untyped
+    """A transformer body that takes token ids and a mask: BERT and its kin, Gemma 3, T5 and its kin."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator,)
+    ATTENTION: ClassVar[str | None] = None
+    """Attention implementation to export; None takes transformers' own choice for the class."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config, task="feature-extraction")
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        """Input names and their dynamic axes."""
+        return {"input_ids": _AXES, "attention_mask": _AXES}
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        """Output names and their dynamic axes."""
+        return {"token_embeddings": _AXES, "sentence_embedding": {0: "batch"}}
+
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Token ids and a mask, each int64 of shape (3, 37), with the first row padded on the right."""
+        inputs: dict[str, torch.Tensor] = self.generate_dummy_inputs(**_DUMMY_SHAPE)
+        inputs["attention_mask"].fill_(1)
+        inputs["attention_mask"][0, 5:] = 0
+        return inputs
+
+    def prepare(self, body: torch.nn.Module) -> None:
+        """Change a loaded body where its code cannot be exported as it is; results must stay equal."""
+
+
+class NestedTextBodyConfig(TextBodyConfig):
+    """A body whose text settings lie in ``text_config`` (T5Gemma 2's own class)."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="text_config.vocab_size")
+
+
+class T5GemmaBodyConfig(TextBodyConfig):
+    """T5Gemma's encoder, whose settings lie in ``encoder``."""
+
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="encoder.vocab_size")
+
+
+_BODIES: dict[str, type[TextBodyConfig]] = {
+    "t5gemma2_encoder": NestedTextBodyConfig,
+    "t5gemma2": NestedTextBodyConfig,
+    "t5gemma": T5GemmaBodyConfig,
+}
+
+
+def body_config(config: Any) -> TextBodyConfig:
+    """Export configuration of a body, by its ``model_type``; unknown text bodies take the plain one.
+
+    :raises ExportError: if this configuration cannot be exported at all.
+    """
+    maker = _BODIES.get(config.model_type, TextBodyConfig)
+    made = maker(config)
+    if not made.is_torch_support_available or not made.is_transformers_support_available:
+        raise ExportError(
+            f"Exporting {config.model_type!r} needs torch >= {made.MIN_TORCH_VERSION} and transformers >= "
+            f"{made.MIN_TRANSFORMERS_VERSION}. Install them: pip install 'encoder-tools[train]'"
+        )
+    return made

@@ -1,0 +1,190 @@
+"""``export``: trace, check against torch, quantise, write, all or nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from encoder_tools.errors import InputError, ParityError
+from encoder_tools.extras import require_extra
+from encoder_tools.files import sha256_of, staged_folder, write_json
+from encoder_tools.model_folder import ModelFolder
+from encoder_tools.runtime.manifest import MANIFEST_NAME, GraphEntry, Manifest
+from encoder_tools.runtime.session import open_session
+from encoder_tools.tokens import TextTokenizer, tokenizer_pad_id
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from encoder_tools.export.battery import Case
+    from encoder_tools.export.parity import Parity
+    from encoder_tools.protocols import FloatMatrix
+
+DEFAULT_TOLERANCE = 1e-5
+INT8_GRAPH_NAME = "model_qint8.onnx"
+_VERSIONS_OF = ("encoder-tools", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What ``export`` wrote.
+
+    :ivar folder: the ``onnx`` folder.
+    :ivar manifest: the content of its ``export.json``.
+    :ivar sizes: bytes by file name.
+    """
+
+    folder: Path
+    manifest: Manifest
+    sizes: dict[str, int]
+
+
+def export(
+    model: str | Path,
+    *,
+    quantize: Literal["int8"] | None = None,
+    weights: Literal["fp32", "int8"] = "fp32",
+    tolerance: float = DEFAULT_TOLERANCE,
+    say: Callable[[str], None] = lambda _: None,
+) -> ExportReport:
+    """Export a Sentence Transformers folder to ``onnx/model.onnx`` inside it.
+
+    The graph takes ``input_ids`` and ``attention_mask`` (int64, batch and length free) and gives ``token_embeddings``
+    (B, L, H) and ``sentence_embedding`` (B, D), with pooling, dense layers and normalisation inside. It is compared
+    with sentence-transformers over a battery of texts; the figures are kept in ``onnx/export.json``.
+
+    :param model: the model folder.
+    :param quantize: "int8" adds ``onnx/model_qint8.onnx``, dynamically quantised, with its measured cosine.
+    :param weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale a row, computed in fp32.
+    :param tolerance: worst absolute difference between components of unit vectors that is accepted.
+    :param say: called with one line of text at each step.
+    :raises ParityError: if the graph differs by more than ``tolerance``; an earlier export is left as it was.
+    :raises ExportError: if the model cannot be one graph.
+    :raises FileMissingError: if the folder or a file of it is missing.
+    :raises FileCorruptError: if a file of it is damaged.
+    :raises MissingExtraError: if the extra ``train`` is not installed.
+    :raises SaveError: if the disk is full.
+    """
+    require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
+    if quantize not in (None, "int8") or weights not in ("fp32", "int8") or not tolerance > 0:
+        raise InputError(f"quantize={quantize!r}, weights={weights!r}, tolerance={tolerance!r} is not a valid choice.")
+    folder = ModelFolder.open(model)
+    with staged_folder(folder.export_folder, overwrite=True) as staged:
+        return _Export(folder, staged, tolerance, say).run(quantize, weights)
+
+
+class _Export:
+    """One export, step by step, into a staged folder."""
+
+    def __init__(self, folder: ModelFolder, staged: Path, tolerance: float, say: Callable[[str], None]) -> None:
+        from transformers import AutoConfig
+
+        from encoder_tools.export.configs import body_config
+        from encoder_tools.export.pipeline import load_model
+
+        self.folder, self.staged, self.tolerance, self.say = folder, staged, tolerance, say
+        self.digest = folder.weights_digest()
+        self.config = body_config(AutoConfig.from_pretrained(str(folder.path), local_files_only=True))
+        self.say(f"loading {folder.path} with sentence-transformers")
+        self.model: SentenceTransformer = load_model(folder, self.config.ATTENTION)
+
+    def run(self, quantize: str | None, weights: str) -> ExportReport:
+        from encoder_tools.export.battery import battery
+        from encoder_tools.export.parity import check_tokenizer, torch_vectors
+
+        self.tokenizer_file = self._tokenizer()
+        self.tokenizer = TextTokenizer(self.tokenizer_file, self.folder.max_length, self.folder.truncation_side)
+        self.pad_id = tokenizer_pad_id(dict(self.folder.config), self.tokenizer)
+        cases = battery(self.tokenizer, self.folder.max_length)
+        self.say("checking the tokenizer against transformers")
+        check_tokenizer(self.model, self.tokenizer, cases)
+        self.say(f"encoding {sum(len(case.texts) for case in cases)} texts with torch")
+        wanted = torch_vectors(self.model, cases)
+        graphs = {"fp32": self._main_graph(weights, cases, wanted)}
+        if quantize == "int8":
+            graphs["int8"] = self._quantized_graph(weights, cases, wanted)
+        manifest = self._manifest(graphs, cases)
+        write_json(self.staged / MANIFEST_NAME, manifest.to_json())
+        sizes = {file.name: file.stat().st_size for file in sorted(self.staged.iterdir())}
+        return ExportReport(self.folder.export_folder, manifest, sizes)
+
+    def _tokenizer(self) -> Path:
+        """The model's ``tokenizer.json``; where it has none, transformers' fast tokenizer is written to the export."""
+        own = self.folder.path / "tokenizer.json"
+        fast = getattr(self.model.tokenizer, "backend_tokenizer", None)
+        if own.is_file() or fast is None:
+            return own
+        exported = self.staged / "tokenizer.json"
+        exported.write_text(fast.to_str(pretty=True), encoding="utf-8")
+        return exported
+
+    def _main_graph(self, weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
+        from encoder_tools.export.graph import GRAPH_NAME, save_graph, trace
+        from encoder_tools.export.int8_weights import store_weights_as_int8
+        from encoder_tools.export.pipeline import Pipeline
+
+        self.say("tracing the graph")
+        self.graph = trace(Pipeline(self.model), self.config)
+        if weights == "int8":
+            store_weights_as_int8(self.graph)
+        files = save_graph(self.graph, self.staged / GRAPH_NAME)
+        parity = self._measure(files[0], cases, wanted)
+        self.say(f"worst difference to torch {parity.max_abs_difference:.2e} ({parity.worst_case})")
+        if parity.max_abs_difference > self.tolerance:
+            raise ParityError(
+                f"The graph differs from torch by {parity.max_abs_difference:.2e} ({parity.worst_case}), more than the "
+                f"tolerance of {self.tolerance:g}. Nothing was written"
+                + ("; int8 weights fit only a model trained for them." if weights == "int8" else ".")
+            )
+        return _entry(files, weights, parity)
+
+    def _quantized_graph(self, weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
+        from encoder_tools.export.quantize import quantize_dynamically
+
+        self.say("quantising to int8")
+        file = quantize_dynamically(self.graph, self.staged / INT8_GRAPH_NAME)
+        parity = self._measure(file, cases, wanted)
+        self.say(f"cosine of the int8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
+        return _entry([file], weights, parity)
+
+    def _measure(self, file: Path, cases: Sequence[Case], wanted: list[FloatMatrix]) -> Parity:
+        from encoder_tools.export.parity import compare, graph_vectors
+
+        session: Any = open_session(file, "cpu", None)
+        return compare(wanted, graph_vectors(session, self.tokenizer, self.pad_id, cases), cases)
+
+    def _manifest(self, graphs: dict[str, GraphEntry], cases: Sequence[Case]) -> Manifest:
+        counts: Counter[str] = Counter()
+        for case in cases:
+            counts[case.kind] += len(case.texts)
+        return Manifest(
+            fingerprint=self.folder.fingerprint(self.digest, self.tokenizer_file),
+            weights_digest=self.digest,
+            graphs=graphs,
+            tolerance=self.tolerance,
+            battery=dict(counts),
+            versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS_OF}},
+        )
+
+
+def _entry(files: list[Path], weights: str, parity: Parity) -> GraphEntry:
+    return GraphEntry(
+        file=files[0].name,
+        sha256={file.name: sha256_of(file) for file in files},
+        weights=weights,
+        max_abs_difference=parity.max_abs_difference,
+        min_cosine=parity.min_cosine,
+        mean_cosine=parity.mean_cosine,
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

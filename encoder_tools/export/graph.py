@@ -1,0 +1,79 @@
+"""Torch module to ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import torch
+
+from encoder_tools.errors import ExportError
+
+if TYPE_CHECKING:
+    from encoder_tools.export.configs import TextBodyConfig
+    from encoder_tools.export.pipeline import Pipeline
+
+OPSET = 18
+GRAPH_NAME = "model.onnx"
+_PROTOBUF_LIMIT = 2_000_000_000  # a protobuf message ends at 2 GiB; a graph needs some room of its own
+
+
+def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
+    """Export with torch's dynamo exporter: batch and length dynamic, weights inside.
+
+    :raises ExportError: if torch cannot export the body.
+    """
+    inputs = config.dummy_inputs()
+    config.prepare(pipeline.body)
+    try:
+        with torch.no_grad(), quiet_exporter():
+            program = torch.onnx.export(
+                pipeline,
+                kwargs=inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(config.inputs),
+                output_names=list(config.outputs),
+                dynamic_shapes=config.inputs,
+                optimize=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            f"torch cannot export {type(pipeline.body).__name__}: {str(error).splitlines()[0]}. "
+            "Please report the architecture."
+        ) from error
+    assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
+    return program.model_proto
+
+
+def save_graph(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Write a graph; its weights go to a file beside it only where one protobuf cannot hold them.
+
+    :return: the files written.
+    """
+    if model.ByteSize() < _PROTOBUF_LIMIT:
+        onnx.save_model(model, str(path))
+        return [path]
+    data = path.with_name(path.name + ".data")
+    onnx.save_model(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+    return [path, data]
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Hold back what the exporter prints and warns about its own internals; its errors still come through."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
