@@ -7,12 +7,14 @@ inputs. It does not give the export: its ONNX exporter, ``optimum-onnx`` 0.1, ca
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optimum.exporters.base import ExporterConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
 from encoder_tools.errors import ExportError
+from encoder_tools.export.longt5 import traceable_global_attention
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +53,9 @@ class TextBodyConfig(ExporterConfig):  # type: ignore[misc]  # optimum is untype
         inputs["attention_mask"][0, 5:] = 0
         return inputs
 
-    def prepare(self, body: torch.nn.Module) -> None:
-        """Change a loaded body where its code cannot be exported as it is; results must stay equal."""
+    def traceable(self) -> AbstractContextManager[None]:
+        """Context in which the body's code can be traced; results are the same as outside it."""
+        return nullcontext()
 
 
 class NestedTextBodyConfig(TextBodyConfig):
@@ -67,10 +70,19 @@ class T5GemmaBodyConfig(TextBodyConfig):
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="encoder.vocab_size")
 
 
+class LongT5BodyConfig(TextBodyConfig):
+    """LongT5, whose transient-global attention fixes the length when it is traced as it is."""
+
+    def traceable(self) -> AbstractContextManager[None]:
+        """See :mod:`encoder_tools.export.longt5`."""
+        return traceable_global_attention()
+
+
 _BODIES: dict[str, type[TextBodyConfig]] = {
     "t5gemma2_encoder": NestedTextBodyConfig,
     "t5gemma2": NestedTextBodyConfig,
     "t5gemma": T5GemmaBodyConfig,
+    "longt5": LongT5BodyConfig,
 }
 
 

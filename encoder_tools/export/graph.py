@@ -30,9 +30,8 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
     :raises ExportError: if torch cannot export the body.
     """
     inputs = config.dummy_inputs()
-    config.prepare(pipeline.body)
     try:
-        with torch.no_grad(), quiet_exporter():
+        with torch.no_grad(), quiet_exporter(), config.traceable():
             program = torch.onnx.export(
                 pipeline,
                 kwargs=inputs,

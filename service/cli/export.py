@@ -1,0 +1,42 @@
+"""``encoder-tools export``: a Sentence Transformers folder to ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+
+@click.command("export")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--quantize", type=click.Choice(["int8"]), help="Also write a dynamically quantised int8 graph.")
+@click.option(
+    "--weights",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="How model.onnx stores its weights. int8 (one scale a row, computed in fp32) fits models trained for it.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Largest absolute difference to torch between components of unit vectors.",
+)
+def command(model: Path, quantize: Literal["int8"] | None, weights: Literal["fp32", "int8"], tolerance: float) -> None:
+    """Export MODEL, a Sentence Transformers folder, to MODEL/onnx/model.onnx.
+
+    Pooling, dense layers and normalisation go into the graph. It is compared with torch over a battery of texts; above
+    the tolerance nothing is written. Needs the extra "train".
+    """
+    from encoder_tools.extras import require_extra
+
+    require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
+    from encoder_tools.export import export
+
+    report = export(model, quantize=quantize, weights=weights, tolerance=tolerance, say=click.echo)
+    for name, size in report.sizes.items():
+        click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
+    click.echo(f"fingerprint {report.manifest.fingerprint}")
