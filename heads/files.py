@@ -1,0 +1,130 @@
+"""Fitted heads on disk: ``head.json`` for what people read, ``head.safetensors`` for the numbers; never pickle."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+import encoder_tools
+from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, FingerprintError, InputError
+from encoder_tools.files import read_json, sha256_of, staged_folder, write_bytes, write_json
+from heads.fitted import FittedHead
+
+if TYPE_CHECKING:
+    from heads.linear import LinearHead
+
+_FORMAT = "encoder-tools head"
+_FORMAT_VERSION = 1
+_JSON_NAME = "head.json"
+_TENSORS_NAME = "head.safetensors"
+
+
+def save_head(head: FittedHead | LinearHead, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Write a head to ``folder``, whole or not at all.
+
+    :raises InputError: if ``folder`` holds something and ``overwrite`` is false, or a label is not valid Unicode.
+    :raises SaveError: if writing fails; what stood there before is untouched.
+    """
+    fitted = head if isinstance(head, FittedHead) else head.to_fitted()
+    for label in fitted.labels:
+        if isinstance(label, str) and any("\ud800" <= letter <= "\udfff" for letter in label):
+            raise InputError(f"Label {label!a} holds a lone surrogate, expected valid Unicode. Rename the class.")
+    with staged_folder(Path(folder), overwrite=overwrite) as staged:
+        tensors = staged / _TENSORS_NAME
+        write_bytes(tensors, save({"weights": fitted.weights, "bias": fitted.bias}))
+        write_json(staged / _JSON_NAME, _description(fitted, sha256_of(tensors)))
+
+
+def load_head(folder: str | Path, *, fingerprint: str | None = None) -> FittedHead:
+    """Read a head that :func:`save_head` wrote. The files are not trusted; nothing in them is executed.
+
+    :param fingerprint: of the model whose vectors the head will get; None skips the check.
+    :raises FileMissingError: if the folder or one of its two files is not there.
+    :raises FileCorruptError: if a file is truncated, altered, of another kind or of a later format.
+    :raises FingerprintError: if the head was fitted on vectors of another model, or of an unknown one.
+    """
+    folder = Path(folder)
+    try:
+        head = _read(folder)
+    except EncoderToolsError:
+        raise
+    except OSError as error:
+        raise FileCorruptError(
+            f"{folder} cannot be read: {error.strerror}. Restore the head or fit it again."
+        ) from None
+    if fingerprint is not None and head.fingerprint != fingerprint:
+        made_with = f"model {head.fingerprint}" if head.fingerprint else "vectors of an unknown model"
+        raise FingerprintError(
+            f"The head in {folder} was fitted on {made_with}, the encoder is {fingerprint}. "
+            "Use the head's own model, or fit the head again with this one."
+        )
+    return head
+
+
+def _description(head: FittedHead, tensors_sha256: str) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "kind": "linear",
+        "dim": head.dim,
+        "fingerprint": head.fingerprint,
+        "labels": list(head.labels),
+        "sha256": {_TENSORS_NAME: tensors_sha256},
+        "versions": {
+            "encoder-tools": encoder_tools.__version__,
+            "numpy": np.__version__,
+            "scikit-learn": version("scikit-learn"),
+        },
+    }
+
+
+def _read(folder: Path) -> FittedHead:
+    path = folder / _JSON_NAME
+    if not folder.is_dir():
+        raise FileMissingError(f"{folder} is not a folder, expected one that save_head wrote.")
+    described = read_json(path)
+    _check_format(path, described)
+    tensors = _read_tensors(folder / _TENSORS_NAME, described)
+    labels, fingerprint = described.get("labels"), described.get("fingerprint")
+    if not isinstance(labels, list) or not isinstance(fingerprint, str | None):
+        raise FileCorruptError(f"{path} lacks a list of labels or a fingerprint. Restore the head or fit it again.")
+    try:
+        head = FittedHead(tensors["weights"], tensors["bias"], tuple(labels), fingerprint)
+    except (InputError, TypeError, OverflowError) as error:
+        raise FileCorruptError(f"{folder} holds no usable head: {error} Restore it or fit it again.") from None
+    if head.dim != described.get("dim"):
+        raise FileCorruptError(f"{path} says dim {described.get('dim')!r}, the weights have {head.dim}. Fit it again.")
+    return head
+
+
+def _check_format(path: Path, described: dict[str, Any]) -> None:
+    if described.get("format") != _FORMAT or described.get("kind") != "linear":
+        raise FileCorruptError(f"{path} does not describe a linear {_FORMAT}. Point to a folder that save_head wrote.")
+    found = described.get("format_version")
+    if found != _FORMAT_VERSION:
+        raise FileCorruptError(
+            f"{path} has format version {found!r}, this encoder-tools reads {_FORMAT_VERSION}. "
+            "Upgrade encoder-tools or fit the head again."
+        )
+
+
+def _read_tensors(path: Path, described: dict[str, Any]) -> dict[str, Any]:
+    if not path.exists():
+        raise FileMissingError(f"{path} does not exist. Restore the head or fit it again.")
+    sums = described.get("sha256")
+    if not isinstance(sums, dict) or sums.get(_TENSORS_NAME) != sha256_of(path):
+        raise FileCorruptError(f"{path} is not the file that {_JSON_NAME} describes. Restore the head or fit it again.")
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise FileCorruptError(
+            f"{path} is not a safetensors file ({error}). Restore the head or fit it again."
+        ) from None
+    if set(tensors) != {"weights", "bias"} or any(tensor.dtype != np.float32 for tensor in tensors.values()):
+        raise FileCorruptError(f"{path} does not hold float32 weights and bias. Restore the head or fit it again.")
+    return tensors
