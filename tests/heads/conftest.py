@@ -1,0 +1,48 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from heads import LinearHead
+
+
+class WordEncoder:
+    """Unit sums of one fixed random vector per word: a real encoder, small and deterministic."""
+
+    def __init__(self, dim=32, fingerprint="words-32"):
+        self.dim, self.fingerprint = dim, fingerprint
+
+    def encode(self, texts):
+        return np.stack([self._vector(text) for text in texts])
+
+    encode_query = encode_document = encode
+
+    def __deepcopy__(self, memo):
+        raise TypeError("like an ONNX session, this cannot be copied")
+
+    def _vector(self, text):
+        words = ["<s>", *text.lower().split()]
+        seeds = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in words]
+        total = sum(np.random.default_rng(seed).standard_normal(self.dim) for seed in seeds)
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+COLOURS, ANIMALS, PLACES = "red green blue pink", "cat dog horse goat", "paris rome oslo lima"
+
+
+@pytest.fixture
+def encoder():
+    return WordEncoder()
+
+
+@pytest.fixture
+def labelled():
+    """Texts and labels of three classes, told apart by one word."""
+    groups = {"colour": COLOURS, "animal": ANIMALS, "place": PLACES}
+    pairs = [(f"the {w} {i}", name) for name, words in groups.items() for i, w in enumerate(words.split() * 5)]
+    return [text for text, _ in pairs], [label for _, label in pairs]
+
+
+@pytest.fixture
+def head(encoder, labelled):
+    return LinearHead(encoder).fit(*labelled)
