@@ -148,14 +148,21 @@ class OnnxEncoder:
         return self._encode(texts, (), **options)
 
     def tokenize(
-        self, texts: Sequence[str], *, prompt_name: str | None = None, truncate: bool = True
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate: bool = True,
     ) -> list[list[int]]:
         """Token ids of each text, special tokens included, cut to the maximum length unless ``truncate`` is false.
 
+        The prompt is chosen as in :meth:`encode`.
+
         :raises InputError: if an input is not a text, or there is no such prompt.
         """
-        prompt = self._folder.prompts.resolve(prompt_name, None)
-        return self._tokenizer(texts, prompt=prompt, truncate=truncate)
+        text_before = self._folder.prompts.resolve(prompt_name, prompt)
+        return self._tokenizer(texts, prompt=text_before, truncate=truncate)
 
     def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None) -> FloatMatrix:
         """Encode token ids as :meth:`tokenize` gives them.

@@ -1,0 +1,62 @@
+"""Request bodies: read up to a limit, decoded straight into a typed struct."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from service.errors import ApiError, bad_request
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request, kind: type[T], max_bytes: int) -> T:
+    """The request's JSON body as ``kind``.
+
+    :raises ApiError: 413 if the body is longer than ``max_bytes``, 400 if it is not JSON of that shape.
+    """
+    body = await _read(request, max_bytes)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise bad_request(f"{error}.", param=_param_of(str(error))) from None
+    except UnicodeDecodeError as error:
+        raise bad_request(f"The body is not valid UTF-8 ({error.reason}). Send JSON encoded as UTF-8.") from None
+    except msgspec.DecodeError as error:
+        raise bad_request(
+            f"The body is not valid JSON ({error}). Look for an open bracket or quote, or half of a \\uD800 pair."
+        ) from None
+    except RecursionError:
+        raise bad_request("The body is nested too deeply. Expected a flat JSON object.") from None
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    """Read no more than the limit: what a client announces or sends beyond it is never held in memory."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        413,
+        f"The body is longer than the limit of {max_bytes} bytes. Send the inputs in several requests.",
+        code="request_too_large",
+    )
+
+
+def _param_of(message: str) -> str | None:
+    """The field that msgspec's message ends in (``... - at `$.input[1]```), or the missing one that it names."""
+    if " - at `$." in message:
+        return message.rpartition(" - at `$.")[2].rstrip("`").partition("[")[0]
+    if "missing required field" in message:
+        return message.rpartition("field ")[2].strip("`")
+    return None

@@ -1,0 +1,92 @@
+"""``encoder-tools``, the command line.
+
+Each command is a file of this folder with a ``command``. They are imported only when they are asked for, and import
+what they need inside the function, so that ``encoder-tools --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+
+import encoder_tools
+from encoder_tools.errors import EncoderToolsError
+
+COMMANDS = ("extract", "export", "info", "serve", "demo")
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass
+class Settings:
+    """What holds for every command.
+
+    :ivar debug: show tracebacks.
+    """
+
+    debug: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    settings = Settings()
+    try:
+        code = cli.main(arguments, prog_name="encoder-tools", obj=settings, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(_INTERRUPTED)
+    except (EncoderToolsError, OSError) as error:
+        if settings.debug:
+            raise
+        click.echo(f"error: {_one_line(error)}", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are modules, imported when looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the road: extract, export, serve."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command and give it the options that all have."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"service.cli.{cmd_name}").command
+        if _DEBUG not in command.params:
+            command.params.append(_DEBUG)
+        return command
+
+
+def _remember_debug(ctx: click.Context, _: click.Parameter, debug: bool) -> None:
+    if debug:
+        ctx.ensure_object(Settings).debug = True
+
+
+_DEBUG = click.Option(
+    ["--debug"], is_flag=True, expose_value=False, callback=_remember_debug, help="Show tracebacks of errors."
+)
+
+
+@click.group(cls=_LazyGroup, params=[_DEBUG], context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(encoder_tools.__version__, package_name="encoder-tools", message="%(package)s %(version)s")
+def cli() -> None:
+    """From an encoder-decoder checkpoint to a running embedding service.
+
+    extract cuts a checkpoint's encoder out, export turns it into ONNX, serve answers over HTTP. demo shows the last
+    step with the model and the texts that ship with this package.
+    """
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, EncoderToolsError) or not isinstance(error, OSError) or not error.strerror:
+        return " ".join(str(error).split())
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

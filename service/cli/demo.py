@@ -1,0 +1,63 @@
+"""``encoder-tools demo``: the shipped model over the shipped texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from service.demo.build import Figures
+
+_NAME = "default"
+_JSON = "-H 'Content-Type: application/json'"
+
+
+@click.command("demo")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--model", type=click.Path(path_type=Path), help="Another exported model folder.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Where to keep what the first start builds.")
+def command(host: str, port: int, model: Path | None, cache: Path | None) -> None:
+    """Serve the shipped model over the shipped texts, and print three things to try.
+
+    Search runs over 240 paragraphs of XQuAD, classification over the 77 intents of Banking77. The first start embeds
+    them; later ones find the result in the cache.
+    """
+    from service.demo.build import default_cache, open_demo
+    from service.loading import load_encoder
+    from service.server import bind, is_loopback, run, url_of
+    from service.state import ServiceState
+
+    with bind(host, port) as listener:
+        encoder = load_encoder(model)
+        click.echo(f"model       {_NAME}: {encoder.dim} dimensions on {encoder.provider}")
+        demo = open_demo(encoder, cache or default_cache(), click.echo)
+        _describe(demo.figures)
+        if not is_loopback(host):
+            click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)
+        state = ServiceState(encoder, names=(_NAME,), collection=demo.collection, head=demo.head)
+        run(state, listener, lambda: _say_listening(url_of(listener)))
+    click.echo("stopped")
+
+
+def _describe(figures: Figures) -> None:
+    click.echo(
+        f"search      {figures.paragraphs} paragraphs of XQuAD; the right one comes first for "
+        f"{figures.first_hit:.0%} of {figures.questions} questions"
+    )
+    click.echo(
+        f"classify    {figures.labels} intents of Banking77; accuracy {figures.accuracy:.1%} on "
+        f"{figures.test_texts} test texts"
+    )
+
+
+def _say_listening(url: str) -> None:
+    click.echo(f"listening   {url}  (Ctrl-C stops)\n\nThree things to try in another terminal:\n")
+    for route, body in (
+        ("/v1/embeddings", '{"model": "default", "input": "Where is my card?"}'),
+        ("/search", '{"query": "Who designed the first practical steam engine?", "k": 3}'),
+        ("/classify", '{"input": "My card has not arrived yet", "top": 3}'),
+    ):
+        click.echo(f"curl {url}{route} {_JSON} -d '{body}'\n")

@@ -1,0 +1,71 @@
+"""``encoder-tools serve``: a model over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from service.state import ServiceState
+
+
+@click.command("serve")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Exported model folder.  [default: the model that ships with this]"
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--collection", type=click.Path(path_type=Path), help="Folder of texts for /search.")
+@click.option("--head", type=click.Path(path_type=Path), help="Folder of a classifier head for /classify.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--variant", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
+@click.option(
+    "--served-model-name",
+    "names",
+    multiple=True,
+    help="Name that requests call the model by; repeat it for aliases.  [default: the folder's name]",
+)
+def command(
+    model: Path | None,
+    host: str,
+    port: int,
+    collection: Path | None,
+    head: Path | None,
+    provider: Literal["cpu", "cuda"],
+    variant: str,
+    threads: int | None,
+    names: tuple[str, ...],
+) -> None:
+    """Serve a model over HTTP: OpenAI's /v1/embeddings, and /search and /classify where there is something for them.
+
+    Stops on Ctrl-C or SIGTERM, after it has answered what it had accepted.
+    """
+    from service.loading import load_encoder, load_state
+    from service.server import bind, is_loopback, run, url_of
+
+    with bind(host, port) as listener:
+        encoder = load_encoder(model, variant=variant, provider=provider, threads=threads)
+        state = load_state(encoder, names=names, collection=collection, head=head)
+        click.echo(f"model       {state.names[0]}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
+        click.echo(f"provider    {encoder.provider} ({variant})")
+        _describe(state)
+        if not is_loopback(host):
+            click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)
+        run(state, listener, lambda: _say_listening(url_of(listener), state.names[0]))
+    click.echo("stopped")
+
+
+def _describe(state: ServiceState) -> None:
+    if state.collection is not None:
+        click.echo(f"collection  {state.collection.count()} texts for /search")
+    if state.head is not None:
+        click.echo(f"head        {len(state.head.labels)} labels for /classify")
+
+
+def _say_listening(url: str, name: str) -> None:
+    click.echo(f"listening   {url}  (Ctrl-C stops)\n")
+    body = f'{{"model": "{name}", "input": "Where is my card?"}}'
+    click.echo(f"curl {url}/v1/embeddings -H 'Content-Type: application/json' -d '{body}'\n")

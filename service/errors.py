@@ -1,0 +1,103 @@
+"""Errors as clients see them: OpenAI's shape, ``{"error": {"message", "type", "param", "code"}}``, whatever went wrong.
+
+Reference: https://platform.openai.com/docs/guides/error-codes/api-errors
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from encoder_tools.errors import InputError
+from service.responses import JsonResponse
+
+_INVALID = "invalid_request_error"
+
+
+class ApiError(Exception):
+    """A request that is refused.
+
+    :param status: HTTP status.
+    :param message: what was found, what was expected, what to do.
+    :param code: a stable word for programs, or None.
+    :param param: the field of the request that is wrong, or None.
+    :param kind: OpenAI's error type.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, kind: str = _INVALID
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param, self.kind = status, message, code, param, kind
+
+
+@dataclass(frozen=True)
+class ErrorDetail:
+    """The inside of an error's body."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """An error's body."""
+
+    error: ErrorDetail
+
+
+def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def on_api_error(_: Request, error: Exception) -> Response:
+    """Answer an :class:`ApiError`."""
+    assert isinstance(error, ApiError)  # noqa: S101 - Starlette calls this for ApiError only
+    detail = ErrorDetail(error.message, error.kind, error.param, error.code)
+    return JsonResponse(ErrorBody(detail), status_code=error.status)
+
+
+def on_input_error(request: Request, error: Exception) -> Response:
+    """A text, token id or number that the encoder, head or collection refused."""
+    return on_api_error(request, bad_request(str(error)))
+
+
+def on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: no such route, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for HTTPException only
+    call = f"{request.method} {request.url.path}"
+    known = {
+        404: ("route_not_found", f"There is no route {call}. GET / lists the routes."),
+        405: ("method_not_allowed", f"{call} is not allowed. GET / lists the routes and their methods."),
+    }
+    code, message = known.get(error.status_code, (None, str(error.detail)))
+    response = on_api_error(request, ApiError(error.status_code, message, code=code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def on_disconnect(_: Request, __: Exception) -> Response:
+    """The client left before it had sent its body: nobody reads this, but it is no failure of ours either."""
+    return Response(status_code=499)
+
+
+def on_crash(request: Request, _: Exception) -> Response:
+    """Anything unforeseen. The traceback goes to the log, never into the body."""
+    message = "The server failed on this request; the reason is in its log."
+    return on_api_error(request, ApiError(500, message, code="internal_error", kind="server_error"))
+
+
+HANDLERS = {
+    ApiError: on_api_error,
+    InputError: on_input_error,
+    HTTPException: on_http_error,
+    ClientDisconnect: on_disconnect,
+    Exception: on_crash,
+}
+"""What answers which exception; Starlette takes the nearest class."""
