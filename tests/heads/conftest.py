@@ -1,4 +1,6 @@
 import hashlib
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,24 +8,29 @@ import pytest
 from heads import LinearHead
 
 
+@cache
+def word_vector(word: str, dim: int):
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal(dim)
+
+
 class WordEncoder:
     """Unit sums of one fixed random vector per word: a real encoder, small and deterministic."""
 
-    def __init__(self, dim=32, fingerprint="words-32"):
+    def __init__(self, dim: int = 32, fingerprint: str = "words-32") -> None:
         self.dim, self.fingerprint = dim, fingerprint
 
-    def encode(self, texts):
+    def encode(self, texts: Any):
         return np.stack([self._vector(text) for text in texts])
 
     encode_query = encode_document = encode
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> None:
         raise TypeError("like an ONNX session, this cannot be copied")
 
-    def _vector(self, text):
+    def _vector(self, text: str):
         words = ["<s>", *text.lower().split()]
-        seeds = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in words]
-        total = sum(np.random.default_rng(seed).standard_normal(self.dim) for seed in seeds)
+        total = np.sum([word_vector(word, self.dim) for word in words], axis=0)
         return (total / np.linalg.norm(total)).astype(np.float32)
 
 
@@ -44,5 +51,5 @@ def labelled():
 
 
 @pytest.fixture
-def head(encoder, labelled):
+def head(encoder: Any, labelled: tuple[list[str], list[str]]):
     return LinearHead(encoder).fit(*labelled)

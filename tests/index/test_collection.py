@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from encoder_tools.errors import FingerprintError, InputError
 from index import Collection, Document
 
 
-def random_vectors(n, dim=16, seed=0):
+def random_vectors(n: int, dim: int = 16, seed: int = 0):
     return np.random.default_rng(seed).standard_normal((n, dim))
 
 
-def test_documents_are_found_by_text(collection):
+def test_documents_are_found_by_text(collection: Collection):
     collection.upsert(["a", 7], ["red cat", "old town"], [{"n": 1}, None])
     (best, second) = collection.search("query: old town", k=2)
     assert best == (7, pytest.approx(1.0), "old town", {})
@@ -20,7 +22,7 @@ def test_documents_are_found_by_text(collection):
     assert type(best.score) is float
 
 
-def test_search_equals_brute_force(collection):
+def test_search_equals_brute_force(collection: Collection):
     vectors, queries = random_vectors(300), random_vectors(5, seed=1)
     collection.upsert(list(range(300)), ["t"] * 300, vectors=vectors)
     cosines = queries @ vectors.T / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(vectors, axis=1)
@@ -29,7 +31,7 @@ def test_search_equals_brute_force(collection):
         np.testing.assert_allclose([hit.score for hit in found], np.sort(exact)[::-1][:20], atol=1e-6)
 
 
-def test_everything_is_there_after_reopening(folder, encoder):
+def test_everything_is_there_after_reopening(folder: Path, encoder: Any):
     with Collection.create(folder, encoder) as first:
         first.upsert(["a", "b"], ["red cat", "naïve 🙂"], [{"x": [1, {"y": None}]}, {}])
         expected = first.search("red", k=2)
@@ -41,7 +43,7 @@ def test_everything_is_there_after_reopening(folder, encoder):
         ]  # fmt: skip
 
 
-def test_upsert_replaces_text_metadata_and_vector(collection):
+def test_upsert_replaces_text_metadata_and_vector(collection: Collection):
     collection.upsert(["a", "b"], ["red cat", "old town"])
     collection.upsert(["a", "c"], ["blue sea", "dry land"], [{"v": 2}, {}])
     assert collection.count() == 3
@@ -50,19 +52,19 @@ def test_upsert_replaces_text_metadata_and_vector(collection):
     assert all(hit.score < 0.99 for hit in collection.search("red cat", k=9))
 
 
-def test_number_and_text_ids_are_apart(collection):
+def test_number_and_text_ids_are_apart(collection: Collection):
     collection.upsert([1, "1", -(2**63)], ["number", "string", "smallest"])
     assert [d.text for d in collection.get(["1", 1, -(2**63)])] == ["string", "number", "smallest"]
 
 
-def test_k_above_the_count_gives_all_and_an_empty_collection_none(collection):
+def test_k_above_the_count_gives_all_and_an_empty_collection_none(collection: Collection):
     assert collection.search("x") == []
     assert collection.search_many([]) == []
     collection.upsert([1, 2], ["a", "b"])
     assert len(collection.search("x", k=100)) == 2
 
 
-def test_injected_text_is_only_text(collection):
+def test_injected_text_is_only_text(collection: Collection):
     nasty = "'); DROP TABLE documents; --"
     collection.upsert([nasty], [nasty], [{nasty: nasty}])
     assert collection.get([nasty]) == [Document(nasty, nasty, {nasty: nasty})]
@@ -95,7 +97,9 @@ def test_injected_text_is_only_text(collection):
         (["a", "b"], ["x", "y"], None, np.vstack([np.full(16, np.inf), np.ones(16)]), "Vector 0 holds NaN or inf"),
     ],
 )
-def test_bad_documents_are_refused_and_nothing_is_written(collection, ids, texts, metadata, vectors, message):
+def test_bad_documents_are_refused_and_nothing_is_written(
+    collection: Collection, ids: Any, texts: Any, metadata: Any, vectors: Any, message: str
+):
     collection.upsert(["kept"], ["kept"])
     with pytest.raises(InputError, match=message) as caught:
         collection.upsert(ids, texts, metadata, vectors)
@@ -104,7 +108,7 @@ def test_bad_documents_are_refused_and_nothing_is_written(collection, ids, texts
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, "3", None])
-def test_bad_k_is_refused(collection, k):
+def test_bad_k_is_refused(collection: Collection, k: Any):
     with pytest.raises(InputError, match="k is"):
         collection.search("x", k=k)
 
@@ -112,37 +116,37 @@ def test_bad_k_is_refused(collection, k):
 @pytest.mark.parametrize(
     "query", [None, 3, [], [["a"]], [[1.0] * 16], [0.0] * 16, [np.nan] * 16, [1.0] * 15, "\ud800", ["a", "b"]]
 )
-def test_bad_queries_are_refused(collection, query):
+def test_bad_queries_are_refused(collection: Collection, query: Any):
     collection.upsert([1], ["x"])
     with pytest.raises(InputError):
         collection.search(query)
 
 
 @pytest.mark.parametrize("queries", ["lone", None, ["a", 1], [[1.0], [1.0, 2.0]]])
-def test_bad_query_lists_are_refused(collection, queries):
+def test_bad_query_lists_are_refused(collection: Collection, queries: Any):
     collection.upsert([1], ["x"])
     with pytest.raises(InputError):
         collection.search_many(queries)
 
 
-def test_another_model_of_the_same_width_is_refused(collection, folder, encoder):
+def test_another_model_of_the_same_width_is_refused(collection: Collection, folder: Path, encoder: Any):
     with pytest.raises(FingerprintError, match="re-embed"):
         Collection.open(folder, type(encoder)(fingerprint="other"))
 
 
-def test_the_same_model_at_another_width_is_refused(collection, folder, encoder):
+def test_the_same_model_at_another_width_is_refused(collection: Collection, folder: Path, encoder: Any):
     with pytest.raises(InputError, match="width 16"):
         Collection.open(folder, type(encoder)(dim=8))
 
 
-def test_a_folder_in_use_is_not_created_over(collection, folder, encoder):
+def test_a_folder_in_use_is_not_created_over(collection: Collection, folder: Path, encoder: Any):
     collection.upsert([1], ["x"])
     with pytest.raises(InputError, match="not empty"):
         Collection.create(folder, encoder)
     assert collection.count() == 1
 
 
-def test_a_closed_collection_says_so(collection):
+def test_a_closed_collection_says_so(collection: Collection):
     collection.close()
     for call in (collection.count, lambda: collection.search("x"), lambda: collection.upsert([1], ["x"])):
         with pytest.raises(InputError, match="closed"):
@@ -150,7 +154,7 @@ def test_a_closed_collection_says_so(collection):
     collection.close()
 
 
-def test_long_input_is_encoded_in_slices_with_progress(collection, capsys):
+def test_long_input_is_encoded_in_slices_with_progress(collection: Collection, capsys: pytest.CaptureFixture[str]):
     collection.upsert(list(range(1500)), [f"w{i % 7}" for i in range(1500)], show_progress=True)
     assert collection.count() == 1500
     assert "1500/1500" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ for batch in range(10_000):
 """
 
 
-def run_writer(folder):
+def run_writer(folder: Path):
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, __file__, folder], stdout=subprocess.PIPE, text=True, cwd=root
@@ -37,7 +38,7 @@ def run_writer(folder):
 
 
 @pytest.mark.parametrize("delay", [0.003, 0.011, 0.029])
-def test_a_killed_writer_leaves_whole_batches_and_all_acknowledged_ones(folder, encoder, delay):
+def test_a_killed_writer_leaves_whole_batches_and_all_acknowledged_ones(folder: Path, encoder: Any, delay: float):
     Collection.create(folder, encoder).close()
     with run_writer(folder) as writer:
         writer.stdout.readline()
@@ -52,7 +53,7 @@ def test_a_killed_writer_leaves_whole_batches_and_all_acknowledged_ones(folder, 
         assert len(collection.search(np.ones(16), k=10**6)) == whole * BATCH
 
 
-def test_a_reader_sees_what_another_process_has_committed_and_no_half_batch(folder, encoder):
+def test_a_reader_sees_what_another_process_has_committed_and_no_half_batch(folder: Path, encoder: Any):
     Collection.create(folder, encoder).close()
     with Collection.open(folder, encoder) as reader, run_writer(folder) as writer:
         counts = []
@@ -64,7 +65,7 @@ def test_a_reader_sees_what_another_process_has_committed_and_no_half_batch(fold
     assert counts == sorted(counts)
 
 
-def test_a_write_that_fails_midway_leaves_nothing(collection):
+def test_a_write_that_fails_midway_leaves_nothing(collection: Collection):
     collection.upsert(["kept"], ["kept"])
     with sqlite3.connect(collection._folder / "collection.db") as other:
         other.execute(
@@ -76,7 +77,7 @@ def test_a_write_that_fails_midway_leaves_nothing(collection):
     assert [hit.text for hit in collection.search("kept")] == ["kept"]
 
 
-def test_a_second_writer_waits_then_says_so(folder, encoder):
+def test_a_second_writer_waits_then_says_so(folder: Path, encoder: Any):
     with Collection.create(folder, encoder, busy_timeout=0.1) as collection:
         other = sqlite3.connect(folder / "collection.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -89,10 +90,10 @@ def test_a_second_writer_waits_then_says_so(folder, encoder):
         assert collection.count() == 1
 
 
-def test_threads_share_a_collection(collection):
+def test_threads_share_a_collection(collection: Collection):
     errors = []
 
-    def work(thread):
+    def work(thread: int):
         try:
             for i in range(10):
                 collection.upsert([f"{thread}-{i}"], [f"w{i}"])
@@ -108,7 +109,7 @@ def test_threads_share_a_collection(collection):
     assert (errors, collection.count(), len(collection.search("w1", k=99))) == ([], 40, 40)
 
 
-def test_a_full_disk_loses_nothing(folder, encoder):
+def test_a_full_disk_loses_nothing(folder: Path, encoder: Any):
     with Collection.create(folder, encoder) as collection:
         collection.upsert([1], ["kept"])
         pages = collection._store._connection.execute("PRAGMA page_count").fetchone()[0]
@@ -119,13 +120,13 @@ def test_a_full_disk_loses_nothing(folder, encoder):
 
 
 @pytest.fixture
-def filled(folder, encoder):
+def filled(folder: Path, encoder: Any):
     with Collection.create(folder, encoder) as collection:
         collection.upsert(list(range(500)), [f"text {i} " * 20 for i in range(500)])
     return folder
 
 
-def test_missing_things_are_named(tmp_path, encoder, filled):
+def test_missing_things_are_named(tmp_path: Path, encoder: Any, filled: Path):
     with pytest.raises(FileMissingError, match="not a folder"):
         Collection.open(tmp_path / "nowhere", encoder)
     (filled / "collection.db").unlink()
@@ -135,13 +136,13 @@ def test_missing_things_are_named(tmp_path, encoder, filled):
 
 
 @pytest.mark.parametrize("data", [b"", b"not a database " * 1000])
-def test_a_file_that_is_no_database_is_refused(filled, encoder, data):
+def test_a_file_that_is_no_database_is_refused(filled: Path, encoder: Any, data: bytes):
     (filled / "collection.db").write_bytes(data)
     with pytest.raises(FileCorruptError):
         Collection.open(filled, encoder)
 
 
-def test_another_programs_database_is_refused(filled, encoder):
+def test_another_programs_database_is_refused(filled: Path, encoder: Any):
     shutil.rmtree(filled)
     filled.mkdir()
     with sqlite3.connect(filled / "collection.db") as other:
@@ -152,14 +153,14 @@ def test_another_programs_database_is_refused(filled, encoder):
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
-def test_a_truncated_database_is_refused(filled, encoder, keep):
+def test_a_truncated_database_is_refused(filled: Path, encoder: Any, keep: float):
     path = filled / "collection.db"
     os.truncate(path, int(path.stat().st_size * keep))
     with pytest.raises(FileCorruptError):
         Collection.open(filled, encoder)
 
 
-def test_damaged_pages_never_pass_silently(filled, encoder):
+def test_damaged_pages_never_pass_silently(filled: Path, encoder: Any):
     path = filled / "collection.db"
     data = path.read_bytes()
     for start in range(0, len(data), 4096 * 3):
@@ -183,7 +184,7 @@ def test_damaged_pages_never_pass_silently(filled, encoder):
         "DELETE FROM documents WHERE row = 3",
     ],
 )
-def test_a_database_that_contradicts_itself_is_refused(filled, encoder, damage):
+def test_a_database_that_contradicts_itself_is_refused(filled: Path, encoder: Any, damage: str):
     with sqlite3.connect(filled / "collection.db") as other:
         other.execute(damage)
     other.close()
@@ -191,7 +192,7 @@ def test_a_database_that_contradicts_itself_is_refused(filled, encoder, damage):
         Collection.open(filled, encoder)
 
 
-def test_damaged_metadata_of_one_document_is_named(filled, encoder):
+def test_damaged_metadata_of_one_document_is_named(filled: Path, encoder: Any):
     with sqlite3.connect(filled / "collection.db") as other:
         other.execute("UPDATE documents SET metadata = '{' WHERE id = 3")
     other.close()
