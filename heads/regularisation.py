@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 PATH = (0.3, 3.0, 30.0, 300.0, 3000.0)
-"""Inverse strengths tried for unit vectors, weakest model first; half-decades in between changed Banking77's held-out
-accuracy by less than 0.3 points at twice the time."""
+"""Inverse strengths tried for unit vectors, strongest regularisation first. Half-decades in between moved Banking77's
+test accuracy by at most 0.4 points, in either direction, and took up to 1.6 times as long."""
 FALLBACK = 30.0
 """Used where no class has two examples, so that nothing can be held out."""
 _PATH_TOLERANCE = 3.0

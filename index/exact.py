@@ -14,7 +14,7 @@ class ExactIndex:
     """Unit vectors by row number; not safe for threads while vectors are put."""
 
     def __init__(self, dim: int) -> None:
-        import faiss  # 0.1 s and 30 MB that importing the package should not cost
+        import faiss  # 0.07 s and 15 MB beyond numpy, which importing the package should not cost
 
         self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
         self._rows: set[int] = set()
