@@ -1,0 +1,1 @@
+"""A small encoder distilled from a larger one's vectors; needs the extra ``train``."""

@@ -1,0 +1,97 @@
+"""Published measures as pure functions of vectors, scores and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from encoder_tools.protocols import FloatMatrix
+
+
+class RetrievalQuality(NamedTuple):
+    """Means over queries.
+
+    :ivar ndcg_10: normalised discounted cumulative gain of the first ten (linear gain, as trec_eval computes it).
+    :ivar recall_10: share of the relevant documents among the first ten.
+    :ivar mrr_10: reciprocal rank of the first relevant document among the first ten, 0 if there is none.
+    """
+
+    ndcg_10: float
+    recall_10: float
+    mrr_10: float
+
+
+def sts_spearman(left: FloatMatrix, right: FloatMatrix, scores: ArrayLike) -> float:
+    """Spearman correlation between cosines and human scores: the measure of STS tasks in MTEB.
+
+    :param left: of shape (n_pairs, dim); rows need not be unit vectors.
+    :param right: of shape (n_pairs, dim).
+    :param scores: of shape (n_pairs,).
+    """
+    from scipy.stats import spearmanr
+
+    cosines = (_unit(left) * _unit(right)).sum(axis=1)
+    return float(spearmanr(cosines, np.asarray(scores)).statistic)
+
+
+def retrieval_quality(
+    queries: FloatMatrix, documents: FloatMatrix, relevant: Sequence[Mapping[int, int]]
+) -> RetrievalQuality:
+    """Exact cosine search of every query, judged.
+
+    :param queries: of shape (n_queries, dim).
+    :param documents: of shape (n_documents, dim).
+    :param relevant: for each query, gain by row of ``documents``; rows that are not named have gain 0.
+    """
+    scores = _unit(queries) @ _unit(documents).T  # (Q, N)
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    rows = [
+        _judge([gains.get(int(row), 0) for row in ranked], gains) for ranked, gains in zip(top, relevant, strict=True)
+    ]
+    return RetrievalQuality(*(float(value) for value in np.mean(rows, axis=0)))
+
+
+def few_shot_accuracy(
+    train: FloatMatrix,
+    train_labels: Sequence[str],
+    test: FloatMatrix,
+    test_labels: Sequence[str],
+    *,
+    per_label: int = 8,
+    draws: int = 10,
+    seed: int = 42,
+) -> float:
+    """Classification in MTEB's protocol: draw 8 texts a label, fit a logistic regression, mean accuracy of 10 draws."""
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(seed)
+    labels, wanted = np.asarray(train_labels), np.asarray(test_labels)
+    accuracies = []
+    for _ in range(draws):
+        rows = np.concatenate(
+            [_draw(generator, np.flatnonzero(labels == name), per_label) for name in np.unique(labels)]
+        )
+        model = LogisticRegression(max_iter=100).fit(train[rows], labels[rows])
+        accuracies.append(float((model.predict(test) == wanted).mean()))
+    return float(np.mean(accuracies))
+
+
+def _draw(generator: np.random.Generator, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    return generator.choice(rows, size=min(count, len(rows)), replace=False)
+
+
+def _judge(gains: Sequence[int], relevant: Mapping[int, int]) -> tuple[float, float, float]:
+    discounts = 1 / np.log2(np.arange(2, 12))
+    ideal = sorted((gain for gain in relevant.values() if gain > 0), reverse=True)
+    best = float((np.array(ideal[:10]) * discounts[: len(ideal[:10])]).sum())
+    hits = [rank for rank, gain in enumerate(gains) if gain > 0]
+    dcg = float((np.array(gains) * discounts[: len(gains)]).sum())
+    recall = len(hits) / len(ideal) if ideal else 0.0
+    return (dcg / best if best else 0.0), recall, (1 / (hits[0] + 1) if hits else 0.0)
+
+
+def _unit(vectors: FloatMatrix) -> FloatMatrix:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), dtype=np.float32)

@@ -1,0 +1,84 @@
+"""Tensors copied as ranges of bytes, a megabyte at a time, and read back to be compared.
+
+A safetensors file is eight bytes of header length, a JSON header, then the tensors' bytes. Copying ranges needs no
+tensor in memory and cannot change a bit, whatever the dtype.
+Source: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from encoder_tools.errors import ProofError
+from encoder_tools.extract.account import digest
+from encoder_tools.extract.checkpoint import TensorPlace, open_checkpoint
+
+_CHUNK = 1 << 20
+_ALIGNMENT = 8
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, TensorPlace], zeros: Mapping[str, tuple[int, ...]] | None = None
+) -> None:
+    """Write a safetensors file whose tensors are copies of ranges of other files.
+
+    :param tensors: source by target name.
+    :param zeros: shapes of tensors of zeros to add, of the dtype of the first tensor: a second dtype in the file would
+        let transformers load the whole model in it.
+    :raises OSError: if the disk is full.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, place in tensors.items():
+        header[name] = _entry(place.dtype, place.shape, offset, place.size)
+        offset += place.size
+    dtype = next(iter(tensors.values())).dtype
+    blanks = {name: (shape, _BYTES.get(dtype, 4) * math.prod(shape)) for name, shape in (zeros or {}).items()}
+    for name, (shape, size) in blanks.items():
+        header[name] = _entry(dtype, shape, offset, size)
+        offset += size
+    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    encoded += b" " * (-len(encoded) % _ALIGNMENT)
+    with path.open("wb") as out:
+        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        for place in tensors.values():
+            _copy_range(place, out)
+        for _, size in blanks.values():
+            out.write(bytes(size))
+
+
+def check_copy(folder: Path, tensors: Mapping[str, TensorPlace]) -> None:
+    """Read the written tensors back and compare each with its source, byte for byte.
+
+    :raises ProofError: naming the first tensor that differs.
+    """
+    written = open_checkpoint(folder).tensors
+    for name, source in tensors.items():
+        copy = written.get(name)
+        if copy is None or (copy.dtype, copy.shape) != (source.dtype, source.shape) or digest(copy) != digest(source):
+            raise ProofError(
+                f"{name} was not written as it stands in {source.file.name}. Check the disk and try again."
+            )
+
+
+def _entry(dtype: str, shape: tuple[int, ...], start: int, size: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
+
+
+def _copy_range(place: TensorPlace, out: BinaryIO) -> None:
+    with place.file.open("rb") as source:
+        source.seek(place.start)
+        left = place.size
+        while left:
+            chunk = source.read(min(_CHUNK, left))
+            if not chunk:
+                raise ProofError(
+                    f"{place.file} ended inside {place.name} while it was being copied. Download it again."
+                )
+            out.write(chunk)
+            left -= len(chunk)

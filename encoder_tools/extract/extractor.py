@@ -1,0 +1,185 @@
+"""``extract``: checkpoint in, Sentence Transformers folder out, all or nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encoder_tools.errors import CheckpointFamilyError, InputError, ProofError
+from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, locate, open_checkpoint
+from encoder_tools.extract.folder import Head, write_card, write_head
+from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
+from encoder_tools.extras import require_extra
+from encoder_tools.families import family_of
+from encoder_tools.families.base import ALIAS, Choices, Family, Target
+from encoder_tools.files import staged_folder, write_json
+
+if TYPE_CHECKING:
+    from encoder_tools.extract.account import Inventory
+    from encoder_tools.extract.proof import Proof
+
+_VERSIONS_OF = ("torch", "transformers", "safetensors", "tokenizers")
+
+
+def extract(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    revision: str | None = None,
+    layout: str | None = None,
+    keep_vision: bool = False,
+    pooling: str = "mean",
+    dense: Sequence[int] = (),
+    normalize: bool = True,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> ExtractionReport:
+    """Cut the encoder out of an encoder-decoder checkpoint and write it as a plain Sentence Transformers folder.
+
+    Tensors are copied as ranges of bytes. Every tensor of the source is accounted for, and on a sample of real texts
+    the hidden states are compared with those of the source's own encoder; the report is saved as ``extraction.json``.
+
+    :param checkpoint: local folder, or hub id.
+    :param out: folder to write.
+    :param revision: branch, tag or commit of a hub id.
+    :param layout: for T5Gemma 2 "gemma3" (default) or "t5gemma2"; other families have "native" alone.
+    :param keep_vision: keep the vision tower (T5Gemma 2 in its own layout).
+    :param pooling: "mean", "cls", "last", "weighted-mean" or "max".
+    :param dense: widths of linear layers after the pooling, started at random with a fixed seed.
+    :param normalize: end in unit vectors.
+    :param max_length: maximum length in tokens; by default the greatest common length at which the layout is exact.
+    :param overwrite: replace ``out`` if it exists.
+    :raises CheckpointError: if the checkpoint cannot be extracted.
+    :raises ProofError: if the extracted encoder differs from the source where the layout promises equality.
+    :raises FileMissingError: if a file is missing.
+    :raises FileCorruptError: if a file is damaged.
+    :raises InputError: if an option is out of range, or ``out`` exists.
+    :raises SaveError: if the disk is full; what stood at ``out`` is untouched.
+    :raises MissingExtraError: if the extra ``train`` is not installed.
+    """
+    require_extra("train", "torch", "transformers", "accelerate", "sentence_transformers")
+    head = Head(pooling, tuple(dense), normalize)
+    head.check()
+    if max_length is not None and (isinstance(max_length, bool) or max_length < 1):
+        raise InputError(f"max_length is {max_length!r}, expected a positive number of tokens.")
+    source = open_checkpoint(locate(checkpoint, revision))
+    family = family_of(source.config)
+    choices = Choices(layout, keep_vision)
+    family.check_choices(choices)
+    with staged_folder(Path(out), overwrite=overwrite) as staged:
+        return _Extraction(source, family, choices, head, staged).run(str(checkpoint), revision, max_length)
+
+
+class _Extraction:
+    """One extraction, step by step, into a staged folder."""
+
+    def __init__(self, source: Checkpoint, family: Family, choices: Choices, head: Head, staged: Path) -> None:
+        from encoder_tools.extract.account import take_inventory
+        from encoder_tools.extract.proof import empty_model
+
+        self.source, self.family, self.head, self.staged = source, family, head, staged
+        self.config = _parse_config(source)
+        self.model = empty_model(family.source_class(source.config), self.config)
+        self.prefix, self.encoder = family.encoder_in(self.model)
+        self.inventory: Inventory = take_inventory(source, self.model, family, self.prefix)
+        self.target: Target = family.target(self.config, source.config, self.inventory.names, self.prefix, choices)
+        self.tensors: dict[str, TensorPlace] = {
+            new: self.inventory.places[old] for old, new in self.target.renames.items()
+        }
+
+    def run(self, name: str, revision: str | None, max_length: int | None) -> ExtractionReport:
+        from encoder_tools.extract.copying import check_copy, write_tensors
+        from encoder_tools.extract.sample import sample_texts
+        from encoder_tools.extract.tokenizer import check_tokenizer, load_tokenizer, save_tokenizer
+
+        table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
+        tokenizer = load_tokenizer(self.source.folder, table.shape[0])
+        limit = self._max_length(tokenizer, max_length)
+        write_json(self.staged / "config.json", self.target.config)
+        write_tensors(self.staged / "model.safetensors", self.tensors, self.target.placeholders)
+        check_copy(self.staged, self.tensors)
+        save_tokenizer(tokenizer, self.staged, limit, as_processor=self.target.multimodal)
+        notes = list(self.target.notes)
+        if not check_tokenizer(tokenizer, self.staged, sample_texts()):
+            notes.append("The tokenizer adds no special token: an empty text has none, and its vector is zero.")
+        if self.head.dense:
+            notes.append("Dense layers start at random (seed 0) and must be trained.")
+        write_head(self.staged, table.shape[1], self.head)
+        proof = self._prove(tokenizer, limit)
+        report = self._report(name, revision, limit, proof, notes)
+        write_json(self.staged / REPORT_NAME, report.to_json())
+        write_card(self.staged, report)
+        return report
+
+    def _max_length(self, tokenizer: Any, wanted: int | None) -> int:
+        if wanted is not None:
+            return wanted
+        limits = [self.family.default_max_length, self.target.exact_length, tokenizer.model_max_length]
+        positions = getattr(self.config.get_text_config(encoder=True), "max_position_embeddings", None)
+        return int(min(limit for limit in [*limits, positions] if limit is not None))
+
+    def _prove(self, tokenizer: Any, limit: int) -> Proof:
+        """Compare at lengths where the layout promises equality, whatever maximum length was asked for."""
+        from encoder_tools.extract.proof import compare, extracted_states, proof_batches, source_states
+
+        longest = limit if self.target.exact_length is None else min(limit, self.target.exact_length)
+        batches = proof_batches(tokenizer, longest)
+        wanted = source_states(self.model, self.encoder, self.prefix, self.inventory.places, batches)
+        found = extracted_states(self.staged, self.target.class_name, batches)
+        proof = compare(wanted, found, batches)
+        if proof.difference != 0:
+            raise ProofError(
+                f"Hidden states of the extracted encoder differ from the source's by {proof.difference:g}, expected 0. "
+                "Nothing was written. Please report the checkpoint and the version of transformers."
+            )
+        return proof
+
+    def _report(self, name: str, revision: str | None, limit: int, proof: Proof, notes: list[str]) -> ExtractionReport:
+        exact = self.target.exact_length
+        if exact is not None and limit > exact:
+            notes.append(f"The maximum length of {limit} was asked for; beyond {exact} tokens vectors are not exact.")
+        places, renames = self.inventory.places, self.target.renames
+        stored = {places[old].name: new for old, new in renames.items()}
+        dropped = {places[old].name: reason for old, reason in self.target.dropped.items()}
+        dropped |= {alias: ALIAS for alias in self.inventory.aliases}
+        return ExtractionReport(
+            source=name,
+            revision=revision,
+            family=self.family.name,
+            layout=self.target.layout,
+            class_name=self.target.class_name,
+            dtype=", ".join(sorted({place.dtype for place in self.tensors.values()})),
+            copied=tuple(old for old, new in stored.items() if old == new),
+            renamed={old: new for old, new in stored.items() if old != new},
+            dropped=dropped,
+            kept_bytes=sum(place.size for place in self.tensors.values()),
+            max_difference=proof.difference,
+            proof_texts=proof.texts,
+            proof_longest=proof.longest,
+            exact_length=exact,
+            max_length=limit,
+            pooling=self.head.pooling,
+            dense=self.head.dense,
+            normalize=self.head.normalize,
+            notes=tuple(notes),
+            versions=_versions(),
+        )
+
+
+def _parse_config(source: Checkpoint) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(source.folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - strict configurations raise classes of their own
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointFamilyError(
+            f"transformers cannot make a configuration of {source.folder}/config.json ({reason}). Restore the file."
+        ) from None
+
+
+def _versions() -> Mapping[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS_OF}}

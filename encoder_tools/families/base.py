@@ -1,0 +1,131 @@
+"""What the extraction must know of an architecture family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from encoder_tools.errors import CheckpointFamilyError, InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+DECODER = "decoder, not part of the encoder"
+LM_HEAD = "language-model head, not part of the encoder"
+ALIAS = "tied alias, equal to the tensor that is kept"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asks of the layout.
+
+    :ivar layout: name of the layout, or None for the family's default.
+    :ivar keep_vision: keep the vision tower (multimodal families, native layout).
+    """
+
+    layout: str | None = None
+    keep_vision: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """The encoder-only model that a checkpoint becomes.
+
+    :ivar layout: name of the layout written.
+    :ivar class_name: transformers class that loads it.
+    :ivar config: its ``config.json``.
+    :ivar renames: target tensor name by name in the source's class; everything that is kept is in it.
+    :ivar dropped: reason by name in the source's class.
+    :ivar placeholders: tensors without a source that the class cannot be built without: shape by target name, zeros.
+    :ivar exact_length: longest input for which the layout equals the source; None if it is exact at any length.
+    :ivar multimodal: the class's own processor wants images too; the folder must name the tokenizer as processor.
+    :ivar notes: what the user should know.
+    """
+
+    layout: str
+    class_name: str
+    config: dict[str, Any]
+    renames: Mapping[str, str]
+    dropped: Mapping[str, str]
+    placeholders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exact_length: int | None = None
+    multimodal: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Family(ABC):
+    """One architecture family.
+
+    :cvar name: as users call it.
+    :cvar model_types: ``model_type`` values of its checkpoints.
+    :cvar default_architecture: class of a full checkpoint whose ``config.json`` names none.
+    :cvar encoder_class_names: classes of the encoder inside the full model.
+    :cvar default_max_length: tokens an embedding model of this family takes unless asked otherwise.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    default_architecture: str
+    encoder_class_names: tuple[str, ...]
+    default_max_length: int = 512
+    layouts: tuple[str, ...] = ("native",)
+
+    def source_class(self, config: Mapping[str, Any]) -> type[torch.nn.Module]:
+        """Class that the checkpoint was saved from.
+
+        :raises CheckpointFamilyError: if transformers has no such class, or it is not of this family.
+        """
+        import transformers
+
+        name = (config.get("architectures") or [self.default_architecture])[0]
+        found = getattr(transformers, str(name), None)
+        if not isinstance(found, type) or self.model_types[0].partition("_")[0] not in found.__module__:
+            raise CheckpointFamilyError(
+                f"config.json names the class {name!r}, which is not a {self.name} class of the installed transformers "
+                f"{transformers.__version__}. Expected something like {self.default_architecture}."
+            )
+        return found
+
+    def encoder_in(self, model: torch.nn.Module) -> tuple[str, torch.nn.Module]:
+        """The encoder inside a full model, and the prefix of its tensor names."""
+        for name, module in model.named_modules():
+            if type(module).__name__ in self.encoder_class_names and not getattr(module, "is_decoder", False):
+                return f"{name}." if name else "", module
+        raise CheckpointFamilyError(f"{type(model).__name__} has no encoder, so there is nothing to extract.")
+
+    def class_name_of(self, name: str, expected: Iterable[str]) -> str:
+        """Name that the source's class gives a tensor which the file calls ``name``. Most families: the same."""
+        return name
+
+    @abstractmethod
+    def target(
+        self, config: PretrainedConfig, raw: Mapping[str, Any], names: Iterable[str], prefix: str, choices: Choices
+    ) -> Target:
+        """Decide what becomes of every tensor.
+
+        :param config: the source's configuration, parsed.
+        :param raw: its ``config.json``.
+        :param names: names of all tensors of the source's class, tied aliases left out.
+        :param prefix: prefix of the encoder's tensors among them.
+        :raises InputError: if the family has no such layout.
+        """
+
+    def check_choices(self, choices: Choices) -> str:
+        """The layout to write.
+
+        :raises InputError: if the family has no such layout or no vision tower.
+        """
+        layout = choices.layout or self.layouts[0]
+        if layout not in self.layouts:
+            raise InputError(f"{self.name} has no layout {layout!r}; it has {', '.join(self.layouts)}.")
+        if choices.keep_vision and layout != "t5gemma2":
+            raise InputError("--keep-vision keeps a vision tower, which only T5Gemma 2 with --layout t5gemma2 can.")
+        return layout
+
+
+def reason_to_drop(name: str) -> str:
+    """Why a tensor outside the encoder is left behind."""
+    return LM_HEAD if name.startswith(("lm_head", "classification_head", "classifier", "score")) else DECODER

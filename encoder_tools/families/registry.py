@@ -1,0 +1,47 @@
+"""From a ``config.json`` to the family that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from encoder_tools.errors import CheckpointFamilyError
+from encoder_tools.families.base import Family
+from encoder_tools.families.t5 import LongT5Family, MT5Family, T5Family, UMT5Family
+from encoder_tools.families.t5gemma import T5GemmaFamily
+from encoder_tools.families.t5gemma2 import T5Gemma2Family
+
+FAMILIES: tuple[Family, ...] = (
+    T5Gemma2Family(),
+    T5GemmaFamily(),
+    T5Family(),
+    MT5Family(),
+    UMT5Family(),
+    LongT5Family(),
+)
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family of a checkpoint, by the ``model_type`` of its ``config.json``.
+
+    :raises CheckpointFamilyError: saying what the checkpoint is instead, where that can be told.
+    """
+    model_type = config.get("model_type")
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise CheckpointFamilyError(f"{_what_it_is(config)} Extraction knows these encoder-decoders: {known}.")
+
+
+def _what_it_is(config: Mapping[str, Any]) -> str:
+    model_type, architectures = config.get("model_type"), config.get("architectures") or []
+    if model_type is None:
+        return "config.json names no model_type, so the architecture is unknown."
+    if config.get("is_encoder_decoder"):
+        return f"{model_type!r} is an encoder-decoder of a family that is not supported."
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        return f"{model_type!r} ({architectures[0]}) is a decoder-only model: it has no encoder to extract."
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) or name == "BertModel" for name in architectures):
+        return f"{model_type!r} ({architectures[0]}) is an encoder already; use it with sentence-transformers directly."
+    return f"{model_type!r} is an unknown architecture."
