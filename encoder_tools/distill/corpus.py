@@ -44,6 +44,7 @@ PAIR_LICENCES = {
 
 _SHORTEST = 8  # characters; shorter texts are noise
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_NOT_KEPT = re.compile(r"[^a-z0-9]")
 _SHORTEST_SENTENCE = 20  # letters and digits; shorter sentences ("Thank you.") occur everywhere
 _TEXT_FIELDS = ("text", "sentence1", "sentence2", "title", "description", "en")
 _SENTENCES_TO_PAIRS = 2  # of three texts, two come from the sentences and one from the pairs
@@ -85,7 +86,8 @@ def read_corpus(data: Path, seed: int) -> Corpus:
         seen.add(key)
         kept[source] += 1
         groups[source.startswith("pairs/")].append(text)
-    order = random.Random(seed)  # noqa: S311 - a reproducible order, not a secret
+    random.Random(seed - 1).shuffle(groups[1])  # noqa: S311 - a reproducible order, not a secret
+    order = random.Random(seed)  # noqa: S311
     for group in groups:
         order.shuffle(group)
     return Corpus(tuple(_interleave(*groups)), dict(kept), dict(held_out))
@@ -111,8 +113,8 @@ def occurs_in(text: str, forms: frozenset[str]) -> bool:
 
 
 def normal_form(text: str) -> str:
-    """Lower-case letters and digits only: what is left of a text when case, spaces and punctuation are ignored."""
-    return "".join(letter for letter in text.lower() if letter.isalnum())
+    """Lower-case ASCII letters and digits only: what is left when case, spaces, accents and punctuation are ignored."""
+    return _NOT_KEPT.sub("", text.lower())
 
 
 def _long_sentences(text: str) -> Iterator[str]:

@@ -1,20 +1,20 @@
 """The proof: hidden states of the extracted encoder equal those of the source's own.
 
 The source's encoder is its own class with its own tensors, the extracted one what a user will load. Each is built
-without allocating weights, takes its tensors as views of the mapped file, runs, and is let go before the other comes:
-never more than one encoder is in memory, and never the decoder.
+without allocating weights, reads its tensors from the file, runs, and is let go before the other comes: never more than
+one encoder is in memory, and never the decoder. Tensors are read and not mapped, because the kernel that torch takes
+for a single row depends on the alignment of the weights, and so does its rounding (1e-6 was seen).
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from encoder_tools.errors import ProofError
-from encoder_tools.extract.checkpoint import TensorPlace, open_checkpoint, validated
+from encoder_tools.errors import CheckpointTensorError, ProofError
+from encoder_tools.extract.checkpoint import TensorPlace, open_checkpoint
 from encoder_tools.extract.sample import long_text, sample_texts
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def source_states(
     :param model: the full model, its weights on the meta device.
     :param encoder: the encoder inside it, to which only its own tensors are given.
     """
-    with _mapped(places, [prefix + name for name in encoder.state_dict()]) as tensors:
-        weights = {name: tensors[prefix + name] for name in encoder.state_dict()}
-        return _run(model, encoder, weights, batches)
+    return _run(model, encoder, {name: places[prefix + name] for name in encoder.state_dict()}, batches)
 
 
 def extracted_states(folder: Path, class_name: str, batches: list[Any]) -> list[torch.Tensor]:
@@ -73,8 +71,7 @@ def extracted_states(folder: Path, class_name: str, batches: list[Any]) -> list[
     if set(places) != wanted:
         odd = sorted(set(places) ^ wanted)
         raise ProofError(f"{class_name} and the written tensors do not fit: {', '.join(odd[:3])}. Please report this.")
-    with _mapped(places, list(places)) as tensors:
-        return _run(model, model, tensors, batches)
+    return _run(model, model, places, batches)
 
 
 def compare(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], batches: list[Any]) -> Proof:
@@ -100,25 +97,39 @@ def empty_model(model_class: Any, config: Any) -> torch.nn.Module:
     return model.eval()
 
 
-class _mapped(ExitStack):  # noqa: N801 - used as a function
-    """Tensors as views of mapped safetensors files, valid inside the block."""
+def read_tensor(place: TensorPlace) -> torch.Tensor:
+    """Read one tensor into memory that torch allocated, and so aligned."""
+    import torch
 
-    def __init__(self, places: Mapping[str, TensorPlace], names: list[str]) -> None:
-        super().__init__()
-        self._places, self._names = places, names
+    tensor = torch.empty(place.shape, dtype=_torch_dtype(place))
+    with place.file.open("rb") as file:
+        file.seek(place.start)
+        read = file.readinto(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())) if place.size else 0
+    if read != place.size:
+        raise ProofError(f"{place.file} ended inside {place.name}. Check the disk and try again.")
+    return tensor
 
-    def __enter__(self) -> Mapping[str, torch.Tensor]:  # type: ignore[override]
-        files = {self._places[name].file for name in self._names}
-        opened = {file: self.enter_context(validated(file)) for file in files}
-        return {name: opened[self._places[name].file].get_tensor(self._places[name].name) for name in self._names}
+
+def _torch_dtype(place: TensorPlace) -> torch.dtype:
+    import torch
+
+    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    if place.dtype not in known:
+        raise CheckpointTensorError(
+            f"{place.name} is stored as {place.dtype}, expected one of {', '.join(known)}. Extract from the checkpoint "
+            "before it was quantised."
+        )
+    return known[place.dtype]
 
 
 def _run(
-    model: torch.nn.Module, encoder: torch.nn.Module, weights: Mapping[str, torch.Tensor], batches: list[Any]
+    model: torch.nn.Module, encoder: torch.nn.Module, places: Mapping[str, TensorPlace], batches: list[Any]
 ) -> list[torch.Tensor]:
     import torch
 
-    encoder.load_state_dict(dict(weights), strict=True, assign=True)
+    read = {place: read_tensor(place) for place in set(places.values())}  # tied tensors are read once
+    encoder.load_state_dict({name: read[place] for name, place in places.items()}, strict=True, assign=True)
+    del read
     _keep_in_fp32(model, encoder)
     with torch.no_grad():
         states = [
