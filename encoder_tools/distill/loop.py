@@ -20,6 +20,7 @@ from encoder_tools.distill.student import Student
 from encoder_tools.files import write_bytes
 
 _WINDOW = 64  # batches sorted by length at a time
+_SAVE_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def train_stage(student: Student, data: TrainingSet, stage: Stage, folder: Path,
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         losses.append(float(loss.detach()))
-        if (step + 1) % 100 == 0 or step + 1 == stage.steps:
+        if (step + 1) % _SAVE_EVERY == 0 or step + 1 == stage.steps:
             _save(state, student, optimizer, step + 1)
             rate = (step + 1 - first) * stage.batch / (time.monotonic() - started)
             say(f"{stage.name} {step + 1}/{stage.steps} loss {np.mean(losses[-100:]):.4f} {rate:.0f} texts/s")

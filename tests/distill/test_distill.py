@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoder_tools.distill.corpus import read_corpus
+from encoder_tools.distill.grid import on_grid, snap
+from encoder_tools.distill.loop import Stage, TrainingSet, batches, train_stage
+from encoder_tools.distill.objective import cosine_loss, geometry_loss, matching_loss
+from encoder_tools.distill.student import Student, StudentShape, open_branches, save_student, start_from_pieces
+from encoder_tools.distill.teacher import TeacherVectors
+from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
+from encoder_tools.errors import FileMissingError, FingerprintError
+
+SHAPE = StudentShape(vocab_size=120, hidden=16, layers=2, heads=2, key_value_heads=1, head_dim=8, mlp=24, width=20)
+STAGE = Stage(
+    "static", steps=4, batch=4, rate=1e-2, table_rate=1e-2, warmup=2, longest=12, drop=0.2, seed=5, dims=(20, 8)
+)
+
+
+class CountingTeacher:
+    """A teacher whose vectors depend on the text alone, and which counts what it encodes."""
+
+    dim, fingerprint = 20, "teacher-a"
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        self.encoded.extend(texts)
+        return np.stack([np.random.default_rng(len(text)).standard_normal(self.dim) for text in texts])
+
+    encode_query = encode_document = encode
+
+
+def training_set(count: int = 24) -> TrainingSet:
+    random = np.random.default_rng(0)
+    ids = [random.integers(4, 120, size=random.integers(1, 15)).astype(np.uint16) for _ in range(count)]
+    return TrainingSet(ids, random.standard_normal((count, 20)).astype(np.float16))
+
+
+def student() -> Student:
+    torch.manual_seed(0)
+    made = Student(SHAPE)
+    random = np.random.default_rng(1)
+    weights = random.uniform(0.1, 1, 120).astype(np.float32)
+    start_from_pieces(made, random.standard_normal((120, 20)).astype(np.float32), weights)
+    return made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "stsb").mkdir()
+    (tmp_path / "pairs").mkdir()
+    with gzip.open(tmp_path / "stsb" / "test.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(
+            json.dumps({"sentence1": "A man is eating food.", "sentence2": "Short one. A dog runs in the green park."})
+        )
+    rows = [
+        "tatoeba\tThe weather is fine today.",
+        "tatoeba\tThe weather is fine, today!",  # the same letters
+        "tatoeba\ta MAN is eating food",  # in a test split
+        "clinc150\tI saw it. A dog runs in the green park. Really.",  # holds a sentence of a test split
+        "multi30k\tTwo people ride bicycles down a hill.",  # may not ship
+        "tatoeba\ttiny",
+    ]
+    with gzip.open(tmp_path / "sentences.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(["source\ttext", *rows]) + "\n")
+    from encoder_tools.distill.corpus import PAIR_LICENCES
+
+    for name in PAIR_LICENCES:
+        with gzip.open(tmp_path / "pairs" / f"{name}.tsv.gz", "wt", encoding="utf-8") as file:
+            file.write(f"anchor\tpositive\nanchor of {name}\tpositive of {name}\n")
+    with gzip.open(tmp_path / "pairs" / "simplify_asset.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write("anchor\tpositive\nnon-commercial anchor\tnon-commercial positive\n")
+    return tmp_path
+
+
+def test_the_corpus_holds_only_what_may_ship_and_no_test_sentence(data: Path):
+    corpus = read_corpus(data, seed=1)
+    assert "The weather is fine today." in corpus.texts
+    assert corpus.kept["tatoeba"] == 1
+    assert corpus.held_out == {"tatoeba": 1, "clinc150": 1}
+    assert not any("bicycles" in text or "non-commercial" in text or text == "tiny" for text in corpus.texts)
+    assert read_corpus(data, seed=1).texts == corpus.texts
+
+
+def test_a_folder_without_texts_is_named(tmp_path: Path):
+    with pytest.raises(FileMissingError, match=r"sentences\.tsv\.gz"):
+        read_corpus(tmp_path, seed=1)
+
+
+def test_teacher_vectors_are_computed_once_and_found_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("encoder_tools.distill.teacher._CHUNK", 2)
+    teacher = CountingTeacher()
+    TeacherVectors(tmp_path, teacher).ensure(["a", "bb", "ccc", "a"], lambda _: None)
+    again = TeacherVectors(tmp_path, teacher)
+    again.ensure(["ccc", "dddd", "a"], lambda _: None)
+    assert sorted(teacher.encoded) == ["a", "bb", "ccc", "dddd"]
+    np.testing.assert_allclose(again.lookup(["dddd", "a"]), teacher.encode(["dddd", "a"]), atol=2e-3)
+
+
+def test_a_chunk_cut_short_is_computed_again(tmp_path: Path):
+    TeacherVectors(tmp_path, CountingTeacher()).ensure(["a", "bb"], lambda _: None)
+    (tmp_path / "vectors-0.npy").unlink()  # keys are written first
+    teacher = CountingTeacher()
+    store = TeacherVectors(tmp_path, teacher)
+    store.ensure(["a", "bb"], lambda _: None)
+    assert teacher.encoded == ["a", "bb"]
+    assert store.lookup(["bb"]).shape == (1, 20)
+
+
+def test_another_teacher_is_refused(tmp_path: Path):
+    TeacherVectors(tmp_path, CountingTeacher())
+    other = CountingTeacher()
+    other.fingerprint = "teacher-b"
+    with pytest.raises(FingerprintError, match="teacher-a"):
+        TeacherVectors(tmp_path, other)
+
+
+def test_closed_branches_add_exactly_nothing():
+    model = student()
+    ids, mask = torch.randint(1, 120, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    shortcut = model(ids, mask)
+    model.branches_open = True  # the whole body, its branches still closed
+    assert torch.equal(model(ids, mask), shortcut)
+    open_branches(model.body, 0.1)
+    assert not torch.equal(model(ids, mask), shortcut)
+
+
+def test_training_lowers_the_loss(tmp_path: Path):
+    model, told = student(), []
+    train_stage(model, training_set(), replace(STAGE, steps=200, drop=0.0), tmp_path, told.append)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.7 * losses[0]
+    assert told[-1].startswith("static 200/200")
+
+
+@pytest.mark.parametrize("branches_open", [False, True])
+def test_a_resumed_run_ends_in_the_same_bits(branches_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    straight, halted, resumed = student(), student(), student()
+    for model in (straight, halted, resumed):
+        model.branches_open = branches_open
+        open_branches(model.body, 0.05)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    train_stage(straight, training_set(), STAGE, tmp_path / "a", lambda _: None)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_after_two(path: Path, model: Student, optimizer: torch.optim.Optimizer, step: int) -> None:
+        honest(path, model, optimizer, step)
+        if step == 2:
+            raise StoppedError
+
+    from encoder_tools.distill import loop
+
+    honest = loop._save
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 1)
+    monkeypatch.setattr(loop, "_save", stop_after_two)
+    with pytest.raises(StoppedError):
+        train_stage(halted, training_set(), STAGE, tmp_path / "b", lambda _: None)
+    monkeypatch.setattr(loop, "_save", honest)
+    train_stage(resumed, training_set(), STAGE, tmp_path / "b", lambda _: None)
+    for (name, left), right in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_batches_visit_each_text_once_an_epoch_and_can_start_anywhere():
+    ids = training_set().ids
+    stage = replace(STAGE, steps=12)
+    whole = list(batches(ids, stage, 0))
+    assert [step for step, _ in whole] == list(range(12))
+    for epoch in (0, 1):
+        rows = np.concatenate([rows for _, rows in whole[epoch * 6 : epoch * 6 + 6]])
+        assert sorted(rows.tolist()) == list(range(24))
+    late = list(batches(ids, stage, 7))
+    assert all(np.array_equal(left[1], right[1]) for left, right in zip(whole[7:], late, strict=True))
+
+
+def test_the_grid_is_idempotent_and_of_255_steps():
+    weight = torch.randn(9, 31, generator=torch.Generator().manual_seed(0))
+    weight[3] = 0
+    once = on_grid(weight)
+    torch.testing.assert_close(on_grid(once), once, rtol=1e-6, atol=0)
+    steps = once / (once.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+    torch.testing.assert_close(steps, steps.round(), atol=1e-4, rtol=0)
+    assert (once - weight).abs().max() <= weight.abs().max() / 127
+
+
+def test_losses_by_hand():
+    left = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    right = torch.tensor([[0.0, 3.0], [0.0, 1.0]])
+    assert cosine_loss(left, right) == pytest.approx(0.5)
+    assert geometry_loss(left, right) == pytest.approx(0.5)  # off-diagonal 0 against 1, two of four entries
+    assert matching_loss(left, left, (2, 1), 5.0) == pytest.approx(0.25)  # a zero prefix has no cosine
+    assert matching_loss(right, right * 4, (2,), 5.0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_saved_student_is_a_sentence_transformers_folder(tmp_path: Path):
+    from sentence_transformers import SentenceTransformer
+
+    tokenizer = train_tokenizer(ENGLISH, 120)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "model").mkdir()
+    save_tokenizer(tokenizer, tmp_path / "tokenizer", SHAPE.max_length)
+    model = student()
+    model.branches_open = True
+    open_branches(model.body, 0.1)
+    snap(model)
+    save_student(model, tmp_path / "tokenizer", tmp_path / "model", {"note": 1})
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    texts = ["", "The Dog!", "the dog", "42 dogs"]
+    ids = [tokenizer.encode(text).ids for text in texts]
+    assert ids[0] == [2]
+    assert ids[1][:2] == ids[2][:2]  # lower-cased
+    with torch.no_grad():
+        wanted = [model(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long))[0] for row in ids]
+    expected = torch.nn.functional.normalize(torch.stack(wanted), dim=-1).numpy()
+    np.testing.assert_allclose(loaded.encode(texts), expected, atol=1e-6)
+    assert loaded.max_seq_length == SHAPE.max_length
+
+
+def test_pieces_are_in_the_order_of_their_ids():
+    tokenizer = train_tokenizer(ENGLISH, 120)
+    names = pieces(tokenizer)
+    assert len(names) == tokenizer.get_vocab_size()
+    assert all(
+        tokenizer.id_to_token(number).replace("▁", " ").strip() in (name, "") for number, name in enumerate(names)
+    )
