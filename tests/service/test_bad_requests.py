@@ -1,0 +1,153 @@
+"""Whatever is sent, the answer is an error in OpenAI's shape and the server lives on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+
+import httpx
+import pytest
+
+
+def error_of(response: httpx.Response) -> dict:
+    body = response.json()
+    assert list(body) == ["error"]
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert "\n" not in body["error"]["message"]
+    assert "Traceback" not in response.text
+    return body["error"]
+
+
+def embed(http: httpx.Client, value: object, **fields: object) -> httpx.Response:
+    return http.post("/v1/embeddings", content=json.dumps({"model": "debug", "input": value, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("", "empty text"),
+        (["fine", ""], "Input 1"),
+        ([], "empty list"),
+        ([[]], "empty"),
+        (["a"] * 2049, "2049 items"),
+        (["a", 1], "mixes"),
+        ([[1], "a"], "mixes"),
+        ([1, True], "bool"),
+        ([1.5], "float"),
+        ([1000], "vocabulary"),
+        ([-1], ">= 0"),
+        ([10**40], "2147483647"),
+        ([2] * 65, "at most 64"),
+        (None, "null"),
+        (7, "int"),
+        ({"text": "a"}, "object"),
+        ("\ud800", "not valid JSON"),
+        (["a", "b\udfff"], "not valid JSON"),
+    ],
+)
+def test_a_wrong_input_is_a_400_that_says_what_is_wrong(http, value, says):
+    response = embed(http, value)
+    assert response.status_code == 400
+    assert says in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"encoding_format": "int8"}, "encoding_format"),
+        ({"dimensions": "8"}, "dimensions"),
+        ({"dimensions": True}, "dimensions"),
+        ({"model": 3}, "model"),
+        ({"truncate": "yes"}, "truncate"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(http, fields, param):
+    response = embed(http, "a", **fields)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"model": "debug", "input": "\xff"}',
+        b'{"model": "debug", "input": "\xed\xa0\x80"}',
+        b'{"model": "debug", "input": "a", "x": NaN}',
+        b'{"x": "a"}',
+        b'{"model": "debug"}',
+        b'{"model": "debug", "input": ' + b"[" * 100_000,
+        b'{"model": "debug", "input": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b"input=a&model=debug",
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+@pytest.mark.parametrize("route", ["/v1/embeddings", "/search", "/classify"])
+def test_a_body_that_is_not_the_expected_json_is_a_400(http, route, body):
+    response = http.post(route, content=body)
+    assert response.status_code == 400
+    error_of(response)
+
+
+def test_a_megabyte_of_text_is_refused_as_too_long(http):
+    response = embed(http, "word " * 200_000)
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["with a length", "chunked"])
+def test_a_body_over_the_limit_is_a_413(http, announced):
+    body = b'{"model": "debug", "input": "' + b"a" * 3_000_000 + b'"}'
+    response = http.post("/v1/embeddings", content=body if announced else iter([body[:100], body[100:]]))
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "request_too_large"
+
+
+def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(http):
+    missing = http.get("/v1/nothing")
+    assert (missing.status_code, error_of(missing)["code"]) == (404, "route_not_found")
+    wrong = http.get("/v1/embeddings")
+    assert (wrong.status_code, error_of(wrong)["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(http, caplog):
+    with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
+        response = embed(http, "crash")
+    assert (response.status_code, error_of(response)["type"]) == (500, "server_error")
+    assert "secret" not in response.text
+    assert embed(http, "fine").status_code == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http, url):
+    port = int(url.rpartition(":")[2])
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    assert embed(http, "fine").status_code == 200
+
+
+@pytest.mark.parametrize("body", [{"query": ""}, {"query": "a", "k": 0}, {"query": "a", "k": 1001}, {"query": ["a"]}])
+def test_a_wrong_search_is_a_400(http, body):
+    response = http.post("/search", json=body)
+    assert response.status_code == 400
+    error_of(response)
+
+
+@pytest.mark.parametrize("body", [{"input": ""}, {"input": []}, {"input": [1]}, {"input": "a", "top": 0}])
+def test_a_wrong_classification_is_a_400(http, body):
+    response = http.post("/classify", json=body)
+    assert response.status_code == 400
+    error_of(response)
+
+
+def test_search_and_classify_without_collection_or_head_say_how_to_get_one(bare_url):
+    for route, option in (("/search", "--collection"), ("/classify", "--head")):
+        response = httpx.post(bare_url + route, json={"query": "a", "input": "a"})
+        assert response.status_code == 404
+        assert option in error_of(response)["message"]
