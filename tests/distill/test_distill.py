@@ -17,11 +17,13 @@ from encoder_tools.distill.student import Student, StudentShape, open_branches, 
 from encoder_tools.distill.teacher import TeacherVectors
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.errors import FileMissingError, FingerprintError
+from encoder_tools.extract.sample import long_text, sample_texts
 
 SHAPE = StudentShape(vocab_size=120, hidden=16, layers=2, heads=2, key_value_heads=1, head_dim=8, mlp=24, width=20)
 STAGE = Stage(
     "static", steps=4, batch=4, rate=1e-2, table_rate=1e-2, warmup=2, longest=12, drop=0.2, seed=5, dims=(20, 8)
 )
+ENGLISH = [*(text for text in sample_texts() if text.isascii()), long_text(280)]
 
 
 class CountingTeacher:
