@@ -33,7 +33,7 @@ class DebugEncoder:
     max_length = 64
     vocab_size = 1000
     fingerprint = "d" * 32
-    prompts: Mapping[str, str] = {"query": "query: ", "document": ""}  # noqa: RUF012
+    prompts: Mapping[str, str] = {"query": "query: ", "document": ""}
 
     def __init__(self) -> None:
         self.table = np.random.default_rng(0).standard_normal((self.vocab_size, self.dim)).astype(np.float32)

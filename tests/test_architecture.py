@@ -103,7 +103,7 @@ def test_commands_import_nothing_heavy_before_they_run():
 
 
 @pytest.mark.parametrize("statement", ["import encoder_tools, heads, index, service, service.cli"])
-def test_importing_the_packages_loads_no_runtime_and_no_training_library(statement):
+def test_importing_the_packages_loads_no_runtime_and_no_training_library(statement: str):
     loaded = run(f"{statement}; import sys; print(*sys.modules)").split()
     assert [name for name in loaded if within(name, *HEAVY, "onnxruntime", "sklearn", "faiss", "scipy")] == []
 
@@ -115,7 +115,7 @@ def test_the_help_loads_no_numbers_at_all():
 
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
-def test_files_and_functions_fit_their_frames(file):
+def test_files_and_functions_fit_their_frames(file: Path):
     text = file.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_FILE_LINES
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -9,11 +9,11 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from serving import DebugEncoder, serving
 
 from heads import FittedHead
 from index import Collection
 from service.state import Limits, ServiceState
-from serving import DebugEncoder, serving
 
 TEXTS = ("the cat sat on the mat", "stocks fell sharply today", "rain is expected tomorrow")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -46,7 +47,7 @@ def embed(http: httpx.Client, value: object, **fields: object) -> httpx.Response
         (["a", "b\udfff"], "not valid JSON"),
     ],
 )
-def test_a_wrong_input_is_a_400_that_says_what_is_wrong(http, value, says):
+def test_a_wrong_input_is_a_400_that_says_what_is_wrong(http: httpx.Client, value: object, says: str):
     response = embed(http, value)
     assert response.status_code == 400
     assert says in error_of(response)["message"]
@@ -62,7 +63,7 @@ def test_a_wrong_input_is_a_400_that_says_what_is_wrong(http, value, says):
         ({"truncate": "yes"}, "truncate"),
     ],
 )
-def test_a_field_of_a_wrong_type_is_named(http, fields, param):
+def test_a_field_of_a_wrong_type_is_named(http: httpx.Client, fields: dict[str, Any], param: str):
     response = embed(http, "a", **fields)
     assert response.status_code == 400
     assert error_of(response)["param"] == param
@@ -88,27 +89,27 @@ def test_a_field_of_a_wrong_type_is_named(http, fields, param):
     ids=lambda body: repr(body[:40]),
 )
 @pytest.mark.parametrize("route", ["/v1/embeddings", "/search", "/classify"])
-def test_a_body_that_is_not_the_expected_json_is_a_400(http, route, body):
+def test_a_body_that_is_not_the_expected_json_is_a_400(http: httpx.Client, route: str, body: Any):
     response = http.post(route, content=body)
     assert response.status_code == 400
     error_of(response)
 
 
-def test_a_megabyte_of_text_is_refused_as_too_long(http):
+def test_a_megabyte_of_text_is_refused_as_too_long(http: httpx.Client):
     response = embed(http, "word " * 200_000)
     assert response.status_code == 400
     assert error_of(response)["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["with a length", "chunked"])
-def test_a_body_over_the_limit_is_a_413(http, announced):
+def test_a_body_over_the_limit_is_a_413(http: httpx.Client, announced: bool):
     body = b'{"model": "debug", "input": "' + b"a" * 3_000_000 + b'"}'
     response = http.post("/v1/embeddings", content=body if announced else iter([body[:100], body[100:]]))
     assert response.status_code == 413
     assert error_of(response)["code"] == "request_too_large"
 
 
-def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(http):
+def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(http: httpx.Client):
     missing = http.get("/v1/nothing")
     assert (missing.status_code, error_of(missing)["code"]) == (404, "route_not_found")
     wrong = http.get("/v1/embeddings")
@@ -116,7 +117,9 @@ def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(http):
     assert wrong.headers["allow"] == "POST"
 
 
-def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(http, caplog):
+def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(
+    http: httpx.Client, caplog: pytest.LogCaptureFixture
+):
     with caplog.at_level(logging.CRITICAL, "uvicorn.error"):
         response = embed(http, "crash")
     assert (response.status_code, error_of(response)["type"]) == (500, "server_error")
@@ -124,7 +127,7 @@ def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(http, cap
     assert embed(http, "fine").status_code == 200
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http, url):
+def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http: httpx.Client, url: str):
     port = int(url.rpartition(":")[2])
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -133,20 +136,20 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http, url):
 
 
 @pytest.mark.parametrize("body", [{"query": ""}, {"query": "a", "k": 0}, {"query": "a", "k": 1001}, {"query": ["a"]}])
-def test_a_wrong_search_is_a_400(http, body):
+def test_a_wrong_search_is_a_400(http: httpx.Client, body: Any):
     response = http.post("/search", json=body)
     assert response.status_code == 400
     error_of(response)
 
 
 @pytest.mark.parametrize("body", [{"input": ""}, {"input": []}, {"input": [1]}, {"input": "a", "top": 0}])
-def test_a_wrong_classification_is_a_400(http, body):
+def test_a_wrong_classification_is_a_400(http: httpx.Client, body: Any):
     response = http.post("/classify", json=body)
     assert response.status_code == 400
     error_of(response)
 
 
-def test_search_and_classify_without_collection_or_head_say_how_to_get_one(bare_url):
+def test_search_and_classify_without_collection_or_head_say_how_to_get_one(bare_url: str):
     for route, option in (("/search", "--collection"), ("/classify", "--head")):
         response = httpx.post(bare_url + route, json={"query": "a", "input": "a"})
         assert response.status_code == 404
