@@ -100,7 +100,17 @@ def check(model: list[str]) -> None:
 @contextmanager
 def serving(model: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the command; yields the process and its address as soon as it listens."""
-    command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0", *model]
+    command = [
+        sys.executable,
+        "-c",
+        "from service.cli import main; main()",
+        "serve",
+        "--port",
+        "0",
+        "--served-model-name",
+        "default",
+        *model,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli.address import address_options, warn_beyond_loopback
+
 if TYPE_CHECKING:
     from service.demo.build import Figures
 
@@ -15,8 +17,7 @@ _JSON = "-H 'Content-Type: application/json'"
 
 
 @click.command("demo")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@address_options
 @click.option("--model", type=click.Path(path_type=Path), help="Another exported model folder.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where to keep what the first start builds.")
 def command(host: str, port: int, model: Path | None, cache: Path | None) -> None:
@@ -27,7 +28,7 @@ def command(host: str, port: int, model: Path | None, cache: Path | None) -> Non
     """
     from service.demo.build import default_cache, open_demo
     from service.loading import load_encoder
-    from service.server import bind, is_loopback, run, url_of
+    from service.server import bind, run, url_of
     from service.state import ServiceState
 
     with bind(host, port) as listener:
@@ -35,8 +36,7 @@ def command(host: str, port: int, model: Path | None, cache: Path | None) -> Non
         click.echo(f"model       {_NAME}: {encoder.dim} dimensions on {encoder.provider}")
         demo = open_demo(encoder, cache or default_cache(), click.echo)
         _describe(demo.figures)
-        if not is_loopback(host):
-            click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)
+        warn_beyond_loopback(host)
         state = ServiceState(encoder, names=(_NAME,), collection=demo.collection, head=demo.head)
         run(state, listener, lambda: _say_listening(url_of(listener)))
     click.echo("stopped")
@@ -57,7 +57,7 @@ def _say_listening(url: str) -> None:
     click.echo(f"listening   {url}  (Ctrl-C stops)\n\nThree things to try in another terminal:\n")
     for route, body in (
         ("/v1/embeddings", '{"model": "default", "input": "Where is my card?"}'),
-        ("/search", '{"query": "Who designed the first practical steam engine?", "k": 3}'),
+        ("/search", '{"query": "Why are rainforests cut down?", "k": 3}'),
         ("/classify", '{"input": "My card has not arrived yet", "top": 3}'),
     ):
         click.echo(f"curl {url}{route} {_JSON} -d '{body}'\n")

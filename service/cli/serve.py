@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from service.cli.address import address_options, warn_beyond_loopback
+
 if TYPE_CHECKING:
     from service.state import ServiceState
 
@@ -15,8 +17,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Exported model folder.  [default: the model that ships with this]"
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@address_options
 @click.option("--collection", type=click.Path(path_type=Path), help="Folder of texts for /search.")
 @click.option("--head", type=click.Path(path_type=Path), help="Folder of a classifier head for /classify.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
@@ -44,7 +45,7 @@ def command(
     Stops on Ctrl-C or SIGTERM, after it has answered what it had accepted.
     """
     from service.loading import load_encoder, load_state
-    from service.server import bind, is_loopback, run, url_of
+    from service.server import bind, run, url_of
 
     with bind(host, port) as listener:
         encoder = load_encoder(model, variant=variant, provider=provider, threads=threads)
@@ -52,8 +53,7 @@ def command(
         click.echo(f"model       {state.names[0]}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
         click.echo(f"provider    {encoder.provider} ({variant})")
         _describe(state)
-        if not is_loopback(host):
-            click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)
+        warn_beyond_loopback(host)
         run(state, listener, lambda: _say_listening(url_of(listener), state.names[0]))
     click.echo("stopped")
 
