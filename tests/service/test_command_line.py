@@ -122,7 +122,10 @@ def test_beyond_loopback_there_is_a_warning():
 
 def test_the_demo_builds_once_and_its_three_things_to_try_work(tmp_path: Path):
     with started("demo", "--cache", str(tmp_path)) as first:
-        embedded, found, classified = [paste(line) for line in first.output.splitlines() if line.startswith("curl")]
+        printed = [line for line in first.output.splitlines() if line.startswith("curl")]
+        in_readme = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl")]
+        assert printed == [line.replace("http://127.0.0.1:8080", first.url) for line in in_readme]
+        embedded, found, classified = map(paste, printed)
         assert embedded["usage"]["prompt_tokens"] > 0
         assert "rainforest" in found["hits"][0]["text"].lower()
         assert classified["data"][0]["labels"][0]["label"] == "card_arrival"
