@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from encoder_tools.errors import CheckpointTensorError
 from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace
-from encoder_tools.families.base import Family
+from encoder_tools.families.base import ALIAS, LEFTOVER, Family, reason_to_drop
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,12 @@ class Inventory:
 
     :ivar places: place by the class's name; tied aliases point to the tensor they are tied to.
     :ivar names: the class's tensors without aliases: what has to go somewhere.
-    :ivar aliases: names in the file of tied copies that are stored as well.
+    :ivar spare: reason to leave it behind by name in the file, for stored copies of tied tensors and leftovers.
     """
 
     places: Mapping[str, TensorPlace]
     names: tuple[str, ...]
-    aliases: tuple[str, ...]
+    spare: Mapping[str, str]
 
 
 def take_inventory(checkpoint: Checkpoint, model: torch.nn.Module, family: Family, prefix: str) -> Inventory:
@@ -52,7 +52,8 @@ def take_inventory(checkpoint: Checkpoint, model: torch.nn.Module, family: Famil
     stored = [name for name in tied if name in found and found[name] != places[tied[name]]]
     _check_aliases(stored, found, places, tied, prefix)
     names = tuple(name for name in expected if name not in tied)
-    return Inventory(places, names, tuple(found[name].name for name in [*stored, *ignored]))
+    spare = {found[name].name: ALIAS if name.startswith(prefix) else reason_to_drop(name) for name in stored}
+    return Inventory(places, names, {**spare, **{found[name].name: LEFTOVER for name in ignored}})
 
 
 def digest(place: TensorPlace) -> str:

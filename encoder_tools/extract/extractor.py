@@ -14,7 +14,7 @@ from encoder_tools.extract.folder import Head, write_card, write_head
 from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
 from encoder_tools.extras import require_extra
 from encoder_tools.families import family_of
-from encoder_tools.families.base import ALIAS, Choices, Family, Target
+from encoder_tools.families.base import Choices, Family, Target
 from encoder_tools.files import staged_folder, write_json
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Extraction:
         places, renames = self.inventory.places, self.target.renames
         stored = {places[old].name: new for old, new in renames.items()}
         dropped = {places[old].name: reason for old, reason in self.target.dropped.items()}
-        dropped |= {alias: ALIAS for alias in self.inventory.aliases}
+        dropped |= self.inventory.spare
         return ExtractionReport(
             source=name,
             revision=revision,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 DECODER = "decoder, not part of the encoder"
 LM_HEAD = "language-model head, not part of the encoder"
 ALIAS = "tied alias, equal to the tensor that is kept"
+LEFTOVER = "left over from an old conversion, ignored by transformers"
+_OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}  # t5-small and its kin were saved in 2019
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Family(ABC):
         import transformers
 
         name = (config.get("architectures") or [self.default_architecture])[0]
-        found = getattr(transformers, str(name), None)
+        found = getattr(transformers, _OLD_NAMES.get(str(name), str(name)), None)
         if not isinstance(found, type) or self.model_types[0].partition("_")[0] not in found.__module__:
             raise CheckpointFamilyError(
                 f"config.json names the class {name!r}, which is not a {self.name} class of the installed transformers "
