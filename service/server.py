@@ -6,6 +6,7 @@ import errno
 import signal
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import uvicorn
 
@@ -14,7 +15,6 @@ from service.state import ServiceState
 
 _GRACE_SECONDS = 10
 _BACKLOG = 2048
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,9 +46,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` can be reached from this machine only."""
-    return host.startswith(_LOOPBACK)
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether the address can be reached from this machine only."""
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def run(state: ServiceState, listener: socket.socket, on_listening: Callable[[], None]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import socket
 
 
 def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,9 +20,9 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return host(port(command))
 
 
-def warn_beyond_loopback(host: str) -> None:
-    """Say on stderr that anyone may use the service, if others can reach ``host``."""
+def warn_beyond_loopback(listener: socket.socket) -> None:
+    """Say on stderr that anyone may use the service, if other machines can reach it."""
     from service.server import is_loopback
 
-    if not is_loopback(host):
+    if not is_loopback(listener):
         click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)

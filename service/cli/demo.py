@@ -36,7 +36,7 @@ def command(host: str, port: int, model: Path | None, cache: Path | None) -> Non
         click.echo(f"model       {_NAME}: {encoder.dim} dimensions on {encoder.provider}")
         demo = open_demo(encoder, cache or default_cache(), click.echo)
         _describe(demo.figures)
-        warn_beyond_loopback(host)
+        warn_beyond_loopback(listener)
         state = ServiceState(encoder, names=(_NAME,), collection=demo.collection, head=demo.head)
         run(state, listener, lambda: _say_listening(url_of(listener)))
     click.echo("stopped")
@@ -57,7 +57,7 @@ def _say_listening(url: str) -> None:
     click.echo(f"listening   {url}  (Ctrl-C stops)\n\nThree things to try in another terminal:\n")
     for route, body in (
         ("/v1/embeddings", '{"model": "default", "input": "Where is my card?"}'),
-        ("/search", '{"query": "Why are rainforests cut down?", "k": 3}'),
+        ("/search", '{"query": "Who discovered oxygen?", "k": 3}'),
         ("/classify", '{"input": "My card has not arrived yet", "top": 3}'),
     ):
         click.echo(f"curl {url}{route} {_JSON} -d '{body}'\n")

@@ -53,7 +53,7 @@ def command(
         click.echo(f"model       {state.names[0]}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
         click.echo(f"provider    {encoder.provider} ({variant})")
         _describe(state)
-        warn_beyond_loopback(host)
+        warn_beyond_loopback(listener)
         run(state, listener, lambda: _say_listening(url_of(listener), state.names[0]))
     click.echo("stopped")
 

@@ -16,7 +16,6 @@ from heads import FittedHead, load_head, save_head
 from index import Collection
 from service.demo.corpus import DemoCorpus, LabelledText, corpus_digest, read_corpus
 
-_ENCODE_AT_ONCE = 1000
 _LAYOUT = 1  # raise it when what is built changes
 _REGULARISATION = 30.0  # inverse strength C, chosen on a tenth of the training texts; searching costs a minute
 _FIGURES = "figures.json"
@@ -124,11 +123,10 @@ def _accuracy(
 
 
 def _encode(texts: Sequence[str], encoder: TextEncoder, say: Callable[[str], None]) -> FloatMatrix:
-    """Vectors (n, dim), with a word now and then."""
+    """Vectors (n, dim), with a word after every quarter."""
+    step = -(-len(texts) // 4)
     parts = []
-    for start in range(0, len(texts), _ENCODE_AT_ONCE):
-        parts.append(encoder.encode(texts[start : start + _ENCODE_AT_ONCE]))
-        done = min(start + _ENCODE_AT_ONCE, len(texts))
-        if done % 5000 == 0 or done == len(texts):
-            say(f"  {done} of {len(texts)}")
+    for start in range(0, len(texts), step):
+        parts.append(encoder.encode(texts[start : start + step]))
+        say(f"  {min(start + step, len(texts))} of {len(texts)}")
     return np.concatenate(parts)

@@ -117,6 +117,13 @@ def test_an_unknown_route_and_a_wrong_method_have_the_same_shape(http: httpx.Cli
     assert wrong.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("name", ["%FF", "%ED%A0%80", "%00", "a/../b", "x" * 5000])
+def test_a_hostile_model_name_in_the_path_is_a_404(http: httpx.Client, name: str):
+    response = http.get(f"/v1/models/{name}")
+    assert response.status_code == 404
+    assert error_of(response)["code"] == "model_not_found"
+
+
 def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(
     http: httpx.Client, caplog: pytest.LogCaptureFixture
 ):

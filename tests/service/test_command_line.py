@@ -127,7 +127,7 @@ def test_the_demo_builds_once_and_its_three_things_to_try_work(tmp_path: Path):
         assert printed == [line.replace("http://127.0.0.1:8080", first.url) for line in in_readme]
         embedded, found, classified = map(paste, printed)
         assert embedded["usage"]["prompt_tokens"] > 0
-        assert "rainforest" in found["hits"][0]["text"].lower()
+        assert "Oxygen was discovered independently by Carl Wilhelm Scheele" in found["hits"][0]["text"]
         assert classified["data"][0]["labels"][0]["label"] == "card_arrival"
         first.process.send_signal(signal.SIGINT)
         assert first.process.wait(10) == 0
