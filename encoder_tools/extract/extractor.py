@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.errors import CheckpointFamilyError, InputError, ProofError
+from encoder_tools.errors import CheckpointFamilyError, CheckpointTensorError, InputError
 from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, locate, open_checkpoint
 from encoder_tools.extract.folder import Head, write_card, write_head
 from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
@@ -66,6 +66,7 @@ def extract(
     if max_length is not None and (isinstance(max_length, bool) or max_length < 1):
         raise InputError(f"max_length is {max_length!r}, expected a positive number of tokens.")
     source = open_checkpoint(locate(checkpoint, revision))
+    _check_apart(source.folder, Path(out))
     family = family_of(source.config)
     choices = Choices(layout, keep_vision)
     family.check_choices(choices)
@@ -73,24 +74,32 @@ def extract(
         return _Extraction(source, family, choices, head, staged).run(str(checkpoint), revision, max_length)
 
 
+def _check_apart(source: Path, out: Path) -> None:
+    """:raises InputError: if writing ``out`` would replace the checkpoint itself."""
+    if source.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{out} is or contains the checkpoint that is read. Choose another folder to write.")
+
+
 class _Extraction:
     """One extraction, step by step, into a staged folder."""
 
     def __init__(self, source: Checkpoint, family: Family, choices: Choices, head: Head, staged: Path) -> None:
         from encoder_tools.extract.account import take_inventory
-        from encoder_tools.extract.proof import empty_model
 
         self.source, self.family, self.head, self.staged = source, family, head, staged
         self.config = _parse_config(source)
-        self.model = empty_model(family.source_class(source.config), self.config)
-        self.prefix, self.encoder = family.encoder_in(self.model)
-        self.inventory: Inventory = take_inventory(source, self.model, family, self.prefix)
-        self.target: Target = family.target(self.config, source.config, self.inventory.names, self.prefix, choices)
+        model = _empty_model(source, family, self.config)
+        self.prefix, self.encoder = family.encoder_in(model)
+        self.inventory: Inventory = take_inventory(source, model, family)
+        named = source.config.get("dtype") or source.config.get("torch_dtype")
+        raw = {**source.config, "dtype": named or _main_dtype(source)}
+        self.target: Target = family.target(self.config, raw, self.inventory.names, self.prefix, choices)
         self.tensors: dict[str, TensorPlace] = {
             new: self.inventory.places[old] for old, new in self.target.renames.items()
         }
 
     def run(self, name: str, revision: str | None, max_length: int | None) -> ExtractionReport:
+        from encoder_tools.extract.account import torch_dtype
         from encoder_tools.extract.copying import check_copy, write_tensors
         from encoder_tools.extract.sample import sample_texts
         from encoder_tools.extract.tokenizer import check_tokenizer, load_tokenizer, save_tokenizer
@@ -109,6 +118,8 @@ class _Extraction:
             notes.append("Dense layers start at random (seed 0) and must be trained.")
         write_head(self.staged, table.shape[1], self.head)
         proof = self._prove(tokenizer, limit)
+        if proof.dtype not in (torch_dtype(place) for place in self.tensors.values()):
+            notes.append("Hidden states overflow float16: the proof ran in bfloat16, and so should the model.")
         report = self._report(name, revision, limit, proof, notes)
         write_json(self.staged / REPORT_NAME, report.to_json())
         write_card(self.staged, report)
@@ -123,19 +134,16 @@ class _Extraction:
 
     def _prove(self, tokenizer: Any, limit: int) -> Proof:
         """Compare at lengths where the layout promises equality, whatever maximum length was asked for."""
-        from encoder_tools.extract.proof import compare, extracted_states, proof_batches, source_states
+        from encoder_tools.extract.proof import Source, proof_batches, prove
 
         longest = limit if self.target.exact_length is None else min(limit, self.target.exact_length)
-        batches = proof_batches(tokenizer, longest)
-        wanted = source_states(self.model, self.encoder, self.prefix, self.inventory.places, batches)
-        found = extracted_states(self.staged, self.target.class_name, batches)
-        proof = compare(wanted, found, batches)
-        if proof.difference != 0:
-            raise ProofError(
-                f"Hidden states of the extracted encoder differ from the source's by {proof.difference:g}, expected 0. "
-                "Nothing was written. Please report the checkpoint and the version of transformers."
-            )
-        return proof
+        places, target = self.inventory.places, self.target
+        source = Source(
+            self.encoder,
+            {name: places[self.prefix + name] for name in self.encoder.state_dict()},
+            {places[old]: target.name_in_class(new) for old, new in target.renames.items()},
+        )
+        return prove(source, self.staged, target.class_name, proof_batches(tokenizer, longest))
 
     def _report(self, name: str, revision: str | None, limit: int, proof: Proof, notes: list[str]) -> ExtractionReport:
         exact = self.target.exact_length
@@ -175,10 +183,48 @@ def _parse_config(source: Checkpoint) -> Any:
     try:
         return AutoConfig.from_pretrained(str(source.folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - strict configurations raise classes of their own
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointFamilyError(
-            f"transformers cannot make a configuration of {source.folder}/config.json ({reason}). Restore the file."
-        ) from None
+        raise _config_error(source, "make a configuration of", error) from None
+
+
+def _empty_model(source: Checkpoint, family: Family, config: Any) -> Any:
+    """The source's class on the meta device.
+
+    :raises CheckpointFamilyError: if the configuration cannot be of a model.
+    """
+    from encoder_tools.extract.proof import empty_model
+
+    model_class = family.source_class(source.config)
+    _check_depth(source, source.config)
+    try:
+        return empty_model(model_class, config)
+    except Exception as error:  # noqa: BLE001 - a value that makes no sense can fail anywhere in the constructors
+        raise _config_error(source, f"build {model_class.__name__} from", error) from None
+
+
+def _main_dtype(source: Checkpoint) -> str:
+    """As ``config.json`` would name it, for one that does not."""
+    from encoder_tools.extract.account import torch_dtype
+
+    return str(torch_dtype(max(source.tensors.values(), key=lambda place: place.size))).removeprefix("torch.")
+
+
+def _check_depth(source: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Refuse more layers than there are tensors, before transformers spends hours on building them."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_depth(source, value)
+        elif "layers" in key and isinstance(value, int) and value > len(source.tensors):
+            raise CheckpointTensorError(
+                f"config.json says {key} = {value}, but {source.folder} has only {len(source.tensors)} tensors. The "
+                "weights do not belong to this config.json; download or save the checkpoint again."
+            )
+
+
+def _config_error(source: Checkpoint, what: str, error: Exception) -> CheckpointFamilyError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return CheckpointFamilyError(
+        f"transformers cannot {what} {source.folder / 'config.json'} ({reason}). Restore the file from its source."
+    )
 
 
 def _versions() -> Mapping[str, str]:

@@ -1,88 +1,199 @@
 """The proof: hidden states of the extracted encoder equal those of the source's own.
 
-The source's encoder is its own class with its own tensors, the extracted one what a user will load. Each is built
-without allocating weights, reads its tensors from the file, runs, and is let go before the other comes: never more than
-one encoder is in memory, and never the decoder. Tensors are read and not mapped, because the kernel that torch takes
-for a single row depends on the alignment of the weights, and so does its rounding (1e-6 was seen).
+The extracted encoder is loaded by ``from_pretrained``, as its users load it; the source's is its own class with its own
+tensors, read from the checkpoint. The two are never in memory together, and the decoder never at all.
+
+Equal to the bit needs equal memory: the kernel that torch takes for a single row depends on the alignment of the
+weights, and so does its rounding (1e-5 was seen). So the source's tensors get the alignment and the dtype that the
+extracted ones had when they were loaded.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encoder_tools.errors import CheckpointTensorError, ProofError
-from encoder_tools.extract.checkpoint import TensorPlace, open_checkpoint
+from encoder_tools.extract.account import torch_dtype
+from encoder_tools.extract.checkpoint import TensorPlace
 from encoder_tools.extract.sample import long_text, sample_texts
+from encoder_tools.families.base import class_of_transformers
 
 if TYPE_CHECKING:
     import torch
 
-_BATCH = 6
 _LONGEST = 512  # tokens; longer proofs take minutes on a CPU and show nothing more
+_BUDGET = 512  # tokens of a batch with its padding: keeps what the layers compute small beside the weights
 _CHARACTERS_A_TOKEN = 12
+_ALIGNMENT = 64  # bytes; no kernel looks further
+
+
+class Form(NamedTuple):
+    """How a tensor lies in memory.
+
+    :ivar dtype: it has been converted to.
+    :ivar alignment: its address modulo 64.
+    """
+
+    dtype: torch.dtype
+    alignment: int
+
+
+class Loaded(NamedTuple):
+    """An encoder that was loaded, run and let go.
+
+    :ivar states: hidden states of each batch.
+    :ivar forms: how each of its tensors lay in memory, by name in the class.
+    """
+
+    states: list[torch.Tensor]
+    forms: Mapping[str, Form]
+
+
+class Source(NamedTuple):
+    """The source's own encoder.
+
+    :ivar encoder: the encoder inside the full model, its weights on the meta device.
+    :ivar places: where each of its tensors is.
+    :ivar kept_as: name in the extracted encoder's class of each tensor that is kept.
+    """
+
+    encoder: torch.nn.Module
+    places: Mapping[str, TensorPlace]
+    kept_as: Mapping[TensorPlace, str]
 
 
 class Proof(NamedTuple):
     """What was compared.
 
     :ivar difference: largest absolute difference of hidden states over all real tokens.
+    :ivar dtype: in which both ran.
+    :ivar finite: no hidden state of the source is infinite or NaN; if false, the difference says nothing.
     :ivar texts: number of texts.
     :ivar longest: tokens of the longest text.
     """
 
     difference: float
+    dtype: torch.dtype
+    finite: bool
     texts: int
     longest: int
 
 
 def proof_batches(tokenizer: Any, longest: int) -> list[Any]:
-    """Token ids and masks: single texts, padded batches, and one text of the greatest length that must be exact."""
-    texts = sample_texts()
+    """Token ids and masks: the shortest texts alone, batches with padding, and one text of the greatest length."""
     limit = min(longest, _LONGEST)
-    groups = [[texts[0]], *(texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))]
-    groups.append([long_text(limit * _CHARACTERS_A_TOKEN)])
+    texts = sample_texts()
+    sizes = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=limit)["input_ids"]]
+    groups: list[list[str]] = [["a"]]
+    if tokenizer("")["input_ids"]:
+        groups.append([""])
+    group: list[str] = []
+    widest = 0
+    for text, size in zip(texts, sizes, strict=True):
+        if group and max(widest, size) * (len(group) + 1) > _BUDGET:
+            groups.append(group)
+            group, widest = [], 0
+        group, widest = [*group, text], max(widest, size)
+    groups += [group, [long_text(limit * _CHARACTERS_A_TOKEN)]]
     return [tokenizer(group, padding=True, truncation=True, max_length=limit, return_tensors="pt") for group in groups]
 
 
-def source_states(
-    model: torch.nn.Module, encoder: torch.nn.Module, prefix: str, places: Mapping[str, TensorPlace], batches: list[Any]
-) -> list[torch.Tensor]:
-    """Hidden states of the source's own encoder.
+def prove(source: Source, folder: Path, class_name: str, batches: list[Any]) -> Proof:
+    """Run both encoders over the same tokens and compare.
 
-    :param model: the full model, its weights on the meta device.
-    :param encoder: the encoder inside it, to which only its own tensors are given.
+    Both run in the dtype that the weights are stored in. Where that is float16 and overflows, as the families of T5
+    and Gemma do, they run in bfloat16 instead.
+
+    :raises ProofError: if the extracted encoder cannot be loaded or its hidden states are not equal.
+    :raises CheckpointTensorError: if the source's weights give no finite numbers.
     """
-    return _run(model, encoder, {name: places[prefix + name] for name in encoder.state_dict()}, batches)
+    import torch
+
+    largest = max(source.places.values(), key=lambda place: place.size)
+    proof = _compare_in(torch_dtype(largest), source, folder, class_name, batches)
+    if not proof.finite and proof.dtype == torch.float16:
+        proof = _compare_in(torch.bfloat16, source, folder, class_name, batches)
+    if not proof.finite:
+        raise CheckpointTensorError(
+            "The source's own encoder gives hidden states that are infinite or NaN, so nothing can be shown of it. Its "
+            "weights are damaged: download or save the checkpoint again."
+        )
+    if proof.difference != 0:
+        raise ProofError(
+            f"Hidden states of the extracted encoder differ from the source's by {proof.difference:g}, expected 0. "
+            "Nothing was written. Please report the checkpoint and the version of transformers."
+        )
+    return proof
 
 
-def extracted_states(folder: Path, class_name: str, batches: list[Any]) -> list[torch.Tensor]:
-    """Hidden states of the encoder in ``folder``, loaded into the class that its users will load.
+def _compare_in(dtype: torch.dtype, source: Source, folder: Path, class_name: str, batches: list[Any]) -> Proof:
+    found = extracted_states(folder, class_name, batches, dtype)
+    forms = {place: found.forms[name] for place, name in source.kept_as.items()}
+    wanted = source_states(source, forms, batches, dtype)
+    return compare(wanted, found.states, batches, dtype)
+
+
+def extracted_states(folder: Path, class_name: str, batches: list[Any], dtype: torch.dtype) -> Loaded:
+    """Hidden states of the encoder in ``folder``, loaded as users load it.
 
     :raises ProofError: if the class finds missing or unexpected tensors, which it would otherwise fill at random.
     """
-    model = empty_model(_class_named(class_name), _config_for(class_name, folder))
-    places = {_own_name(name, class_name): place for name, place in open_checkpoint(folder).tensors.items()}
-    wanted = set(model.state_dict())
-    tied: dict[str, str] = dict(getattr(model, "all_tied_weights_keys", None) or {})
-    places |= {alias: places[root] for alias, root in tied.items() if root in places}
-    if set(places) != wanted:
-        odd = sorted(set(places) ^ wanted)
-        raise ProofError(f"{class_name} and the written tensors do not fit: {', '.join(odd[:3])}. Please report this.")
-    return _run(model, model, places, batches)
+    model, info = _load(folder, class_name, dtype)
+    odd = sorted({str(name) for names in info.values() for name in names})
+    if odd:
+        raise ProofError(
+            f"{class_name} does not find its tensors in the extracted folder: {', '.join(odd[:3])}. Nothing was "
+            "written. Please report the checkpoint and the version of transformers."
+        )
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    forms = {name: Form(value.dtype, value.data_ptr() % _ALIGNMENT) for name, value in parameters.items()}
+    del parameters
+    states = _run(model, batches)
+    del model
+    gc.collect()
+    return Loaded(states, forms)
 
 
-def compare(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], batches: list[Any]) -> Proof:
+def source_states(
+    source: Source, forms: Mapping[TensorPlace, Form], batches: list[Any], dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """Hidden states of the source's own encoder, whose weights are on the meta device before and after.
+
+    :param forms: how to put tensors into memory; one that is not named gets ``dtype``.
+    """
+    usual = Form(dtype, 0)
+    read: dict[TensorPlace, torch.Tensor] = {}  # tied tensors are read once
+    for place in source.places.values():
+        if place not in read:
+            read[place] = read_tensor(place, forms.get(place, usual))
+    weights = {name: read[place] for name, place in source.places.items()}
+    source.encoder.load_state_dict(weights, strict=True, assign=True)
+    del read, weights
+    states = _run(source.encoder, batches)
+    source.encoder.to("meta")
+    gc.collect()
+    return states
+
+
+def compare(
+    wanted: Sequence[torch.Tensor], found: Sequence[torch.Tensor], batches: list[Any], dtype: torch.dtype
+) -> Proof:
     """Largest absolute difference over the tokens that are not padding; NaN counts as infinite."""
-    worst = 0.0
-    for ours, theirs, batch in zip(left, right, batches, strict=True):
+    worst, finite = 0.0, True
+    for ours, theirs, batch in zip(wanted, found, batches, strict=True):
         kept = batch["attention_mask"].bool()
         difference = (ours[kept].double() - theirs[kept].double()).abs().max().item()
         worst = max(worst, difference if difference == difference else float("inf"))
+        finite = finite and bool(ours[kept].isfinite().all())
     return Proof(
         worst,
+        dtype,
+        finite,
         sum(len(batch["input_ids"]) for batch in batches),
         max(batch["input_ids"].shape[1] for batch in batches),
     )
@@ -97,77 +208,54 @@ def empty_model(model_class: Any, config: Any) -> torch.nn.Module:
     return model.eval()
 
 
-def read_tensor(place: TensorPlace) -> torch.Tensor:
-    """Read one tensor into memory that torch allocated, and so aligned."""
+def read_tensor(place: TensorPlace, form: Form) -> torch.Tensor:
+    """Read one tensor into pages of its own, which go back to the system with it; malloc would keep them."""
     import torch
 
-    tensor = torch.empty(place.shape, dtype=_torch_dtype(place))
-    with place.file.open("rb") as file:
+    if not place.size:
+        return torch.empty(place.shape, dtype=form.dtype)
+    pages = mmap.mmap(-1, form.alignment + place.size, access=mmap.ACCESS_COPY)  # anonymous and private
+    with place.file.open("rb") as file, memoryview(pages) as view, view[form.alignment :] as part:
         file.seek(place.start)
-        read = file.readinto(memoryview(tensor.reshape(-1).view(torch.uint8).numpy())) if place.size else 0
-    if read != place.size:
-        raise ProofError(f"{place.file} ended inside {place.name}. Check the disk and try again.")
-    return tensor
+        if file.readinto(part) != place.size:
+            raise ProofError(f"{place.file} ended inside {place.name}. Check the disk and try again.")
+    tensor = torch.frombuffer(pages, dtype=torch_dtype(place), offset=form.alignment)
+    return tensor.reshape(place.shape).to(form.dtype)
 
 
-def _torch_dtype(place: TensorPlace) -> torch.dtype:
+def _run(encoder: torch.nn.Module, batches: list[Any]) -> list[torch.Tensor]:
     import torch
 
-    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    if place.dtype not in known:
-        raise CheckpointTensorError(
-            f"{place.name} is stored as {place.dtype}, expected one of {', '.join(known)}. Extract from the checkpoint "
-            "before it was quantised."
-        )
-    return known[place.dtype]
-
-
-def _run(
-    model: torch.nn.Module, encoder: torch.nn.Module, places: Mapping[str, TensorPlace], batches: list[Any]
-) -> list[torch.Tensor]:
-    import torch
-
-    read = {place: read_tensor(place) for place in set(places.values())}  # tied tensors are read once
-    encoder.load_state_dict({name: read[place] for name, place in places.items()}, strict=True, assign=True)
-    del read
-    _keep_in_fp32(model, encoder)
     with torch.no_grad():
-        states = [
+        return [
             encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             for batch in batches
         ]
-    encoder.to("meta")
-    gc.collect()
-    return states
 
 
-def _keep_in_fp32(model: torch.nn.Module, encoder: torch.nn.Module) -> None:
-    """Raise the modules that transformers keeps in fp32 when it loads half-precision weights (T5's ``wo``)."""
-    import torch
+def _load(folder: Path, class_name: str, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any]]:
+    """An encoder by ``from_pretrained``, and what transformers says about missing and unexpected tensors."""
+    model_class, options = class_of_transformers(class_name), {"dtype": dtype, "local_files_only": True}
+    if class_name == "T5Gemma2Encoder":
+        # As sentence-transformers does it: the encoder's part of the configuration, the full checkpoint's names.
+        from transformers import AutoConfig
 
-    half = next(encoder.parameters()).dtype
-    names = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
-    if half == torch.float16:
-        names |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
-    for name, module in encoder.named_modules():
-        if half != torch.float32 and name.rpartition(".")[2] in names:
-            module.float()
-
-
-def _class_named(name: str) -> Any:
-    import transformers
-    from transformers.models.t5gemma2 import modeling_t5gemma2
-
-    return getattr(transformers, name, None) or getattr(modeling_t5gemma2, name)
+        options["config"] = AutoConfig.from_pretrained(str(folder), local_files_only=True).encoder
+        model_class = type(class_name, (model_class,), {"base_model_prefix": "model.encoder"})
+    with _no_progress_bar():
+        model, info = model_class.from_pretrained(str(folder), output_loading_info=True, **options)
+    return model.eval(), info
 
 
-def _config_for(class_name: str, folder: Path) -> Any:
-    from transformers import AutoConfig
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers' bar over the loaded tensors out of the report."""
+    from transformers.utils import logging
 
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    return config.encoder if class_name == "T5Gemma2Encoder" else config
-
-
-def _own_name(name: str, class_name: str) -> str:
-    """The native T5Gemma 2 layout keeps the full checkpoint's prefix, because sentence-transformers expects it."""
-    return name.removeprefix("model.encoder.") if class_name == "T5Gemma2Encoder" else name
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DECODER = "decoder, not part of the encoder"
 LM_HEAD = "language-model head, not part of the encoder"
-ALIAS = "tied alias, equal to the tensor that is kept"
+ALIAS = "tied alias, equal to the tensor it is tied to"
 LEFTOVER = "left over from an old conversion, ignored by transformers"
 _OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}  # t5-small and its kin were saved in 2019
 
@@ -43,6 +43,7 @@ class Target:
     :ivar dropped: reason by name in the source's class.
     :ivar placeholders: tensors without a source that the class cannot be built without: shape by target name, zeros.
     :ivar exact_length: longest input for which the layout equals the source; None if it is exact at any length.
+    :ivar file_prefix: of the tensors' names in the file, beyond their names in the class.
     :ivar multimodal: the class's own processor wants images too; the folder must name the tokenizer as processor.
     :ivar notes: what the user should know.
     """
@@ -54,8 +55,13 @@ class Target:
     dropped: Mapping[str, str]
     placeholders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     exact_length: int | None = None
+    file_prefix: str = ""
     multimodal: bool = False
     notes: tuple[str, ...] = ()
+
+    def name_in_class(self, name: str) -> str:
+        """Name that the class gives a tensor of the file."""
+        return name.removeprefix(self.file_prefix)
 
 
 class Family(ABC):
@@ -82,9 +88,10 @@ class Family(ABC):
         """
         import transformers
 
-        name = (config.get("architectures") or [self.default_architecture])[0]
-        found = getattr(transformers, _OLD_NAMES.get(str(name), str(name)), None)
-        if not isinstance(found, type) or self.model_types[0].partition("_")[0] not in found.__module__:
+        named = config.get("architectures") or [self.default_architecture]
+        name = str(named[0] if isinstance(named, list) else named)
+        found = class_of_transformers(_OLD_NAMES.get(name, name))
+        if not isinstance(found, type) or f".{self.model_types[0]}." not in found.__module__:
             raise CheckpointFamilyError(
                 f"config.json names the class {name!r}, which is not a {self.name} class of the installed transformers "
                 f"{transformers.__version__}. Expected something like {self.default_architecture}."
@@ -98,8 +105,8 @@ class Family(ABC):
                 return f"{name}." if name else "", module
         raise CheckpointFamilyError(f"{type(model).__name__} has no encoder, so there is nothing to extract.")
 
-    def class_name_of(self, name: str, expected: Iterable[str]) -> str:
-        """Name that the source's class gives a tensor which the file calls ``name``. Most families: the same."""
+    def class_name_of(self, name: str) -> str:
+        """Name that the source's class gives a tensor which it does not know as ``name``. Most families: none other."""
         return name
 
     @abstractmethod
@@ -109,7 +116,7 @@ class Family(ABC):
         """Decide what becomes of every tensor.
 
         :param config: the source's configuration, parsed.
-        :param raw: its ``config.json``.
+        :param raw: its ``config.json``, with the ``dtype`` of the weights if it names none.
         :param names: names of all tensors of the source's class, tied aliases left out.
         :param prefix: prefix of the encoder's tensors among them.
         :raises InputError: if the family has no such layout.
@@ -126,6 +133,14 @@ class Family(ABC):
         if choices.keep_vision and layout != "t5gemma2":
             raise InputError("--keep-vision keeps a vision tower, which only T5Gemma 2 with --layout t5gemma2 can.")
         return layout
+
+
+def class_of_transformers(name: str) -> Any:
+    """A model class of transformers by name; None if there is none."""
+    import transformers
+    from transformers.models.t5gemma2 import modeling_t5gemma2  # its encoder is not among the public names
+
+    return getattr(transformers, name, None) or getattr(modeling_t5gemma2, name, None)
 
 
 def reason_to_drop(name: str) -> str:

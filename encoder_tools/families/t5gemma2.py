@@ -40,15 +40,16 @@ class T5Gemma2Family(Family):
     """T5Gemma 2."""
 
     name = "T5Gemma 2"
-    model_types = ("t5gemma2",)
+    model_types = ("t5gemma2", "t5gemma2_encoder")
     default_architecture = "T5Gemma2ForConditionalGeneration"
     encoder_class_names = ("T5Gemma2TextEncoder",)
     default_max_length = 2048
     layouts = ("gemma3", "t5gemma2")
 
-    def class_name_of(self, name: str, expected: Iterable[str]) -> str:
-        """Put back the ``text_model.`` that some versions of transformers leave out."""
-        for prefix in ("model.encoder.", "encoder."):
+    def class_name_of(self, name: str) -> str:
+        """Put in the ``text_model.``, and take out the ``vision_model.``, of other versions of transformers."""
+        name = name.replace("vision_tower.vision_model.", "vision_tower.")
+        for prefix in ("model.encoder.", "encoder.", ""):
             rest = name.removeprefix(prefix)
             if name.startswith(prefix) and rest.startswith(("embed_tokens.", "layers.", "norm.")):
                 return f"{prefix}text_model.{rest}"
@@ -60,7 +61,8 @@ class T5Gemma2Family(Family):
         """The Gemma 3 layout, or the native class."""
         layout = self.check_choices(choices)
         if layout == "gemma3":
-            return self._gemma3(config.encoder.text_config, str(raw.get("dtype") or "float32"), names, prefix)
+            encoder = getattr(config, "encoder", config)
+            return self._gemma3(encoder.text_config, str(raw["dtype"]), names, prefix)
         return self._native(config, raw, names, prefix, choices)
 
     def _gemma3(self, text: PretrainedConfig, dtype: str, names: Iterable[str], prefix: str) -> Target:
@@ -75,9 +77,8 @@ class T5Gemma2Family(Family):
                 renames[name] = _gemma3_name(rest)
         exact = exact_length(text.sliding_window, text.layer_types)
         notes = () if exact is None else (_window_note(exact, text.sliding_window),)
-        return Target(
-            "gemma3", "Gemma3TextModel", gemma3_config(text, dtype), renames, dropped, {}, exact, False, notes
-        )
+        config = gemma3_config(text, dtype)
+        return Target("gemma3", "Gemma3TextModel", config, renames, dropped, exact_length=exact, notes=notes)
 
     def _native(
         self, config: PretrainedConfig, raw: Mapping[str, Any], names: Iterable[str], prefix: str, choices: Choices
@@ -86,16 +87,23 @@ class T5Gemma2Family(Family):
         renames, dropped = {}, {}
         for name in names:
             if name.startswith(prefix) or (choices.keep_vision and name.startswith(outer)):
-                renames[name] = "model.encoder." + name.removeprefix(outer)
+                renames[name] = _FULL_PREFIX + name.removeprefix(outer)
             else:
                 dropped[name] = _why_outside(name, prefix)
-        changed: dict[str, Any] = {**raw, "architectures": [self.default_architecture], "use_cache": False}
-        if choices.keep_vision:
-            return Target("t5gemma2", "T5Gemma2Encoder", changed, renames, dropped, multimodal=True)
-        changed["encoder"] = {**raw["encoder"], "vision_config": _NO_VISION, "mm_tokens_per_image": 1}
-        note = "The native class cannot be built without a vision tower; a placeholder of a few numbers stands for it."
-        zeros = _placeholders(config, changed)
-        return Target("t5gemma2", "T5Gemma2Encoder", changed, renames, dropped, zeros, None, True, (note,))
+        changed = {**_full_config(raw), "architectures": [self.default_architecture], "use_cache": False}
+        if not choices.keep_vision:
+            changed["encoder"] = {**changed["encoder"], "vision_config": _NO_VISION, "mm_tokens_per_image": 1}
+        return Target(
+            "t5gemma2",
+            "T5Gemma2Encoder",
+            changed,
+            renames,
+            dropped,
+            placeholders={} if choices.keep_vision else _placeholders(changed),
+            file_prefix=_FULL_PREFIX,
+            multimodal=True,
+            notes=() if choices.keep_vision else (_PLACEHOLDER_NOTE,),
+        )
 
 
 def exact_length(window: int | None, layer_types: Iterable[str]) -> int | None:
@@ -133,7 +141,8 @@ def _gemma3_name(name: str) -> str:
 
 
 def _why_outside(name: str, prefix: str) -> str:
-    return _VISION if name.startswith(prefix.removesuffix("text_model.")) else reason_to_drop(name)
+    in_encoder = name.startswith(prefix.removesuffix("text_model."))
+    return _VISION if in_encoder else reason_to_drop(name)
 
 
 def _window_note(exact: int, window: int) -> str:
@@ -159,11 +168,26 @@ _NO_VISION: dict[str, Any] = {
 }
 
 
-def _placeholders(config: PretrainedConfig, changed: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+_FULL_PREFIX = "model.encoder."
+_PLACEHOLDER_NOTE = (
+    "The native class cannot be built without a vision tower; a placeholder of a few numbers stands for it."
+)
+
+
+def _full_config(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """``config.json`` of a full model, also for an encoder that was saved alone: its loader wants one."""
+    if raw["model_type"] == "t5gemma2":
+        return dict(raw)
+    decoder = {**raw["text_config"], "model_type": "t5gemma2_decoder"}
+    return {"model_type": "t5gemma2", "dtype": raw.get("dtype"), "encoder": dict(raw), "decoder": decoder}
+
+
+def _placeholders(changed: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     import torch
+    from transformers import T5Gemma2Config
     from transformers.models.t5gemma2.modeling_t5gemma2 import T5Gemma2Encoder
 
-    encoder = type(config)(**{key: value for key, value in changed.items() if key in ("encoder", "decoder")}).encoder
+    encoder = T5Gemma2Config(**{key: value for key, value in changed.items() if key in ("encoder", "decoder")}).encoder
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in T5Gemma2Encoder(encoder).state_dict().items()}
-    return {f"model.encoder.{name}": shape for name, shape in shapes.items() if not name.startswith("text_model.")}
+    return {_FULL_PREFIX + name: shape for name, shape in shapes.items() if not name.startswith("text_model.")}
