@@ -28,15 +28,7 @@ def test_version_and_help_exit_with_0():
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["serv"],
-        ["serve", "--port", "x"],
-        ["serve", "--port", "70000"],
-        ["serve", "--provider", "tpu"],
-        ["info", "a", "b"],
-    ],
-    ids=" ".join,
+    "arguments", ["serv", "serve --port x", "serve --port 70000", "serve --provider tpu", "info a b"]
 )
 def test_wrong_usage_exits_with_2(arguments: str):
     done = run(*arguments.split())
