@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +64,10 @@ class Corpus:
     held_out: dict[str, int]
 
 
-def read_corpus(data: Path, seed: int) -> Corpus:
+def read_corpus(data: Path, seed: int, first: Sequence[str] = ()) -> Corpus:
     """Read every text that may ship from a data folder and shuffle them.
 
+    :param first: sources whose texts all come before the others, so that a prefix holds them whole.
     :raises FileMissingError: if ``data`` has no ``sentences.tsv.gz``.
     """
     if not (data / "sentences.tsv.gz").is_file():
@@ -76,6 +77,7 @@ def read_corpus(data: Path, seed: int) -> Corpus:
     kept: Counter[str] = Counter()
     held_out: Counter[str] = Counter()
     groups: tuple[list[str], list[str]] = ([], [])
+    ahead: list[str] = []
     for source, text in _candidates(data):
         key = normal_form(text)
         if len(text) < _SHORTEST or key in seen:
@@ -86,11 +88,14 @@ def read_corpus(data: Path, seed: int) -> Corpus:
         seen.add(key)
         kept[source] += 1
         groups[source.startswith("pairs/")].append(text)
+        if source in first:
+            ahead.append(text)
     random.Random(seed - 1).shuffle(groups[1])  # noqa: S311 - a reproducible order, not a secret
     order = random.Random(seed)  # noqa: S311
     for group in groups:
         order.shuffle(group)
-    return Corpus(tuple(_interleave(*groups)), dict(kept), dict(held_out))
+    texts = dict.fromkeys([*ahead, *_interleave(*groups)])
+    return Corpus(tuple(texts), dict(kept), dict(held_out))
 
 
 def evaluation_texts(data: Path) -> frozenset[str]:

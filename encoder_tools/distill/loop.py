@@ -45,7 +45,7 @@ class Stage:
     drop: float
     seed: int
     geometry: float = 5.0
-    dims: Dims = (384, 128)
+    dims: Dims = (384,)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class StudentShape:
         weigh its words (a stop word near zero); with Gemma's 1e-6 every word would count the same.
     """
 
-    vocab_size: int = 32_000
+    vocab_size: int = 16_384
     hidden: int = 256
     layers: int = 4
     heads: int = 4
