@@ -108,7 +108,10 @@ def _weight_files(folder: Path) -> list[Path]:
             "AutoModelForSeq2SeqLM.from_pretrained(folder).save_pretrained(out) writes safetensors; for a hub id, try "
             "--revision refs/pr/1, where the hub's bot often left them."
         )
-    raise FileMissingError(f"{folder} has no model.safetensors and no {INDEX_NAME}. Download the weights.")
+    raise FileMissingError(
+        f"{folder} has no model.safetensors and no {INDEX_NAME}. Download the weights; a hub repository that has only "
+        "pytorch_model.bin often has safetensors under --revision refs/pr/1, left there by the hub's bot."
+    )
 
 
 def _shards(folder: Path) -> list[Path]:

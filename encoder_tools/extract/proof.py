@@ -175,7 +175,8 @@ def source_states(
     source.encoder.load_state_dict(weights, strict=True, assign=True)
     del read, weights
     states = _run(source.encoder, batches)
-    source.encoder.to("meta")
+    empty = {name: value.to("meta") for name, value in source.encoder.state_dict().items()}
+    source.encoder.load_state_dict(empty, strict=True, assign=True)  # .to("meta") would take the rope tables too
     gc.collect()
     return states
 

@@ -35,13 +35,18 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def _what_it_is(config: Mapping[str, Any]) -> str:
-    model_type, architectures = config.get("model_type"), config.get("architectures") or []
-    if model_type is None:
+    from transformers.models.auto import modeling_auto
+
+    model_type, named = config.get("model_type"), config.get("architectures")
+    if not isinstance(model_type, str):
         return "config.json names no model_type, so the architecture is unknown."
-    if config.get("is_encoder_decoder"):
+    architecture = str(named[0]) if isinstance(named, list) and named else model_type
+    if config.get("is_encoder_decoder") or model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         return f"{model_type!r} is an encoder-decoder of a family that is not supported."
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        return f"{model_type!r} ({architectures[0]}) is a decoder-only model: it has no encoder to extract."
-    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) or name == "BertModel" for name in architectures):
-        return f"{model_type!r} ({architectures[0]}) is an encoder already; use it with sentence-transformers directly."
+    bidirectional = bool(config.get("use_bidirectional_attention"))
+    if bidirectional or model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return f"{model_type!r} ({architecture}) is an encoder already: give it to export, there is nothing to extract."
+    causal = model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if causal or architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return f"{model_type!r} ({architecture}) is a decoder-only model: it has no encoder to extract."
     return f"{model_type!r} is an unknown architecture."
