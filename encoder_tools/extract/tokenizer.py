@@ -21,13 +21,17 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
     :raises FileCorruptError: if it cannot be read.
     :raises CheckpointTensorError: if it gives ids beyond the word table.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, T5Tokenizer
 
     names = ("tokenizer.json", "spiece.model", "tokenizer.model", "tokenizer_config.json")
     if not any((folder / name).is_file() for name in names):
         raise FileMissingError(f"{folder} has no tokenizer (looked for {', '.join(names)}). Download its files too.")
+    # T5's own file alone: AutoTokenizer cannot convert it for UMT5 (transformers 5.23), the class can.
+    alone = (folder / "spiece.model").is_file() and not (folder / "tokenizer.json").is_file()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = (T5Tokenizer if alone else AutoTokenizer).from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for files it cannot parse
         reason = " ".join(str(error).split())[:160]
         raise FileCorruptError(f"transformers cannot read the tokenizer in {folder} ({reason}). Restore it.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -17,6 +19,7 @@ from tiny import full_model, make_checkpoint
 
 from encoder_tools.errors import CheckpointError, CheckpointFamilyError, CheckpointTensorError, InputError
 from encoder_tools.extract import ExtractionReport, extract
+from encoder_tools.extract.sample import sample_texts
 
 Tensors = dict[str, torch.Tensor]
 HEAD, TABLE = "lm_head.weight", "shared.weight"
@@ -157,6 +160,24 @@ def test_the_vision_tower_under_its_older_name(checkpoints: Any, tmp_path: Path)
 
 def renames(report: ExtractionReport) -> list[tuple[str, str]]:
     return list(report.renamed.items())
+
+
+@pytest.mark.parametrize("family", ["t5", "mt5", "umt5"])
+def test_a_sentencepiece_model_alone_becomes_a_tokenizer_json(checkpoints: Any, family: str, tmp_path: Path):
+    pieces = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sample_texts()), model_writer=pieces, vocab_size=250, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    checkpoint = changed(checkpoints(family), tmp_path / "in")
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "spiece.model").write_bytes(pieces.getvalue())
+    (checkpoint / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 0}')
+    extract(checkpoint, tmp_path / "out")
+    tokenizer = SentenceTransformer(str(tmp_path / "out"), device="cpu").tokenizer
+    reference = sentencepiece.SentencePieceProcessor(model_proto=pieces.getvalue())
+    for text in ["Hello there.", "Köln, bitte", "नमस्ते 🤖"]:
+        assert tokenizer(text)["input_ids"] == [*reference.encode(text), 1]
 
 
 def test_float16_that_overflows_is_shown_in_bfloat16(checkpoints: Any, tmp_path: Path):
