@@ -3,7 +3,8 @@
     python benchmarks/default_model_quality.py --data DATA MODEL [MODEL ...]
 
 Every model is encoded by the same runtime and measured by ``encoder_tools.evaluate``. The first MODEL is also measured
-at narrower vectors on STS-B. Results go to ``benchmarks/results/default_model.json``.
+at narrower vectors on STS-B. Results go to ``benchmarks/results/default_model.json``; with ``--keep``, a model that is
+in it under the same fingerprint is not measured again (the teacher alone takes a quarter of an hour on one core).
 """
 
 from __future__ import annotations
@@ -49,11 +50,16 @@ class Narrow:
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the evaluation sets.")
-def main(models: tuple[Path, ...], data: Path) -> None:
+@click.option("--keep", is_flag=True, help="Keep the figures of models that have not changed.")
+def main(models: tuple[Path, ...], data: Path, keep: bool) -> None:
     """Measure, print, and write the result."""
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if keep and RESULT.is_file() else {}
     result: dict[str, object] = {}
     for number, model in enumerate(models):
         encoder = OnnxEncoder(model)
+        if known.get(encoder.name, {}).get("fingerprint") == encoder.fingerprint:
+            result[encoder.name] = known[encoder.name]
+            continue
         figures = {name: round(value, 4) for name, value in measure(encoder, data).items()}
         if number == 0:
             figures |= {
