@@ -26,8 +26,8 @@ from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokeni
 from encoder_tools.files import staged_folder, write_json
 from encoder_tools.runtime import OnnxEncoder
 
-STATIC = Stage("static", steps=3000, batch=512, rate=3e-3, table_rate=3e-3, warmup=50, longest=256, drop=0.0, seed=11)
-OPENED = Stage("opened", steps=150, batch=128, rate=5e-4, table_rate=1e-4, warmup=30, longest=128, drop=0.0, seed=12)
+STATIC = Stage("static", steps=2200, batch=512, rate=3e-3, table_rate=3e-3, warmup=50, longest=256, drop=0.0, seed=11)
+OPENED = Stage("opened", steps=100, batch=128, rate=5e-4, table_rate=1e-4, warmup=30, longest=128, drop=0.0, seed=12)
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ class StudentShape:
         weigh its words (a stop word near zero); with Gemma's 1e-6 every word would count the same.
     """
 
-    vocab_size: int = 16_384
-    hidden: int = 256
-    layers: int = 4
-    heads: int = 4
+    vocab_size: int = 20_480
+    hidden: int = 384
+    layers: int = 2
+    heads: int = 6
     key_value_heads: int = 2
     head_dim: int = 64
-    mlp: int = 640
+    mlp: int = 768
     width: int = 384
     max_length: int = 512
     norm_epsilon: float = 1.0

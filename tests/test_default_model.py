@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from encoder_tools.evaluate import suite
+from encoder_tools.runtime import OnnxEncoder
+from service.loading import DEFAULT_MODEL
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data folder ../shared/data")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OnnxEncoder:
+    return OnnxEncoder(DEFAULT_MODEL)
+
+
+def test_it_fits_in_sixteen_megabytes_and_twelve_million_parameters():
+    assert sum(file.stat().st_size for file in DEFAULT_MODEL.rglob("*") if file.is_file()) <= 16_000_000
+    assert json.loads((DEFAULT_MODEL / "training.json").read_text())["parameters"] <= 12_000_000
+
+
+def test_related_texts_are_nearer_than_others(encoder: OnnxEncoder):
+    query, near, far = encoder.encode(["Where is my card?", "My card has not arrived.", "The king died in 1066."])
+    assert query @ near > 0.5 > query @ far
+
+
+def test_the_empty_text_has_a_vector_and_long_texts_are_cut(encoder: OnnxEncoder):
+    vectors = encoder.encode(["", "word " * 5000])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_its_weights_are_bytes_on_disk():
+    graph = onnx.load(str(DEFAULT_MODEL / "onnx" / "model.onnx")).graph
+    integers = sum(np.prod(tensor.dims) for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8)
+    assert integers > 0.99 * json.loads((DEFAULT_MODEL / "training.json").read_text())["parameters"]
+
+
+@needs_shared
+@pytest.mark.shared
+def test_its_quality_on_a_dev_split_has_not_fallen(encoder: OnnxEncoder):
+    assert suite.sts(encoder, SHARED, "dev") >= 0.82
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a GPU and onnxruntime-gpu"
+)
+def test_the_gpu_gives_the_same_vectors(encoder: OnnxEncoder):
+    texts = ["Where is my card?", "", "word " * 200]
+    np.testing.assert_allclose(
+        OnnxEncoder(DEFAULT_MODEL, provider="cuda").encode(texts), encoder.encode(texts), atol=1e-4
+    )
