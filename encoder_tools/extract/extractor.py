@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.errors import CheckpointFamilyError, CheckpointTensorError, InputError
+from encoder_tools.errors import CheckpointFamilyError, CheckpointTensorError, EncoderToolsError, InputError
 from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, locate, open_checkpoint
 from encoder_tools.extract.folder import Head, write_card, write_head
 from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
@@ -91,8 +91,8 @@ class _Extraction:
         model = _empty_model(source, family, self.config)
         self.prefix, self.encoder = family.encoder_in(model)
         self.inventory: Inventory = take_inventory(source, model, family)
-        named = source.config.get("dtype") or source.config.get("torch_dtype")
-        raw = {**source.config, "dtype": named or _main_dtype(source)}
+        raw = {key: value for key, value in source.config.items() if key != "torch_dtype"}
+        raw["dtype"] = _dtype_name(source)
         self.target: Target = family.target(self.config, raw, self.inventory.names, self.prefix, choices)
         self.tensors: dict[str, TensorPlace] = {
             new: self.inventory.places[old] for old, new in self.target.renames.items()
@@ -143,7 +143,12 @@ class _Extraction:
             {name: places[self.prefix + name] for name in self.encoder.state_dict()},
             {places[old]: target.name_in_class(new) for old, new in target.renames.items()},
         )
-        return prove(source, self.staged, target.class_name, proof_batches(tokenizer, longest))
+        try:
+            return prove(source, self.staged, target.class_name, proof_batches(tokenizer, longest))
+        except (EncoderToolsError, OSError, MemoryError):
+            raise
+        except Exception as error:  # a value with which a model can be built may still fail anywhere when it runs
+            raise _config_error(self.source, f"load or run {target.class_name} from", error) from error
 
     def _report(self, name: str, revision: str | None, limit: int, proof: Proof, notes: list[str]) -> ExtractionReport:
         exact = self.target.exact_length
@@ -201,10 +206,13 @@ def _empty_model(source: Checkpoint, family: Family, config: Any) -> Any:
         raise _config_error(source, f"build {model_class.__name__} from", error) from None
 
 
-def _main_dtype(source: Checkpoint) -> str:
-    """As ``config.json`` would name it, for one that does not."""
+def _dtype_name(source: Checkpoint) -> str:
+    """The dtype that ``config.json`` names, under its new or its old key; else that of the largest tensor."""
     from encoder_tools.extract.account import torch_dtype
 
+    named = source.config.get("dtype") or source.config.get("torch_dtype")
+    if named in ("float64", "float32", "float16", "bfloat16"):
+        return str(named)
     return str(torch_dtype(max(source.tensors.values(), key=lambda place: place.size))).removeprefix("torch.")
 
 

@@ -116,7 +116,7 @@ class Family(ABC):
         """Decide what becomes of every tensor.
 
         :param config: the source's configuration, parsed.
-        :param raw: its ``config.json``, with the ``dtype`` of the weights if it names none.
+        :param raw: its ``config.json``, ``dtype`` filled in.
         :param names: names of all tensors of the source's class, tied aliases left out.
         :param prefix: prefix of the encoder's tensors among them.
         :raises InputError: if the family has no such layout.

@@ -190,6 +190,15 @@ def test_float16_that_overflows_is_shown_in_bfloat16(checkpoints: Any, tmp_path:
     assert any("overflow float16" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("config", [{"dtype": None}, {"dtype": -1}, {"dtype": None, "torch_dtype": "bfloat16"}])
+def test_a_missing_or_senseless_dtype_becomes_that_of_the_weights(checkpoints: Any, config: Any, tmp_path: Path):
+    def half(tensors: Tensors) -> Tensors:
+        return {name: tensor.bfloat16() for name, tensor in tensors.items()}
+
+    extract(changed(checkpoints("t5"), tmp_path / "in", half, **config), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
 def broken(value: torch.Tensor) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {**tensors, "encoder.final_layer_norm.weight": value}
 
@@ -225,6 +234,16 @@ def test_a_configuration_that_makes_no_sense(checkpoints: Any, config: dict[str,
     with pytest.raises(CheckpointError) as caught:
         extract(changed(checkpoints("t5"), tmp_path / "in", **config), tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_fails_only_when_it_runs(checkpoints: Any, tmp_path: Path):
+    checkpoint = changed(checkpoints("t5gemma2"), tmp_path / "in")
+    raw = json.loads((checkpoint / "config.json").read_text())
+    raw["encoder"]["text_config"]["query_pre_attn_scalar"] = -1
+    (checkpoint / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointFamilyError, match="cannot load or run"):
+        extract(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "modernbert"])
