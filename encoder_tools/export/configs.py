@@ -58,10 +58,10 @@ class TextBodyConfig(ExporterConfig):  # type: ignore[misc]  # optimum is untype
         return nullcontext()
 
 
-class NestedTextBodyConfig(TextBodyConfig):
-    """A body whose text settings lie in ``text_config`` (T5Gemma 2's own class)."""
+class T5Gemma2BodyConfig(TextBodyConfig):
+    """T5Gemma 2's encoder in its own class, whose settings lie in ``encoder.text_config``."""
 
-    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="text_config.vocab_size")
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(vocab_size="encoder.text_config.vocab_size")
 
 
 class T5GemmaBodyConfig(TextBodyConfig):
@@ -79,8 +79,7 @@ class LongT5BodyConfig(TextBodyConfig):
 
 
 _BODIES: dict[str, type[TextBodyConfig]] = {
-    "t5gemma2_encoder": NestedTextBodyConfig,
-    "t5gemma2": NestedTextBodyConfig,
+    "t5gemma2": T5Gemma2BodyConfig,
     "t5gemma": T5GemmaBodyConfig,
     "longt5": LongT5BodyConfig,
 }
