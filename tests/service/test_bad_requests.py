@@ -131,7 +131,9 @@ def test_an_unforeseen_failure_is_a_500_without_its_reason_in_the_body(
         response = embed(http, "crash")
     assert (response.status_code, error_of(response)["type"]) == (500, "server_error")
     assert "secret" not in response.text
-    assert embed(http, "fine").status_code == 200
+    # uvicorn closes the connection of a request that raised, so the server is asked again on a new one
+    with httpx.Client(base_url=http.base_url) as fresh:
+        assert embed(fresh, "fine").status_code == 200
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http: httpx.Client, url: str):
