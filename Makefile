@@ -5,7 +5,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$name; break; }; done)
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test dev base-check bench clean
+.PHONY: demo test dev wheel-check bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -16,13 +16,14 @@ test: .venv-dev/.installed
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
 	.venv-dev/bin/python -m pytest -q $(ARGS)
+	.ci/wheel "$(PYTHON)"
 
 # Only the environment for training and testing.
 dev: .venv-dev/.installed
 
-# The serving floor without torch, on its own: what a slim image would hold.
-base-check: .venv/.installed
-	.venv/bin/python -m benchmarks.serve_startup --check
+# The wheel in an empty environment: the serving floor without torch, then extract and export.
+wheel-check:
+	.ci/wheel "$(PYTHON)"
 
 bench: .venv/.installed .venv-dev/.installed
 	.venv/bin/python -m benchmarks.serve_startup

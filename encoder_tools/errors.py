@@ -16,6 +16,7 @@ the builtin that a reader would expect, so code that knows nothing of us still c
     ├── ExportError (RuntimeError)          a model cannot be exported
     │   └── ParityError                     the exported graph differs from torch by more than the tolerance
     ├── ProviderError (RuntimeError)        the requested execution provider is not available
+    ├── InferenceError (RuntimeError)       ONNX Runtime failed while it computed
     └── FingerprintError (ValueError)       vectors, heads or collections of another model
 
 Messages say what was found, what was expected and what to do, in that order.
@@ -76,5 +77,15 @@ class ProviderError(EncoderToolsError, RuntimeError):
     """The requested ONNX Runtime execution provider is not available."""
 
 
+class InferenceError(EncoderToolsError, RuntimeError):
+    """ONNX Runtime failed while it computed: out of memory, a driver, or a graph that does not fit its tokenizer."""
+
+
 class FingerprintError(EncoderToolsError, ValueError):
     """Vectors, a head or a collection were made with another model."""
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What an exception says, on one line of at most ``most`` characters; its class where it says nothing."""
+    text = " ".join(str(error).split())
+    return text[:most] or type(error).__name__

@@ -1,46 +1,103 @@
-"""Files that are either wholly written or not written at all, and JSON that is read without trust."""
+"""Single files: read without trust, written wholly or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError
+import msgspec
 
-_HASH_CHUNK = 1 << 20
+from encoder_tools.errors import FileCorruptError, FileMissingError, SaveError
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has no such locks: nothing is swept there
+
+T = TypeVar("T")
+
+MOST_JSON_BYTES = 64 * 1024 * 1024
+"""Largest description that is read: the weight map of the largest models has a few megabytes."""
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading, if it is one: a named pipe or a device would wait forever or never end.
+
+    :raises FileMissingError: if there is no such file.
+    :raises FileCorruptError: if it is something else, or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileCorruptError(f"{path} is a folder, a pipe or a device, expected a regular file. Replace it.")
+            yield file
+    except (FileMissingError, FileCorruptError):
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileMissingError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise FileCorruptError(f"{path} cannot be read ({reason}). Check its permissions and the disk.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object of at most :data:`MOST_JSON_BYTES`.
 
     :raises FileMissingError: if there is no such file.
-    :raises FileCorruptError: if it is not UTF-8 JSON or its top level is not an object.
+    :raises FileCorruptError: if it is not a regular file of UTF-8 JSON, or its top level is not an object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileMissingError(f"{path} does not exist.") from None
-    except (ValueError, RecursionError) as error:
-        raise FileCorruptError(f"{path} is not valid JSON ({error}). Restore the file from its source.") from None
+    value = read_json_value(path)
     if not isinstance(value, dict):
-        raise FileCorruptError(f"{path} holds a JSON {type(value).__name__}, expected an object.")
+        raise FileCorruptError(f"{path} holds a JSON {type(value).__name__}, expected an object. Restore the file.")
     return value
 
 
+def read_json_as(path: Path, kind: type[T]) -> T:
+    """Read JSON as a type that msgspec knows: each field is there and of its type.
+
+    :raises FileMissingError: if there is no such file.
+    :raises FileCorruptError: naming the field that is missing or of another type; else as :func:`read_json`.
+    """
+    return checked_as(read_json_value(path), kind, str(path))
+
+
+def checked_as(value: Any, kind: type[T], name: str) -> T:
+    """``value``, read from JSON, as ``kind``.
+
+    :param name: of the file, for the error.
+    :raises FileCorruptError: naming the field that is missing or of another type.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
+        raise FileCorruptError(f"{name}: {error}. Restore the file from its source.") from None
+
+
+def read_json_value(path: Path) -> Any:
+    """Read JSON of any kind; errors as :func:`read_json`."""
+    with open_regular(path) as file:
+        data = file.read(MOST_JSON_BYTES + 1)
+    if len(data) > MOST_JSON_BYTES:
+        raise FileCorruptError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no description has. Restore it.")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileCorruptError(f"{path} is not valid JSON ({error}). Restore the file from its source.") from None
+
+
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, read in chunks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """Hex SHA-256 of a file; errors as :func:`open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:
@@ -51,81 +108,84 @@ def write_json(path: Path, value: object) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it to disk, then rename it over ``path``.
 
+    What an earlier call left behind when it was killed is removed.
+
     :raises SaveError: if writing fails; a file that stood at ``path`` is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _save_error(path, error) from error
-
-
-@contextmanager
-def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that becomes ``target`` if the block succeeds.
-
-    On any error the staged folder is removed and whatever stood at ``target`` is untouched.
-
-    :raises InputError: if ``target`` exists and ``overwrite`` is false, or is a file.
-    :raises SaveError: if the disk is full or the place cannot be written.
-    """
-    _check_target(target, overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
-    except OSError as error:
-        raise _save_error(target, error) from error
-    try:
-        yield staged
-        staged.chmod(0o755)  # mkdtemp makes 0700, which a service under another user could not read
-        _sync_tree(staged)
-        _swap_in(staged, target)
-    except OSError as error:
-        if isinstance(error, (SaveError, FileMissingError)):
-            raise
-        raise _save_error(target, error) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if target.is_file():
-        raise InputError(f"{target} is a file, expected a folder to write. Choose another name.")
-    if target.exists() and not overwrite and any(target.iterdir()):
-        raise InputError(f"{target} already exists and is not empty. Choose another folder or pass --overwrite.")
-
-
-def _swap_in(staged: Path, target: Path) -> None:
-    """Put ``staged`` in ``target``'s place; if the second rename fails, the old folder is put back."""
-    if not target.exists():
-        staged.rename(target)
-        return
-    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent)) / "folder"
-    target.rename(retired)
-    try:
-        staged.rename(target)
-    except OSError:
-        retired.rename(target)
-        raise
-    finally:
-        shutil.rmtree(retired.parent, ignore_errors=True)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        descriptor = os.open(path, os.O_RDONLY)
+        sweep(path.parent, temporary_prefix(path))
+        descriptor, temporary = _temporary_file(path)
         try:
-            os.fsync(descriptor)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+                temporary.chmod(0o644)  # mkstemp makes 0600
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise save_error(path, error) from error
+
+
+def _temporary_file(path: Path) -> tuple[int, Path]:
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=temporary_prefix(path), dir=path.parent)
+        lock(descriptor)
+        if Path(name).exists():
+            return descriptor, Path(name)
+        os.close(descriptor)  # swept in the instant before it was locked
+
+
+def temporary_prefix(path: Path) -> str:
+    """What the names of temporary files and folders beside ``path`` begin with; eight random characters follow."""
+    return f".{path.name}.tmp-"
+
+
+def leftovers(parent: Path, prefix: str) -> list[Path]:
+    """What stands in ``parent`` under a temporary name."""
+    return [path for path in parent.iterdir() if path.name.startswith(prefix) and len(path.name) == len(prefix) + 8]
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove temporary files and folders that nobody writes any more: their writers hold a lock on them."""
+    import shutil
+
+    for path in leftovers(parent, prefix) if fcntl is not None else []:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if lock(descriptor):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
 
-def _save_error(path: Path, error: OSError) -> SaveError:
+def lock(descriptor: int) -> bool:
+    """Take the advisory lock of an open file or folder; it goes with the descriptor, or the process."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by a living writer, or a file system without locks
+        return False
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk: a rename lasts only when its folder is on disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_error(path: Path, error: OSError) -> SaveError:
+    """The one error for a write to ``path`` that failed."""
     reason = error.strerror or str(error)
     return SaveError(
         f"Could not write {path}: {reason}. What stood there before is untouched; free space or choose another place."

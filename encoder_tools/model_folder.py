@@ -15,13 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from encoder_tools.errors import FileCorruptError, FileMissingError
-from encoder_tools.files import read_json, sha256_of
+from encoder_tools.files import read_json, read_json_as, sha256_of
 from encoder_tools.prompts import PromptSet
 
 EXPORT_FOLDER = "onnx"
 _NO_LIMIT = 1_000_000  # transformers writes 1e30 for "no maximum length"; nothing real is above a million tokens
 _VOLATILE_KEYS = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "__version__", "architectures")
+_KNOWN_MODULES = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
+_UNSUPPORTED_SETTINGS = ("query_length", "document_length", "query_expansion", "do_lower_case")
 _POOLING_FLAGS = "pooling_mode_"  # one boolean a mode: the format of sentence-transformers before 5.7
 
 
@@ -85,7 +89,7 @@ class ModelFolder:
             prompts=PromptSet.from_config(st_config),
             truncate_dim=_positive_or_none(st_config.get("truncate_dim"), "truncate_dim"),
             max_length=_max_length(modules[0].config, tokenizer_config, config),
-            truncation_side=str(tokenizer_config.get("truncation_side", "right")),
+            truncation_side=_truncation_side(tokenizer_config),
         )
 
     @cached_property
@@ -113,15 +117,15 @@ class ModelFolder:
 
     @property
     def tokenizer_file(self) -> Path:
-        """The tokenizer of the torch-free runtime: the export's own where it had to write one, else the model's."""
-        exported = self.export_folder / "tokenizer.json"
-        return exported if exported.is_file() else self.path / "tokenizer.json"
+        """The tokenizer of the torch-free runtime: the model's own, or the one that its export had to write."""
+        own, exported = self.path / "tokenizer.json", self.export_folder / "tokenizer.json"
+        return exported if exported.is_file() and not own.is_file() else own
 
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
         """The pipeline's safetensors files, in a fixed order; empty in a folder that ships only ONNX."""
         folders = dict.fromkeys(module.folder for module in self.modules)
-        return tuple(file for folder in folders for file in sorted(folder.glob("*.safetensors")))
+        return tuple(file for folder in folders for file in sorted(folder.glob("*.safetensors")) if file.is_file())
 
     def weights_digest(self) -> str:
         """SHA-256 over names and contents of the weight files.
@@ -137,11 +141,23 @@ class ModelFolder:
             digest.update(f"{file.relative_to(self.path).as_posix()}:{sha256_of(file)}\n".encode())
         return digest.hexdigest()
 
-    def fingerprint(self, weights_digest: str, tokenizer_file: Path | None = None) -> str:
-        """Hash over weights, configuration, tokenizer, modules and prompts, 32 hex digits.
+    def unsupported(self) -> str | None:
+        """Why one graph over token ids cannot give this model's vectors; None if it can."""
+        for module in self.modules[1:]:
+            if module.kind not in _KNOWN_MODULES:
+                return f"has a module of type {module.kind}; one graph can hold {', '.join(_KNOWN_MODULES)}"
+            if module.kind == "Pooling" and module.config.get("include_prompt") is False:
+                return "leaves the prompt out of its pooling; train or configure it with include_prompt: true"
+        for setting in _UNSUPPORTED_SETTINGS:
+            if self.modules[0].config.get(setting):
+                return f"sets {setting!r} in sentence_bert_config.json, which a graph of token ids cannot hold"
+        return None
 
-        Two folders of the same fingerprint give the same vectors for the same call, whatever their version stamps are.
-        The maximum length is left out: it changes only what happens to texts beyond it.
+    def fingerprint(self, weights_digest: str, tokenizer_file: Path | None = None) -> str:
+        """Hash over weights, configuration, tokenizer, maximum length, modules and prompts, 32 hex digits.
+
+        Two folders of the same fingerprint give the same vectors for the same call, up to the parity figure of their
+        exports, whatever their version stamps are.
 
         :param weights_digest: see :meth:`weights_digest`; an export remembers it for folders without the weights.
         :param tokenizer_file: another file than :attr:`tokenizer_file`, for an export that is not in place yet.
@@ -150,6 +166,7 @@ class ModelFolder:
             "weights": weights_digest,
             "config": _stable(self.config),
             "tokenizer": sha256_of(tokenizer_file or self.tokenizer_file),
+            "length": [self.max_length, self.truncation_side],
             "modules": [[module.kind, _stable(module.config)] for module in self.modules[1:]],
             "prompts": [dict(self.prompts.prompts), self.prompts.default_name],
         }
@@ -157,10 +174,16 @@ class ModelFolder:
 
 
 def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Pooling modes of a Pooling module's configuration, in either of sentence-transformers' two formats."""
+    """Pooling modes of a Pooling module's configuration, in either of sentence-transformers' two formats.
+
+    :raises FileCorruptError: if they are not names.
+    """
     if "pooling_mode" in config:
         mode = config["pooling_mode"]
-        return (mode,) if isinstance(mode, str) else tuple(mode)
+        modes = (mode,) if isinstance(mode, str) else tuple(mode) if isinstance(mode, list) else ()
+        if not modes or not all(isinstance(name, str) for name in modes):
+            raise FileCorruptError(f"pooling_mode is {mode!r}, expected a name or a list of names. Repair the model.")
+        return modes
     flags = {
         "cls_token": "cls",
         "max_tokens": "max",
@@ -172,24 +195,26 @@ def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(mode for flag, mode in flags.items() if config.get(_POOLING_FLAGS + flag)) or ("mean",)
 
 
+class _ModuleEntry(msgspec.Struct, frozen=True):
+    """One entry of ``modules.json``."""
+
+    type: str
+    path: str
+
+
 def _read_modules(folder: Path) -> tuple[ModuleSpec, ...]:
     path = folder / "modules.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        specs = tuple(_module_spec(folder, str(entry["type"]), str(entry["path"])) for entry in entries)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, FileCorruptError):
-            raise
-        raise FileCorruptError(f"{path} is not a list of modules ({error}). Restore the file.") from None
+    entries = read_json_as(path, list[_ModuleEntry])
+    specs = tuple(_module_spec(folder, entry.type, entry.path) for entry in entries)
     if not specs or specs[0].kind != "Transformer":
         found = specs[0].kind if specs else "nothing"
-        raise FileCorruptError(f"{path} begins with {found}, expected a Transformer module.")
+        raise FileCorruptError(f"{path} begins with {found}, expected a Transformer module. Restore the file.")
     return specs
 
 
 def _module_spec(root: Path, kind: str, relative: str) -> ModuleSpec:
     folder = root / relative
-    if not folder.resolve().is_relative_to(root.resolve()):
+    if "\0" in relative or not folder.resolve().is_relative_to(root.resolve()):
         raise FileCorruptError(f"{root}/modules.json points outside the model folder: {relative!r}.")
     name = kind.rsplit(".", 1)[-1]
     config_file = folder / ("sentence_bert_config.json" if name == "Transformer" else "config.json")
@@ -204,12 +229,35 @@ def _read_optional(path: Path) -> dict[str, Any]:
 
 def _max_length(transformer: Mapping[str, Any], tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
     """The maximum length as sentence-transformers 6 finds it: explicit, else the tokenizer's capped by positions."""
-    explicit = transformer.get("max_seq_length")
-    if explicit is not None:
-        return _positive_or_none(explicit, "max_seq_length")
-    limits = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
-    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit <= _NO_LIMIT]
-    return min(known, default=None)
+    explicit = _length(transformer, "max_seq_length", "sentence_bert_config.json")
+    if transformer.get("max_seq_length") is not None:
+        return explicit
+    limits = [
+        _length(tokenizer, "model_max_length", "tokenizer_config.json"),
+        _length(config, "max_position_embeddings", "config.json"),
+    ]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _length(settings: Mapping[str, Any], key: str, file: str) -> int | None:
+    """A maximum length; None where there is none, or one so great that it says "no limit".
+
+    :raises FileCorruptError: if it is not a positive number.
+    """
+    value = settings.get(key)
+    if value is None:
+        return None
+    # isfinite would overflow on 10**400
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < float("inf"):
+        raise FileCorruptError(f"{file}: {key} is {str(value)[:40]!r}, expected a positive number. Repair the file.")
+    return int(value) if value <= _NO_LIMIT else None
+
+
+def _truncation_side(tokenizer: Mapping[str, Any]) -> str:
+    side = tokenizer.get("truncation_side", "right")
+    if side not in ("left", "right"):
+        raise FileCorruptError(f"tokenizer_config.json: truncation_side is {side!r}, expected 'left' or 'right'.")
+    return str(side)
 
 
 def _positive(value: object, folder: Path, key: str) -> int:
@@ -223,7 +271,7 @@ def _positive_or_none(value: object, key: str) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise FileCorruptError(f"{key} is {value!r}, expected a positive integer or null. Repair the model's files.")
-    return value if value <= _NO_LIMIT else None
+    return value
 
 
 def _stable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,41 +31,49 @@ class PaddedBatch(NamedTuple):
 class TextTokenizer:
     """A ``tokenizer.json`` with the model's maximum length.
 
+    :ivar vocab_size: one more than the highest id that it can give.
+
     :param path: the tokenizer file, in the format of Hugging Face tokenizers.
     :param max_length: longest sequence in tokens, special tokens included; None for no limit.
     :param truncation_side: "right" keeps the start of an overlong text, "left" its end.
     :raises FileMissingError: if the file is not there.
-    :raises FileCorruptError: if it cannot be parsed.
+    :raises FileCorruptError: if it cannot be parsed, or its special tokens alone fill the maximum length.
     """
 
     def __init__(self, path: Path, max_length: int | None, truncation_side: str = "right") -> None:
-        self.max_length = max_length
-        self._whole = _load(path)
-        self._cut = self._whole
-        self._whole.no_padding()
-        self._whole.no_truncation()
-        if max_length is not None:
-            self._cut = _load(path)
-            self._cut.no_padding()
-            self._cut.enable_truncation(max_length, direction=truncation_side)
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the highest id that this tokenizer can give."""
-        return max(self._whole.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self._tokenizer = _load(path)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self._before, self._after = _special_tokens(self._tokenizer)
+        self.max_length, self._side = max_length, truncation_side
+        if max_length is not None and max_length <= self._before + self._after:
+            raise FileCorruptError(
+                f"{path} adds {self._before + self._after} special tokens to every text, but the maximum length is "
+                f"{max_length}, which leaves no room for the text. Set a greater max_seq_length."
+            )
 
     def __call__(self, texts: Sequence[str], *, prompt: str = "", truncate: bool = True) -> list[list[int]]:
         """Token ids of each text, special tokens included.
 
         :raises InputError: if an input is not a text or cannot be encoded as UTF-8.
         """
-        tokenizer = self._cut if truncate else self._whole
         prompted = [prompt + text for text in check_texts(texts)]
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(prompted)]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompted)]
+        return [self._cut(row) for row in rows] if truncate else rows
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Drop tokens of the text, never special ones: those were counted when the tokenizer was opened."""
+        if self.max_length is None or len(ids) <= self.max_length:
+            return ids
+        end = len(ids) - self._after
+        room = self.max_length - self._before - self._after
+        kept = ids[self._before : self._before + room] if self._side == "right" else ids[end - room : end]
+        return ids[: self._before] + kept + ids[end:]
 
 
 def check_texts(texts: Sequence[str]) -> Sequence[str]:
-    """Return ``texts`` if it is a sequence of texts that UTF-8 can hold.
+    """``texts`` if it is a sequence of texts that UTF-8 can hold.
 
     :raises InputError: naming the first offender. A lone ``str`` is refused too: its letters would be taken as texts.
     """
@@ -85,25 +93,40 @@ def check_texts(texts: Sequence[str]) -> Sequence[str]:
 
 
 def check_token_ids(ids: Sequence[Sequence[int]], vocab_size: int, max_length: int | None) -> None:
-    """Check token ids that come from outside.
+    """Check token ids that come from outside; positions in errors are those of ``ids``.
 
     :raises InputError: if an id is not an integer of the vocabulary, or a list is empty or too long.
     """
+    if not _is_list(ids):
+        raise InputError(f"Expected lists of token ids, found {type(ids).__name__}. Pass [ids] to encode one list.")
     for position, row in enumerate(ids):
+        if not _is_list(row):
+            raise InputError(f"Token list {position} is a {type(row).__name__}, expected a list of token ids.")
         if len(row) == 0:
             raise InputError(f"Token list {position} is empty, expected at least one id.")
         if max_length is not None and len(row) > max_length:
             raise InputError(
                 f"Token list {position} has {len(row)} ids, but the model takes at most {max_length}. Shorten it."
             )
-        for token in row:
-            if isinstance(token, bool) or not isinstance(token, int | np.integer):
-                raise InputError(f"Token list {position} holds {token!r}, expected integers.")
-            if not 0 <= token < vocab_size:
-                raise InputError(
-                    f"Token list {position} holds id {token}, outside this model's vocabulary of {vocab_size}. "
-                    "Were the ids made with another model's tokenizer? Send text instead."
-                )
+        # The kinds first, all at once: a loop over each id costs more than the model on long lists.
+        if {type(token) for token in row} != {int}:
+            _check_kinds(position, row)
+        outside = [token for token in (min(row), max(row)) if not 0 <= token < vocab_size]
+        if outside:
+            raise InputError(
+                f"Token list {position} holds id {outside[0]}, outside this model's vocabulary of {vocab_size}. "
+                "Were the ids made with another model's tokenizer? Send text instead."
+            )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+
+
+def _check_kinds(position: int, row: Sequence[int]) -> None:
+    for token in row:
+        if isinstance(token, bool) or not isinstance(token, int | np.integer):
+            raise InputError(f"Token list {position} holds {token!r}, expected integers.")
 
 
 def padded_batches(ids: Sequence[Sequence[int]], max_tokens: int, pad_id: int) -> Iterator[PaddedBatch]:
@@ -132,6 +155,12 @@ def _pad(ids: Sequence[Sequence[int]], rows: NDArray[np.int64], width: int, pad_
     return PaddedBatch(rows, input_ids, attention_mask)
 
 
+def tokenizer_pad_id(config: Mapping[str, Any], tokenizer: TextTokenizer) -> int:
+    """Id to pad with: the configuration's ``pad_token_id`` if it is a valid id, else 0 (padding is masked anyway)."""
+    pad = config.get("pad_token_id")
+    return pad if isinstance(pad, int) and 0 <= pad < tokenizer.vocab_size else 0
+
+
 def _load(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
@@ -140,14 +169,13 @@ def _load(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for every parse error
-        raise FileCorruptError(f"{path} is not a tokenizer file ({_first_line(error)}). Restore it.") from None
+        raise FileCorruptError(f"{path} is not a tokenizer file ({one_line(error)}). Restore it.") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def tokenizer_pad_id(config: dict[str, Any], tokenizer: TextTokenizer) -> int:
-    """Id to pad with: the configuration's ``pad_token_id`` if it is a valid id, else 0 (padding is masked anyway)."""
-    pad = config.get("pad_token_id")
-    return pad if isinstance(pad, int) and 0 <= pad < tokenizer.vocab_size else 0
+def _special_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
+    """How many special tokens stand before and after every text."""
+    for text in ("a", "1", "the"):  # a text that has tokens of its own, whatever the vocabulary
+        mask = tokenizer.encode(text).special_tokens_mask
+        if 0 in mask:
+            return mask.index(0), mask[::-1].index(0)
+    return tokenizer.num_special_tokens_to_add(False), 0

@@ -12,7 +12,8 @@ from safetensors.numpy import load, save
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, FingerprintError, InputError
-from encoder_tools.files import read_json, sha256_of, staged_folder, write_bytes, write_json
+from encoder_tools.files import read_json, sha256_of, write_bytes, write_json
+from encoder_tools.staging import staged_folder
 from heads.fitted import FittedHead
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError
-from encoder_tools.files import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.staging import staged_folder
 from index.exact import ExactIndex
 from index.inputs import check_ids, check_k, check_metadata, check_texts, unit_vectors
 from index.results import Document, DocumentId, Hit

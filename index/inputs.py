@@ -10,6 +10,7 @@ import numpy as np
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
+from encoder_tools.vectors import unit_rows
 from index.results import DocumentId
 
 _INT64 = 2**63
@@ -84,7 +85,7 @@ def unit_vectors(vectors: Any, dim: int, *, name: str = "vector") -> FloatMatrix
     ):
         if rows.any():
             raise InputError(f"{name.capitalize()} {int(rows.argmax())} {problem}: expected a finite, non-zero vector.")
-    return np.ascontiguousarray(matrix / norms, dtype=np.float32)
+    return unit_rows(matrix)
 
 
 def check_k(k: Any) -> int:

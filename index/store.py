@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,10 +53,10 @@ class Store:
         self._path = folder / DATABASE_NAME
         if not self._path.is_file():
             raise FileMissingError(f"{self._path} does not exist. Make the collection with Collection.create.")
-        with self._translated():
+        with translated(self._path):
             self._connection = _connect(self._path, busy_timeout)
         try:
-            with self._translated():
+            with translated(self._path):
                 self._read_meta()
         except BaseException:
             self._connection.close()
@@ -64,18 +64,18 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, *, dim: int, fingerprint: str) -> None:
-        """Write an empty database into ``folder``, complete in one file."""
+        """Write an empty database into ``folder``, complete in one file.
+
+        :raises SaveError: if the disk is full or read-only.
+        """
         path = folder / DATABASE_NAME
         path.touch()
-        connection = _connect(path, 0)
-        try:
+        with translated(path), closing(_connect(path, 0)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             meta = {"format_version": FORMAT_VERSION, "dim": dim, "fingerprint": fingerprint, "sequence": 0}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        finally:
-            connection.close()
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
@@ -174,7 +174,7 @@ class Store:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        with self._translated():
+        with translated(self._path):
             self._connection.execute(begin)
             try:
                 yield
@@ -183,14 +183,16 @@ class Store:
                 if self._connection.in_transaction:  # left by an error, or by a commit that failed
                     self._connection.execute("ROLLBACK")
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except EncoderToolsError:
-            raise
-        except sqlite3.Error as error:
-            raise _translate(self._path, error) from error
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except EncoderToolsError:
+        raise
+    except sqlite3.Error as error:
+        raise _translate(path, error) from error
 
 
 def _connect(path: Path, busy_timeout: float) -> sqlite3.Connection:

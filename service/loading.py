@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import encoder_tools
+from encoder_tools.shipped import DEFAULT_MODEL
 from service.state import ServiceState
 
 if TYPE_CHECKING:
     from encoder_tools.runtime import OnnxEncoder
     from encoder_tools.runtime.session import Provider
 
-DEFAULT_MODEL = Path(encoder_tools.__file__).parent / "models" / "default"
-"""The model that ships with the package."""
-
 
 def load_encoder(
-    folder: Path | None = None, *, variant: str = "fp32", provider: Provider = "cpu", threads: int | None = None
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    variant: str = "fp32",
+    provider: Provider = "cpu",
+    threads: int | None = None,
 ) -> OnnxEncoder:
-    """Open the model in ``folder``, or the shipped one; raises as :class:`OnnxEncoder` does."""
+    """Open a model by its name or folder; raises as :class:`OnnxEncoder` does."""
     from encoder_tools.runtime import OnnxEncoder
 
-    return OnnxEncoder(folder or DEFAULT_MODEL, variant=variant, provider=provider, threads=threads)
+    return OnnxEncoder(model, variant=variant, provider=provider, threads=threads)
 
 
 def load_state(

@@ -52,7 +52,7 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def run(state: ServiceState, listener: socket.socket, on_listening: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, finish what was accepted, and return.
+    """Serve until SIGINT or SIGTERM, give requests under way ten seconds to finish, and return.
 
     :param on_listening: called when connections are accepted.
     """

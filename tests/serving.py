@@ -17,6 +17,7 @@ import uvicorn
 
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.tokens import check_texts, check_token_ids
+from encoder_tools.vectors import unit_rows
 from service.app import create_app
 from service.server import bind, url_of
 from service.state import ServiceState
@@ -37,17 +38,23 @@ class DebugEncoder:
 
     def __init__(self) -> None:
         self.table = np.random.default_rng(0).standard_normal((self.vocab_size, self.dim)).astype(np.float32)
+        self.table[0] = 0  # padding
+        self.computed = 0
 
     def tokenize(self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True) -> list[list[int]]:
         rows = [[1, *map(token_of, f"{prompt or ''}{text}".split())] for text in check_texts(texts)]
         return [row[: self.max_length] for row in rows] if truncate else rows
 
-    def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None) -> FloatMatrix:
+    def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         check_token_ids(ids, self.vocab_size, self.max_length)
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None, check: bool = True) -> FloatMatrix:
+        self.computed += len(ids)
+        if check:
+            self.check_tokens(ids)
         if any(token_of("crash") in row for row in ids):
             raise RuntimeError("secret detail of a crash")
-        vectors = np.stack([self.table[list(row)].sum(axis=0) for row in ids])[:, : dim or self.dim]
-        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+        return unit_rows(np.stack([self.table[list(row)].sum(axis=0) for row in ids])[:, : dim or self.dim])
 
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
         return self.encode_tokens(self.tokenize(texts))

@@ -17,13 +17,25 @@ MODULES = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") f
 
 FLOOR = tuple(
     f"encoder_tools.{name}"
-    for name in ("errors", "extras", "files", "model_folder", "prompts", "protocols", "runtime", "tokens")
+    for name in (
+        "errors",
+        "extras",
+        "files",
+        "model_folder",
+        "prompts",
+        "protocols",
+        "runtime",
+        "shipped",
+        "staging",
+        "tokens",
+        "vectors",
+    )
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
-ROOM_NEEDS = ("encoder_tools.errors", "encoder_tools.files", "encoder_tools.protocols")
+ROOM_NEEDS = tuple(f"encoder_tools.{name}" for name in ("errors", "files", "protocols", "staging", "vectors"))
 """What heads and index may know of encoder_tools: a protocol, not a class."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")
-NEVER = ("pickle", "cPickle", "joblib", "dill", "cloudpickle", "shelve", "marshal")
+NEVER = ("pickle", "cPickle", "joblib.load", "joblib.dump", "dill", "cloudpickle", "shelve", "marshal")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
 

@@ -10,15 +10,16 @@ import pytest
 
 from encoder_tools.evaluate import suite
 from encoder_tools.runtime import OnnxEncoder
-from service.loading import DEFAULT_MODEL
+from encoder_tools.shipped import model_path
 
+DEFAULT_MODEL = model_path("default")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data folder ../shared/data")
 
 
 @pytest.fixture(scope="module")
 def encoder() -> OnnxEncoder:
-    return OnnxEncoder(DEFAULT_MODEL)
+    return OnnxEncoder("default")
 
 
 def test_it_fits_in_sixteen_megabytes_and_twelve_million_parameters():
@@ -54,6 +55,4 @@ def test_its_quality_on_a_dev_split_has_not_fallen(encoder: OnnxEncoder):
 )
 def test_the_gpu_gives_the_same_vectors(encoder: OnnxEncoder):
     texts = ["Where is my card?", "", "word " * 200]
-    np.testing.assert_allclose(
-        OnnxEncoder(DEFAULT_MODEL, provider="cuda").encode(texts), encoder.encode(texts), atol=1e-4
-    )
+    np.testing.assert_allclose(OnnxEncoder("default", provider="cuda").encode(texts), encoder.encode(texts), atol=1e-4)

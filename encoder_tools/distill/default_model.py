@@ -23,8 +23,9 @@ from encoder_tools.distill.loop import Stage, TrainingSet, train_stage
 from encoder_tools.distill.student import Student, StudentShape, open_branches, save_student, start_from_pieces
 from encoder_tools.distill.teacher import TeacherVectors
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
-from encoder_tools.files import staged_folder, write_json
+from encoder_tools.files import write_json
 from encoder_tools.runtime import OnnxEncoder
+from encoder_tools.staging import staged_folder
 
 STATIC = Stage("static", steps=2200, batch=512, rate=3e-3, table_rate=3e-3, warmup=50, longest=256, drop=0.0, seed=11)
 OPENED = Stage("opened", steps=100, batch=128, rate=5e-4, table_rate=1e-4, warmup=30, longest=128, drop=0.0, seed=12)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from encoder_tools.protocols import FloatMatrix
+from encoder_tools.vectors import unit_rows
 
 
 class RetrievalQuality(NamedTuple):
@@ -33,7 +34,7 @@ def sts_spearman(left: FloatMatrix, right: FloatMatrix, scores: ArrayLike) -> fl
     """
     from scipy.stats import spearmanr
 
-    cosines = (_unit(left) * _unit(right)).sum(axis=1)
+    cosines = (unit_rows(left) * unit_rows(right)).sum(axis=1)
     return float(spearmanr(cosines, np.asarray(scores)).statistic)
 
 
@@ -46,7 +47,7 @@ def retrieval_quality(
     :param documents: of shape (n_documents, dim).
     :param relevant: for each query, gain by row of ``documents``; rows that are not named have gain 0.
     """
-    scores = _unit(queries) @ _unit(documents).T  # (Q, N)
+    scores = unit_rows(queries) @ unit_rows(documents).T  # (Q, N)
     top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     rows = [
         _judge([gains.get(int(row), 0) for row in ranked], gains) for ranked, gains in zip(top, relevant, strict=True)
@@ -91,7 +92,3 @@ def _judge(gains: Sequence[int], relevant: Mapping[int, int]) -> tuple[float, fl
     dcg = float((np.array(gains) * discounts[: len(gains)]).sum())
     recall = len(hits) / len(ideal) if ideal else 0.0
     return (dcg / best if best else 0.0), recall, (1 / (hits[0] + 1) if hits else 0.0)
-
-
-def _unit(vectors: FloatMatrix) -> FloatMatrix:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), dtype=np.float32)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _AXES = {0: "batch", 1: "length"}
 # Neither size may be 1 or divide another, else the exporter may take it for a constant.
-_DUMMY_SHAPE = {"batch_size": 3, "sequence_length": 37}
+_DUMMY_BATCH, _DUMMY_LENGTH = 3, 37
 
 
 class TextBodyConfig(ExporterConfig):  # type: ignore[misc]  # optimum is untyped
@@ -46,9 +46,15 @@ class TextBodyConfig(ExporterConfig):  # type: ignore[misc]  # optimum is untype
         """Output names and their dynamic axes."""
         return {"token_embeddings": _AXES, "sentence_embedding": {0: "batch"}}
 
+    def dummy_length(self) -> int:
+        """Tokens of the dummy inputs."""
+        return _DUMMY_LENGTH
+
     def dummy_inputs(self) -> dict[str, torch.Tensor]:
-        """Token ids and a mask, each int64 of shape (3, 37), with the first row padded on the right."""
-        inputs: dict[str, torch.Tensor] = self.generate_dummy_inputs(**_DUMMY_SHAPE)
+        """Token ids and a mask, each int64 of shape (3, :meth:`dummy_length`), the first row padded on the right."""
+        inputs: dict[str, torch.Tensor] = self.generate_dummy_inputs(
+            batch_size=_DUMMY_BATCH, sequence_length=self.dummy_length()
+        )
         inputs["attention_mask"].fill_(1)
         inputs["attention_mask"][0, 5:] = 0
         return inputs
@@ -72,6 +78,27 @@ class T5GemmaBodyConfig(TextBodyConfig):
 
 class LongT5BodyConfig(TextBodyConfig):
     """LongT5, whose transient-global attention fixes the length when it is traced as it is."""
+
+    def dummy_length(self) -> int:
+        """Long enough for several global blocks, none of whose sizes is equal to another: those would be tied."""
+        config = self._config
+        local = config.local_radius + 1
+        fixed = {
+            _DUMMY_BATCH,
+            local,
+            3 * local,
+            config.global_block_size,
+            config.num_heads,
+            config.d_kv,
+            config.d_model,
+        }
+        least = max(_DUMMY_LENGTH, 3 * config.global_block_size, 3 * local)
+        for length in range(least, 2 * least):
+            blocks, whole = -(-length // local), length // config.global_block_size
+            sizes = [length, blocks, blocks * local, whole, 3 * local + whole]
+            if len({*sizes, *fixed}) == len(sizes) + len(fixed):
+                return length
+        return least  # blocks of one token tie the sizes at any length
 
     def traceable(self) -> AbstractContextManager[None]:
         """See :mod:`encoder_tools.export.longt5`."""

@@ -10,12 +10,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from encoder_tools.errors import InputError, ParityError
+from encoder_tools.errors import (
+    ExportError,
+    FileCorruptError,
+    FileMissingError,
+    InputError,
+    ParityError,
+    one_line,
+)
 from encoder_tools.extras import require_extra
-from encoder_tools.files import sha256_of, staged_folder, write_json
+from encoder_tools.files import sha256_of, write_json
 from encoder_tools.model_folder import ModelFolder
-from encoder_tools.runtime.manifest import MANIFEST_NAME, GraphEntry, Manifest
+from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest
 from encoder_tools.runtime.session import open_session
+from encoder_tools.staging import keep_others, staged_folder
 from encoder_tools.tokens import TextTokenizer, tokenizer_pad_id
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from encoder_tools.protocols import FloatMatrix
 
 DEFAULT_TOLERANCE = 1e-5
-INT8_GRAPH_NAME = "model_qint8.onnx"
+QINT8_GRAPH_NAME = "model_qint8.onnx"
 _VERSIONS_OF = ("encoder-tools", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum")
 
 
@@ -47,8 +55,8 @@ class ExportReport:
 def export(
     model: str | Path,
     *,
-    quantize: Literal["int8"] | None = None,
-    weights: Literal["fp32", "int8"] = "fp32",
+    quantize: Literal["qint8"] | None = None,
+    store_weights: Literal["fp32", "int8"] = "fp32",
     tolerance: float = DEFAULT_TOLERANCE,
     say: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
@@ -59,8 +67,9 @@ def export(
     with sentence-transformers over a battery of texts; the figures are kept in ``onnx/export.json``.
 
     :param model: the model folder.
-    :param quantize: "int8" adds ``onnx/model_qint8.onnx``, dynamically quantised, with its measured cosine.
-    :param weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale a row, computed in fp32.
+    :param quantize: "qint8" adds the variant of that name, ``onnx/model_qint8.onnx``: weights and, at run time,
+        activations are quantised; its measured cosine is kept.
+    :param store_weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale a row, computed in fp32.
     :param tolerance: worst absolute difference between components of unit vectors that is accepted.
     :param say: called with one line of text at each step.
     :raises ParityError: if the graph differs by more than ``tolerance``; an earlier export is left as it was.
@@ -71,11 +80,13 @@ def export(
     :raises SaveError: if the disk is full.
     """
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
-    if quantize not in (None, "int8") or weights not in ("fp32", "int8") or not tolerance > 0:
-        raise InputError(f"quantize={quantize!r}, weights={weights!r}, tolerance={tolerance!r} is not a valid choice.")
+    if quantize not in (None, "qint8") or store_weights not in ("fp32", "int8") or not tolerance > 0:
+        raise InputError(f"quantize={quantize!r}, {store_weights=}, {tolerance=} is not a valid choice.")
     folder = ModelFolder.open(model)
     with staged_folder(folder.export_folder, overwrite=True) as staged:
-        return _Export(folder, staged, tolerance, say).run(quantize, weights)
+        report = _Export(folder, staged, tolerance, say).run(quantize, store_weights)
+        keep_others(folder.export_folder, staged, _files_of_earlier_export(folder))
+    return report
 
 
 class _Export:
@@ -89,11 +100,18 @@ class _Export:
 
         self.folder, self.staged, self.tolerance, self.say = folder, staged, tolerance, say
         self.digest = folder.weights_digest()
-        self.config = body_config(AutoConfig.from_pretrained(str(folder.path), local_files_only=True))
+        try:
+            config = AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # unknown types, and strict configurations with classes of their own
+            raise ExportError(
+                f"transformers cannot read {folder.path / 'config.json'} ({type(error).__name__}: {one_line(error)}). "
+                "Restore the file; a model whose code lies beside its weights cannot be exported."
+            ) from error
+        self.config = body_config(config)
         self.say(f"loading {folder.path} with sentence-transformers")
         self.model: SentenceTransformer = load_model(folder, self.config.ATTENTION)
 
-    def run(self, quantize: str | None, weights: str) -> ExportReport:
+    def run(self, quantize: str | None, store_weights: str) -> ExportReport:
         from encoder_tools.export.battery import battery
         from encoder_tools.export.parity import check_tokenizer, torch_vectors
 
@@ -105,9 +123,9 @@ class _Export:
         check_tokenizer(self.model, self.tokenizer, cases)
         self.say(f"encoding {sum(len(case.texts) for case in cases)} texts with torch")
         wanted = torch_vectors(self.model, cases)
-        graphs = {"fp32": self._main_graph(weights, cases, wanted)}
-        if quantize == "int8":
-            graphs["int8"] = self._quantized_graph(weights, cases, wanted)
+        graphs = {EXACT: self._main_graph(store_weights, cases, wanted)}
+        if quantize is not None:
+            graphs[quantize] = self._quantized_graph(cases, wanted)
         manifest = self._manifest(graphs, cases)
         write_json(self.staged / MANIFEST_NAME, manifest.to_json())
         sizes = {file.name: file.stat().st_size for file in sorted(self.staged.iterdir())}
@@ -123,14 +141,14 @@ class _Export:
         exported.write_text(fast.to_str(pretty=True), encoding="utf-8")
         return exported
 
-    def _main_graph(self, weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
+    def _main_graph(self, store_weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
         from encoder_tools.export.graph import GRAPH_NAME, save_graph, trace
         from encoder_tools.export.int8_weights import store_weights_as_int8
         from encoder_tools.export.pipeline import Pipeline
 
         self.say("tracing the graph")
         self.graph = trace(Pipeline(self.model), self.config)
-        if weights == "int8":
+        if store_weights == "int8":
             store_weights_as_int8(self.graph)
         files = save_graph(self.graph, self.staged / GRAPH_NAME)
         parity = self._measure(files[0], cases, wanted)
@@ -139,18 +157,18 @@ class _Export:
             raise ParityError(
                 f"The graph differs from torch by {parity.max_abs_difference:.2e} ({parity.worst_case}), more than the "
                 f"tolerance of {self.tolerance:g}. Nothing was written"
-                + ("; int8 weights fit only a model trained for them." if weights == "int8" else ".")
+                + ("; weights stored as int8 fit only a model trained for it." if store_weights == "int8" else ".")
             )
-        return _entry(files, weights, parity)
+        return _entry(files, store_weights, parity)
 
-    def _quantized_graph(self, weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
+    def _quantized_graph(self, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
         from encoder_tools.export.quantize import quantize_dynamically
 
-        self.say("quantising to int8")
-        file = quantize_dynamically(self.graph, self.staged / INT8_GRAPH_NAME)
-        parity = self._measure(file, cases, wanted)
-        self.say(f"cosine of the int8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
-        return _entry([file], weights, parity)
+        self.say("quantising to qint8")
+        files = quantize_dynamically(self.graph, self.staged / QINT8_GRAPH_NAME)
+        parity = self._measure(files[0], cases, wanted)
+        self.say(f"cosine of the qint8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
+        return _entry(files, "int8", parity)
 
     def _measure(self, file: Path, cases: Sequence[Case], wanted: list[FloatMatrix]) -> Parity:
         from encoder_tools.export.parity import compare, graph_vectors
@@ -172,11 +190,23 @@ class _Export:
         )
 
 
-def _entry(files: list[Path], weights: str, parity: Parity) -> GraphEntry:
+def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
+    """Names that an export of ours has in ``onnx/``; all else there is kept, such as other people's graphs."""
+    from encoder_tools.export.graph import GRAPH_NAME
+
+    names = {MANIFEST_NAME, GRAPH_NAME, f"{GRAPH_NAME}.data", QINT8_GRAPH_NAME, f"{QINT8_GRAPH_NAME}.data"}
+    try:
+        earlier = Manifest.read(folder)
+    except (FileMissingError, FileCorruptError):
+        return names
+    return names | {"tokenizer.json"} | {name for entry in earlier.graphs.values() for name in entry.sha256}
+
+
+def _entry(files: list[Path], stored_weights: str, parity: Parity) -> GraphEntry:
     return GraphEntry(
         file=files[0].name,
         sha256={file.name: sha256_of(file) for file in files},
-        weights=weights,
+        stored_weights=stored_weights,
         max_abs_difference=parity.max_abs_difference,
         min_cosine=parity.min_cosine,
         mean_cosine=parity.mean_cosine,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 
-from encoder_tools.errors import ExportError
+from encoder_tools.errors import ExportError, one_line
 
 if TYPE_CHECKING:
     from encoder_tools.export.configs import TextBodyConfig
@@ -29,8 +29,8 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
 
     :raises ExportError: if torch cannot export the body.
     """
-    inputs = config.dummy_inputs()
     try:
+        inputs = config.dummy_inputs()
         with torch.no_grad(), quiet_exporter(), config.traceable():
             program = torch.onnx.export(
                 pipeline,
@@ -43,10 +43,10 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
                 optimize=True,
                 verbose=False,
             )
-    except torch.onnx.OnnxExporterError as error:
+    except Exception as error:  # what a body does with its inputs can fail in any way
         raise ExportError(
-            f"torch cannot export {type(pipeline.body).__name__}: {str(error).splitlines()[0]}. "
-            "Please report the architecture."
+            f"torch cannot export {type(pipeline.body).__name__} ({type(error).__name__}: {one_line(error)}). Only "
+            "transformer bodies that take input_ids and attention_mask can be exported; else please report it."
         ) from error
     assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
     return program.model_proto

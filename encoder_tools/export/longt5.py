@@ -25,8 +25,11 @@ def fixed_block_ids(mask: torch.Tensor, block_size: int) -> tuple[torch.Tensor, 
     """
     length = mask.shape[1]
     share = torch.ones_like(mask) / block_size  # (B, L)
+    # transformers' own sums, rounded as it rounds them: torch adds float32 up in float64 and rounds each sum, ONNX
+    # Runtime would add in float32, and floor makes a whole block of the difference.
+    begun = torch.cumsum(share.double(), dim=1).float() - share
     offset = torch.where(mask != 0, 1.0, -1000.0).type(mask.dtype)
-    ids = torch.floor(offset + torch.cumsum(share, dim=1) - share - 1.0).type(mask.dtype)
+    ids = torch.floor(offset + begun - 1.0).type(mask.dtype)
     ids = torch.clamp(ids, min=-1) * mask + (mask - 1)
     block_ends = torch.arange(length, device=mask.device) % block_size == block_size - 1  # (L,)
     last_whole = torch.logical_and(block_ends, ids >= 0).sum(-1, keepdim=True).type(ids.dtype) - 1

@@ -12,6 +12,7 @@ from encoder_tools.errors import ExportError
 from encoder_tools.export.battery import Case
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.tokens import TextTokenizer, padded_batches
+from encoder_tools.vectors import unit_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,7 +38,7 @@ def torch_vectors(model: SentenceTransformer, cases: Sequence[Case]) -> list[Flo
     found = []
     for case in cases:
         vectors = model.encode(list(case.texts), batch_size=len(case.texts), convert_to_numpy=True, prompt="")
-        found.append(unit(np.asarray(vectors, dtype=np.float32)))
+        found.append(unit_rows(np.asarray(vectors, dtype=np.float32)))
     return found
 
 
@@ -50,7 +51,7 @@ def graph_vectors(session: Any, tokenizer: TextTokenizer, pad_id: int, cases: Se
         batch = next(padded_batches(ids, whole, pad_id))
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         vectors = session.run(["sentence_embedding"], feed)[0]
-        found.append(unit(vectors[np.argsort(batch.rows)]))  # back from longest-first to the case's order
+        found.append(unit_rows(vectors[np.argsort(batch.rows)]))  # back from longest-first to the case's order
     return found
 
 
@@ -81,9 +82,3 @@ def check_tokenizer(model: SentenceTransformer, tokenizer: TextTokenizer, cases:
                     f"tokenizer.json gives other ids than transformers' tokenizer for {text[:40]!r} ({case.kind}). "
                     "Save the tokenizer again with AutoTokenizer.from_pretrained(...).save_pretrained(...)."
                 )
-
-
-def unit(vectors: FloatMatrix) -> FloatMatrix:
-    """Rows scaled to length 1; a zero row stays zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1), dtype=np.float32)

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from encoder_tools.errors import ExportError
+from encoder_tools.errors import ExportError, one_line
 from encoder_tools.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-_KNOWN_MODULES = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
-_UNSUPPORTED_SETTINGS = ("query_length", "document_length", "query_expansion", "do_lower_case")
 
 
 class Pipeline(torch.nn.Module):
@@ -41,7 +38,9 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
 
     :raises ExportError: if the folder has a module or a setting that a single graph cannot hold.
     """
-    _check_supported(folder)
+    reason = folder.unsupported()
+    if reason is not None:
+        raise ExportError(f"{folder.path} {reason}.")
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
@@ -53,24 +52,16 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
         model = SentenceTransformer(
             str(folder.path), device="cpu", model_kwargs=settings, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # a damaged file can fail anywhere in the libraries
         raise ExportError(
-            f"sentence-transformers cannot load {folder.path}: {str(error).splitlines()[0]}. Repair the model first."
+            f"sentence-transformers cannot load {folder.path} ({type(error).__name__}: {one_line(error)}). Repair the "
+            "model first: SentenceTransformer(folder) must load it."
         ) from error
+    table = model[0].model.get_input_embeddings()
+    ids = max(model.tokenizer.get_vocab().values(), default=0)
+    if table is not None and ids >= len(table.weight):
+        raise ExportError(
+            f"The tokenizer in {folder.path} gives ids up to {ids}, but the word table has {len(table.weight)} rows. "
+            "It is another model's tokenizer; use the one that was saved with these weights."
+        )
     return model.eval()
-
-
-def _check_supported(folder: ModelFolder) -> None:
-    for module in folder.modules[1:]:
-        if module.kind not in _KNOWN_MODULES:
-            raise ExportError(
-                f"{folder.path} has a module of type {module.kind}; one graph can hold {', '.join(_KNOWN_MODULES)}."
-            )
-        if module.kind == "Pooling" and module.config.get("include_prompt") is False:
-            raise ExportError(
-                f"{folder.path} leaves the prompt out of its pooling (include_prompt: false), which a graph of token "
-                "ids cannot do. Train or configure the model with include_prompt: true."
-            )
-    for setting in _UNSUPPORTED_SETTINGS:
-        if folder.modules[0].config.get(setting):
-            raise ExportError(f"{folder.path}/sentence_bert_config.json sets {setting!r}, which the graph cannot hold.")

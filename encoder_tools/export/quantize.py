@@ -11,14 +11,14 @@ from encoder_tools.export.graph import quiet_exporter, save_graph
 from encoder_tools.export.int8_weights import store_weights_as_int8
 
 
-def quantize_dynamically(model: onnx.ModelProto, path: Path) -> Path:
+def quantize_dynamically(model: onnx.ModelProto, path: Path) -> list[Path]:
     """Quantise a graph with ONNX Runtime's dynamic int8 and write it to ``path``.
 
     Word tables are stored as int8 with a scale a row: ONNX Runtime's own quantised Gather has one scale for the whole
     table, which cost all-MiniLM-L6-v2 three points of cosine. Multiplied weights are int8 per output channel in
     the 7-bit range: on CPUs without VNNI the u8s8 kernels add two products in 16 bits, which saturates at full range.
 
-    :return: ``path``.
+    :return: the files written: ``path``, and its external data where one protobuf cannot hold the weights.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -36,4 +36,4 @@ def quantize_dynamically(model: onnx.ModelProto, path: Path) -> Path:
             op_types_to_quantize=["MatMul", "Gemm"],
             use_external_data_format=len(list(Path(folder).iterdir())) > 1,
         )
-    return path
+    return [path, *sorted(path.parent.glob(f"{path.name}.*"))]

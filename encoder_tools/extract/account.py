@@ -9,14 +9,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from encoder_tools.errors import CheckpointTensorError
-from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace
+from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, chunks
 from encoder_tools.families.base import ALIAS, LEFTOVER, LM_HEAD, Family
 
 if TYPE_CHECKING:
     import torch
 
 _SHOWN = 3
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,8 @@ def torch_dtype(place: TensorPlace) -> torch.dtype:
 def digest(place: TensorPlace) -> str:
     """SHA-256 of a tensor's bytes, read in chunks."""
     state = sha256()
-    with place.file.open("rb") as file:
-        file.seek(place.start)
-        left = place.size
-        while left:
-            chunk = file.read(min(_CHUNK, left))
-            if not chunk:
-                break
-            state.update(chunk)
-            left -= len(chunk)
+    for chunk in chunks(place):
+        state.update(chunk)
     return state.hexdigest()
 
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from encoder_tools.errors import CheckpointFamilyError, FileCorruptError, FileMissingError
-from encoder_tools.files import read_json
+from encoder_tools.errors import CheckpointFamilyError, FileCorruptError, FileMissingError, one_line
+from encoder_tools.files import open_regular, read_json
 
+_CHUNK = 1 << 20
 INDEX_NAME = "model.safetensors.index.json"
 _HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "tokenizer*", "merges*", "vocab*")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "flax_model*", "tf_model*")
@@ -70,7 +71,7 @@ def locate(checkpoint: str | Path, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(text, revision=revision, allow_patterns=list(_HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise FileMissingError(
             f"{text!r} is no local folder, and the hub did not give it ({type(error).__name__}: {reason}). "
             "Check the name, the revision, the network and, for a gated model, HF_TOKEN."
@@ -148,11 +149,29 @@ def validated(file: Path) -> Iterator[Any]:
 
     :raises FileCorruptError: if it is truncated or not a safetensors file.
     """
+    with open_regular(file):  # says what hinders reading, before the library says that the file is no good
+        pass
     try:
         opened = safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         raise FileCorruptError(
-            f"{file} is not a whole safetensors file ({str(error).splitlines()[0]}). Download it again."
+            f"{file} is not a whole safetensors file ({one_line(error)}). Download it again."
         ) from None
     with opened as tensors:
         yield tensors
+
+
+def chunks(place: TensorPlace) -> Iterator[bytes]:
+    """The bytes of a tensor, a megabyte at a time.
+
+    :raises FileCorruptError: if the file cannot be read, or ends inside the tensor.
+    """
+    with open_regular(place.file) as file:
+        file.seek(place.start)
+        left = place.size
+        while left:
+            chunk = file.read(min(_CHUNK, left))
+            if not chunk:
+                raise FileCorruptError(f"{place.file} ended inside {place.name}. Download it again.")
+            left -= len(chunk)
+            yield chunk

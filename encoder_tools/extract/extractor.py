@@ -8,19 +8,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.errors import CheckpointFamilyError, CheckpointTensorError, EncoderToolsError, InputError
+from encoder_tools.errors import (
+    CheckpointFamilyError,
+    CheckpointTensorError,
+    EncoderToolsError,
+    InputError,
+    ProofError,
+    one_line,
+)
 from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, locate, open_checkpoint
 from encoder_tools.extract.folder import Head, write_card, write_head
 from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
 from encoder_tools.extras import require_extra
 from encoder_tools.families import family_of
 from encoder_tools.families.base import Choices, Family, Target
-from encoder_tools.files import staged_folder, write_json
+from encoder_tools.files import write_json
+from encoder_tools.staging import staged_folder
 
 if TYPE_CHECKING:
     from encoder_tools.extract.account import Inventory
     from encoder_tools.extract.proof import Proof
 
+_LONGEST = 1_000_000  # tokens; what is above says "no limit"
+_LEFT_OUT = ("torch_dtype", "auto_map")  # an old name of dtype; code of the source's that would be loaded from the hub
 _VERSIONS_OF = ("torch", "transformers", "safetensors", "tokenizers")
 
 
@@ -63,7 +73,7 @@ def extract(
     require_extra("train", "torch", "transformers", "accelerate", "sentence_transformers")
     head = Head(pooling, tuple(dense), normalize)
     head.check()
-    if max_length is not None and (isinstance(max_length, bool) or max_length < 1):
+    if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1):
         raise InputError(f"max_length is {max_length!r}, expected a positive number of tokens.")
     source = open_checkpoint(locate(checkpoint, revision))
     _check_apart(source.folder, Path(out))
@@ -91,7 +101,7 @@ class _Extraction:
         model = _empty_model(source, family, self.config)
         self.prefix, self.encoder = family.encoder_in(model)
         self.inventory: Inventory = take_inventory(source, model, family)
-        raw = {key: value for key, value in source.config.items() if key != "torch_dtype"}
+        raw = {key: value for key, value in source.config.items() if key not in _LEFT_OUT}
         raw["dtype"] = _dtype_name(source)
         self.target: Target = family.target(self.config, raw, self.inventory.names, self.prefix, choices)
         self.tensors: dict[str, TensorPlace] = {
@@ -107,6 +117,7 @@ class _Extraction:
         table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
         tokenizer = load_tokenizer(self.source.folder, table.shape[0])
         limit = self._max_length(tokenizer, max_length)
+        self._check_room(tokenizer, limit)
         write_json(self.staged / "config.json", self.target.config)
         write_tensors(self.staged / "model.safetensors", self.tensors, self.target.placeholders)
         check_copy(self.staged, self.tensors)
@@ -126,11 +137,27 @@ class _Extraction:
         return report
 
     def _max_length(self, tokenizer: Any, wanted: int | None) -> int:
-        if wanted is not None:
-            return wanted
-        limits = [self.family.default_max_length, self.target.exact_length, tokenizer.model_max_length]
-        positions = getattr(self.config.get_text_config(encoder=True), "max_position_embeddings", None)
-        return int(min(limit for limit in [*limits, positions] if limit is not None))
+        """The length that was asked for, else the greatest at which everything agrees.
+
+        :raises InputError: if more tokens are asked for than the encoder has positions.
+        """
+        positions = getattr(self.encoder.config, "max_position_embeddings", None)
+        if not isinstance(positions, int) or isinstance(positions, bool) or positions < 1:
+            positions = _LONGEST  # relative positions have no end
+        if wanted is not None and wanted > positions:
+            raise InputError(
+                f"max_length is {wanted}, but this encoder takes at most {positions} tokens. Ask for less."
+            )
+        limits = [self.family.default_max_length, self.target.exact_length, tokenizer.model_max_length, positions]
+        return wanted or int(min(limit for limit in limits if limit is not None))
+
+    def _check_room(self, tokenizer: Any, limit: int) -> None:
+        specials = len(tokenizer("", verbose=False)["input_ids"])
+        if limit <= specials:
+            raise InputError(
+                f"A maximum length of {limit} tokens leaves no room for text: the tokenizer adds {specials} special "
+                "tokens. Ask for a greater max_length, or for a layout that is exact at more tokens."
+            )
 
     def _prove(self, tokenizer: Any, limit: int) -> Proof:
         """Compare at lengths where the layout promises equality, whatever maximum length was asked for."""
@@ -148,7 +175,11 @@ class _Extraction:
         except (EncoderToolsError, OSError, MemoryError):
             raise
         except Exception as error:  # a value with which a model can be built may still fail anywhere when it runs
-            raise _config_error(self.source, f"load or run {target.class_name} from", error) from error
+            raise ProofError(
+                f"transformers cannot load or run {target.class_name} ({type(error).__name__}: {one_line(error)}), so "
+                "nothing was shown of it and nothing was written. If that speaks of memory, free some; else compare "
+                f"{self.source.folder / 'config.json'} with its source, or report it."
+            ) from error
 
     def _report(self, name: str, revision: str | None, limit: int, proof: Proof, notes: list[str]) -> ExtractionReport:
         exact = self.target.exact_length
@@ -229,7 +260,7 @@ def _check_depth(source: Checkpoint, config: Mapping[str, Any]) -> None:
 
 
 def _config_error(source: Checkpoint, what: str, error: Exception) -> CheckpointFamilyError:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    reason = f"{type(error).__name__}: {one_line(error)}"
     return CheckpointFamilyError(
         f"transformers cannot {what} {source.folder / 'config.json'} ({reason}). Restore the file from its source."
     )

@@ -23,6 +23,7 @@ _KINDS = {
     "Normalize": f"{_PACKAGE}.base.modules.normalize.Normalize",
 }
 _DENSE_SEED = 0
+_WIDEST = 65_536  # no embedding model comes near; more would fill memory with random numbers
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Head:
     normalize: bool = True
 
     def check(self) -> None:
-        """:raises InputError: if the pooling is unknown or a width is below 1."""
+        """:raises InputError: if the pooling is unknown or a width is out of range."""
         if self.pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {self.pooling!r}; expected one of {', '.join(POOLINGS)}.")
-        if any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in self.dense):
-            raise InputError(f"dense is {list(self.dense)}, expected positive widths.")
+        if any(
+            isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= _WIDEST for width in self.dense
+        ):
+            raise InputError(f"dense is {list(self.dense)}, expected positive widths of at most {_WIDEST}.")
 
 
 def write_head(folder: Path, hidden: int, head: Head) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from encoder_tools.errors import CheckpointTensorError, FileCorruptError, FileMissingError, ProofError
+from encoder_tools.errors import CheckpointTensorError, FileCorruptError, FileMissingError, ProofError, one_line
 from encoder_tools.files import read_json, write_bytes, write_json
 from encoder_tools.tokens import TextTokenizer
 
-_BYTES = 256
 _FIRST_BYTE_ID = 3  # ByT5: pad 0, eos 1, unk 2, then the bytes
 
 
@@ -18,7 +17,7 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
     """Load a checkpoint's tokenizer with transformers.
 
     :raises FileMissingError: if there is none.
-    :raises FileCorruptError: if it cannot be read.
+    :raises FileCorruptError: if it cannot be read, has no padding token or a maximum length that is none.
     :raises CheckpointTensorError: if it gives ids beyond the word table.
     """
     from transformers import AutoTokenizer, T5Tokenizer
@@ -33,8 +32,20 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Any:
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for files it cannot parse
-        reason = " ".join(str(error).split())[:160]
-        raise FileCorruptError(f"transformers cannot read the tokenizer in {folder} ({reason}). Restore it.") from None
+        raise FileCorruptError(
+            f"transformers cannot read the tokenizer in {folder} ({one_line(error)}). Restore it."
+        ) from None
+    length = tokenizer.model_max_length
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 1:
+        raise FileCorruptError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length is {str(length)[:40]!r}, expected a positive "
+            "number. Repair the file."
+        )
+    if tokenizer.pad_token_id is None:
+        raise FileCorruptError(
+            f"The tokenizer in {folder} has no padding token, without which texts cannot be batched. Name one as "
+            "pad_token in tokenizer_config.json."
+        )
     highest = max(tokenizer.get_vocab().values())
     if highest >= vocab_size:
         raise CheckpointTensorError(
@@ -80,6 +91,7 @@ def byte_tokenizer(slow: Any) -> Any:
     :raises FileCorruptError: if ``slow`` is another tokenizer that has no fast form.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers.convert_slow_tokenizer import bytes_to_unicode  # the letters that ByteLevel has for bytes
 
     if type(slow).__name__ != "ByT5Tokenizer":
         raise FileCorruptError(
@@ -88,7 +100,7 @@ def byte_tokenizer(slow: Any) -> Any:
         )
     added = {token.content: number for number, token in slow.added_tokens_decoder.items()}
     vocabulary = {text: number for text, number in added.items() if number < _FIRST_BYTE_ID}
-    vocabulary |= {letter: _FIRST_BYTE_ID + byte for byte, letter in _byte_letters().items()}
+    vocabulary |= {letter: _FIRST_BYTE_ID + byte for byte, letter in bytes_to_unicode().items()}
     vocabulary |= {text: number for text, number in added.items() if number >= _FIRST_BYTE_ID}
     fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=slow.unk_token))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -103,11 +115,3 @@ def byte_tokenizer(slow: Any) -> Any:
     end = slow.eos_token
     fast.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, slow.eos_token_id)])
     return fast
-
-
-def _byte_letters() -> dict[int, str]:
-    """The printable letter that tokenizers' ByteLevel uses for each byte (GPT-2's table)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = {byte: chr(byte) for byte in printable}
-    others = (byte for byte in range(_BYTES) if byte not in letters)
-    return letters | {byte: chr(_BYTES + place) for place, byte in enumerate(others)}

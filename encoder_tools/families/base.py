@@ -146,3 +146,16 @@ def class_of_transformers(name: str) -> Any:
 def reason_to_drop(name: str) -> str:
     """Why a tensor outside the encoder is left behind."""
     return LM_HEAD if name.startswith(("lm_head", "classification_head", "classifier", "score")) else DECODER
+
+
+def check_window(config: PretrainedConfig) -> None:
+    """Check the sliding window of an encoder's configuration.
+
+    :raises CheckpointFamilyError: if layers slide and the window is no positive number.
+    """
+    window = config.sliding_window
+    if "sliding_attention" in config.layer_types and isinstance(window, int) and window < 1:
+        raise CheckpointFamilyError(
+            f"config.json says sliding_window = {window!r}, but layers slide. Expected a positive number of tokens; "
+            "restore the file from its source."
+        )

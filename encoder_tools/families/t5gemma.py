@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.families.base import Choices, Family, Target, reason_to_drop
+from encoder_tools.families.base import Choices, Family, Target, check_window, reason_to_drop
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -29,6 +29,7 @@ class T5GemmaFamily(Family):
     ) -> Target:
         """Keep the encoder as ``encoder.*``."""
         layout = self.check_choices(choices)
+        check_window(config.encoder)
         renames = {name: f"encoder.{name.removeprefix(prefix)}" for name in names if name.startswith(prefix)}
         dropped = {name: reason_to_drop(name) for name in names if name not in renames}
         changes = {"architectures": ["T5GemmaEncoderModel"], "is_encoder_decoder": False, "use_cache": False}

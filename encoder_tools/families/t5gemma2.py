@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.families.base import Choices, Family, Target, reason_to_drop
+from encoder_tools.families.base import Choices, Family, Target, check_window, reason_to_drop
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -60,12 +60,16 @@ class T5Gemma2Family(Family):
     ) -> Target:
         """The Gemma 3 layout, or the native class."""
         layout = self.check_choices(choices)
+        text = getattr(config, "encoder", config).text_config
+        check_window(text)
+        exact = exact_length(text.sliding_window, text.layer_types)
         if layout == "gemma3":
-            encoder = getattr(config, "encoder", config)
-            return self._gemma3(encoder.text_config, str(raw["dtype"]), names, prefix)
+            return self._gemma3(text, exact, str(raw["dtype"]), names, prefix)
         return self._native(config, raw, names, prefix, choices)
 
-    def _gemma3(self, text: PretrainedConfig, dtype: str, names: Iterable[str], prefix: str) -> Target:
+    def _gemma3(
+        self, text: PretrainedConfig, exact: int | None, dtype: str, names: Iterable[str], prefix: str
+    ) -> Target:
         renames, dropped = {}, {}
         for name in names:
             rest = name.removeprefix(prefix)
@@ -75,7 +79,6 @@ class T5Gemma2Family(Family):
                 dropped[name] = "end-of-image embedding, never used for text"
             else:
                 renames[name] = _gemma3_name(rest)
-        exact = exact_length(text.sliding_window, text.layer_types)
         notes = () if exact is None else (_window_note(exact, text.sliding_window),)
         config = gemma3_config(text, dtype)
         return Target("gemma3", "Gemma3TextModel", config, renames, dropped, exact_length=exact, notes=notes)

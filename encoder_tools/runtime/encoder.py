@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.errors import FileCorruptError, InferenceError, InputError, one_line
 from encoder_tools.model_folder import ModelFolder
-from encoder_tools.prompts import DOCUMENT_NAMES, QUERY_NAMES
+from encoder_tools.prompts import DOCUMENT, QUERY
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import Manifest
 from encoder_tools.runtime.session import Provider, open_session
+from encoder_tools.shipped import model_path
 from encoder_tools.tokens import (
     PaddedBatch,
     TextTokenizer,
@@ -23,6 +25,7 @@ from encoder_tools.tokens import (
     padded_batches,
     tokenizer_pad_id,
 )
+from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
 _OUTPUT = "sentence_embedding"
@@ -36,22 +39,23 @@ class OnnxEncoder:
     Vectors are those of ``SentenceTransformer(folder).encode`` (the export's parity figure says how closely). Texts are
     batched by padded tokens and sorted by length; results come in the order of the input.
 
-    :param folder: model folder with ``onnx/export.json``; see ``encoder-tools export``.
-    :param variant: "fp32", or "int8" where the export made it.
+    :param model: "default", the model that ships with the package, or a folder with ``onnx/export.json``; see
+        ``encoder-tools export``.
+    :param variant: "fp32", or "qint8" where the export made it.
     :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch. On a CPU 2,048 is about the best; a GPU wants more.
     :param dim: default width of the vectors (Matryoshka); None takes the model's own.
     :param verify: check the files' SHA-256 against the manifest.
     :raises FileMissingError: if the folder, the export or a file is missing.
-    :raises FileCorruptError: if a file is damaged or the model changed after its export.
+    :raises FileCorruptError: if a file is damaged, the model changed after its export, or the graph is another model's.
     :raises ProviderError: if the provider is not available.
     :raises InputError: if an argument is out of range.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        model: str | Path,
         *,
         variant: str = "fp32",
         provider: Provider = "cpu",
@@ -60,7 +64,7 @@ class OnnxEncoder:
         dim: int | None = None,
         verify: bool = True,
     ) -> None:
-        self._folder = ModelFolder.open(folder)
+        self._folder = ModelFolder.open(model_path(model))
         self._manifest = Manifest.read(self._folder)
         if verify:
             self._manifest.check_fresh(self._folder)
@@ -68,14 +72,12 @@ class OnnxEncoder:
         self._tokenizer = TextTokenizer(
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
         )
-        self._pad_id = tokenizer_pad_id(dict(self._folder.config), self._tokenizer)
-        if max_tokens < 1:
-            raise InputError(f"max_tokens is {max_tokens}, expected at least 1.")
-        self._max_tokens = max_tokens
+        self._pad_id = tokenizer_pad_id(self._folder.config, self._tokenizer)
+        self._max_tokens = _integer(max_tokens, "max_tokens", 1, None)
         self._dim = self._checked_dim(dim if dim is not None else self._folder.truncate_dim)
         self._variant, self._provider = variant, provider
         self._session = open_session(graph, provider, threads)
-        _check_graph(self._session, graph)
+        self._check_graph(graph)
 
     @property
     def name(self) -> str:
@@ -104,13 +106,17 @@ class OnnxEncoder:
 
     @property
     def vocab_size(self) -> int:
-        """Number of token ids."""
+        """One more than the highest token id."""
         return self._tokenizer.vocab_size
 
     @property
     def fingerprint(self) -> str:
-        """The model's fingerprint; the same for all variants of one model."""
-        return self._manifest.fingerprint
+        """Mark of this encoder's vectors: the model's fingerprint for "fp32", with the name of any other variant.
+
+        Equal marks mean equal vectors, up to the parity figure of the export. Variants that only approximate the model
+        have marks of their own, so that their vectors are not mixed with exact ones by mistake.
+        """
+        return self._manifest.fingerprint_of(self._variant)
 
     @property
     def provider(self) -> Provider:
@@ -127,25 +133,52 @@ class OnnxEncoder:
         """Prompt texts by task name."""
         return self._folder.prompts.prompts
 
-    def encode_query(self, texts: Sequence[str], **options: Any) -> FloatMatrix:
+    def encode_query(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        dim: int | None = None,
+        show_progress: bool | None = None,
+    ) -> FloatMatrix:
         """Encode search queries with the model's "query" prompt; options as in :meth:`encode`."""
-        return self._encode(texts, QUERY_NAMES, **options)
+        text_before = self._folder.prompts.resolve(prompt_name, prompt, role=QUERY)
+        return self._encode(texts, text_before, dim, show_progress)
 
-    def encode_document(self, texts: Sequence[str], **options: Any) -> FloatMatrix:
-        """Encode texts to be searched with the "document" prompt; options as in :meth:`encode`."""
-        return self._encode(texts, DOCUMENT_NAMES, **options)
+    def encode_document(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        dim: int | None = None,
+        show_progress: bool | None = None,
+    ) -> FloatMatrix:
+        """Encode texts to be searched with the model's "document" prompt; options as in :meth:`encode`."""
+        text_before = self._folder.prompts.resolve(prompt_name, prompt, role=DOCUMENT)
+        return self._encode(texts, text_before, dim, show_progress)
 
-    def encode(self, texts: Sequence[str], **options: Any) -> FloatMatrix:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        dim: int | None = None,
+        show_progress: bool | None = None,
+    ) -> FloatMatrix:
         """Encode texts with the model's default prompt, if it has one.
 
-        :param prompt_name: (option) use the prompt of this name instead.
-        :param prompt: (option) put this text before each input instead.
-        :param dim: (option) cut the vectors to this width and normalise them again.
-        :param show_progress: (option) progress bar on stderr; by default for 1,000 texts or more on a terminal.
+        :param prompt_name: use the prompt of this name instead.
+        :param prompt: put this text before each input instead.
+        :param dim: cut the vectors to this width and normalise them again.
+        :param show_progress: progress bar on stderr; by default for 1,000 texts or more on a terminal.
         :return: float32 of shape (n_texts, dim), in the order of ``texts``.
         :raises InputError: if an input is not a text, or there is no such prompt or width.
+        :raises InferenceError: if ONNX Runtime fails, for instance for want of memory.
         """
-        return self._encode(texts, (), **options)
+        return self._encode(texts, self._folder.prompts.resolve(prompt_name, prompt), dim, show_progress)
 
     def tokenize(
         self,
@@ -164,36 +197,40 @@ class OnnxEncoder:
         text_before = self._folder.prompts.resolve(prompt_name, prompt)
         return self._tokenizer(texts, prompt=text_before, truncate=truncate)
 
-    def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None) -> FloatMatrix:
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None, check: bool = True) -> FloatMatrix:
         """Encode token ids as :meth:`tokenize` gives them.
 
+        :param check: whether to check ids before they are encoded; those that :meth:`tokenize` gave need no check.
         :return: float32 of shape (len(ids), dim).
         :raises InputError: if an id is outside the vocabulary, or a list is empty or longer than the maximum length.
+        :raises InferenceError: if ONNX Runtime fails, for instance for want of memory.
         """
-        check_token_ids(ids, self.vocab_size, self.max_length)
+        width = self._dim if dim is None else self._checked_dim(dim)
+        if check:
+            self.check_tokens(ids)
         vectors = np.zeros((len(ids), self._folder.dim), dtype=np.float32)
         for batch in padded_batches(ids, self._max_tokens, self._pad_id):
             vectors[batch.rows] = self._run(batch)
-        return self._cut(vectors, dim)
+        return self._cut(vectors, width)
+
+    def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
+        """Check token ids that come from outside.
+
+        :raises InputError: as :meth:`encode_tokens` does, naming the list by its position in ``ids``.
+        """
+        check_token_ids(ids, self.vocab_size, self.max_length)
 
     def _encode(
-        self,
-        texts: Sequence[str],
-        role: tuple[str, ...],
-        *,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        dim: int | None = None,
-        show_progress: bool | None = None,
+        self, texts: Sequence[str], text_before: str, dim: int | None, show_progress: bool | None
     ) -> FloatMatrix:
-        text_before = self._folder.prompts.resolve(prompt_name, prompt, role=role)
+        width = self._dim if dim is None else self._checked_dim(dim)
         check_texts(texts)
         vectors = np.zeros((len(texts), self._folder.dim), dtype=np.float32)
         with _progress(len(texts), show_progress) as bar:
             for start, batch in self._windows(texts, text_before):
                 vectors[start + batch.rows] = self._run(batch)
                 bar.update(len(batch.rows))
-        return self._cut(vectors, dim)
+        return self._cut(vectors, width)
 
     def _windows(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[int, PaddedBatch]]:
         for start in range(0, len(texts), _WINDOW):
@@ -203,37 +240,61 @@ class OnnxEncoder:
 
     def _run(self, batch: PaddedBatch) -> FloatMatrix:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        vectors: FloatMatrix = self._session.run([_OUTPUT], feed)[0]  # (B, D)
+        try:
+            vectors: FloatMatrix = self._session.run([_OUTPUT], feed)[0]  # (B, D)
+        except Exception as error:
+            rows, width = batch.input_ids.shape
+            raise InferenceError(
+                f"ONNX Runtime failed on {rows} texts of up to {width} tokens ({one_line(error)}). If memory is short, "
+                "use a smaller max_tokens or shorter texts."
+            ) from error
         return vectors
 
-    def _cut(self, vectors: FloatMatrix, dim: int | None) -> FloatMatrix:
-        """Keep the first ``dim`` columns; a prefix of a unit vector is not one, so it is normalised again."""
-        width = self._dim if dim is None else self._checked_dim(dim)
+    def _cut(self, vectors: FloatMatrix, width: int) -> FloatMatrix:
+        """Keep the first ``width`` columns; a prefix of a unit vector is not one, so it is normalised again."""
         if width == vectors.shape[1]:
             return vectors
         prefix = np.ascontiguousarray(vectors[:, :width])
-        if not self._folder.normalizes:
-            return prefix
-        norms = np.linalg.norm(prefix, axis=1, keepdims=True)  # (n, 1)
-        return np.asarray(prefix / np.maximum(norms, np.float32(1e-12)), dtype=np.float32)
+        return unit_rows(prefix) if self._folder.normalizes else prefix
 
     def _checked_dim(self, dim: int | None) -> int:
         full = self._folder.dim
-        if dim is None:
-            return full
-        if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= full:
-            raise InputError(f"dim is {dim!r}, expected an integer from 1 to {full}.")
-        return dim
+        return full if dim is None else _integer(dim, "dim", 1, full)
+
+    def _check_graph(self, graph: Path) -> None:
+        """Check that the graph is this model's: its names, its width, and that it knows every id of the tokenizer."""
+        inputs = {node.name for node in self._session.get_inputs()}
+        outputs = {node.name for node in self._session.get_outputs()}
+        if inputs != _INPUTS or _OUTPUT not in outputs:
+            raise FileCorruptError(
+                f"{graph} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected {sorted(_INPUTS)} and "
+                f"{_OUTPUT!r}. Export the model again."
+            )
+        ids = sorted({self._pad_id, max(0, self.vocab_size - 1)})
+        try:
+            vectors = self._run(next(padded_batches([ids], self._max_tokens, self._pad_id)))
+        except InferenceError as error:
+            raise FileCorruptError(
+                f"{graph} cannot encode id {ids[-1]} of its own tokenizer, so it is another model's graph "
+                f"({one_line(error.__cause__ or error)}). Export the model again."
+            ) from error
+        if vectors.shape != (1, self._folder.dim):
+            raise FileCorruptError(
+                f"{graph} gives vectors of shape {vectors.shape}, but {self._folder.path} describes a model of width "
+                f"{self._folder.dim}. Export the model again."
+            )
 
 
-def _check_graph(session: Any, graph: Path) -> None:
-    inputs = {node.name for node in session.get_inputs()}
-    outputs = {node.name for node in session.get_outputs()}
-    if inputs != _INPUTS or _OUTPUT not in outputs:
-        raise FileCorruptError(
-            f"{graph} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected {sorted(_INPUTS)} and "
-            f"{_OUTPUT!r}. Export the model again."
-        )
+def _integer(value: Any, name: str, least: int, most: int | None) -> int:
+    """``value`` as an int, if it is an integer (numpy's too) within bounds.
+
+    :raises InputError: if it is not.
+    """
+    bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+    number = int(value) if not isinstance(value, bool) and isinstance(value, Integral) else None
+    if number is None or number < least or (most is not None and number > most):
+        raise InputError(f"{name} is {value!r}, expected an integer {bounds}.")
+    return number
 
 
 def _progress(total: int, show: bool | None) -> Any:

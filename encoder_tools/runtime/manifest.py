@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.files import read_json, sha256_of
+from encoder_tools.files import checked_as, open_regular, read_json, sha256_of
 from encoder_tools.model_folder import ModelFolder
 
 MANIFEST_NAME = "export.json"
 FORMAT = "encoder-tools-export"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+EXACT = "fp32"
+"""The variant that computes in fp32 and agrees with torch within the export's tolerance; all others approximate it."""
+
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
+_SCANNED_AT_ONCE = 1 << 24
+_LONGEST_LOCATION = 4096 + 16
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class GraphEntry:
 
     :ivar file: name within the export folder.
     :ivar sha256: SHA-256 by file name, of the graph and of its external data where it has any.
-    :ivar weights: how weights are stored: "fp32", or "int8" with one fp32 scale a row (computed in fp32).
+    :ivar stored_weights: "fp32", or "int8" with one fp32 scale a row.
     :ivar max_abs_difference: worst absolute difference of unit vectors to torch over the battery.
     :ivar min_cosine: lowest cosine to torch over the battery.
     :ivar mean_cosine: mean cosine to torch over the battery.
@@ -30,7 +37,7 @@ class GraphEntry:
 
     file: str
     sha256: Mapping[str, str]
-    weights: str
+    stored_weights: str
     max_abs_difference: float
     min_cosine: float
     mean_cosine: float
@@ -42,7 +49,8 @@ class Manifest:
 
     :ivar fingerprint: the model's fingerprint at the time of the export.
     :ivar weights_digest: digest of the safetensors the graphs were made from.
-    :ivar graphs: by variant, "fp32" and, where made, "int8" (dynamically quantised).
+    :ivar graphs: by variant, "fp32" and, where made, "qint8" (weights and activations quantised, the latter at run
+        time).
     :ivar tolerance: largest difference the fp32 graph was allowed.
     :ivar battery: number of texts by kind in the parity battery.
     :ivar versions: of the packages that made the export.
@@ -64,10 +72,10 @@ class Manifest:
         """Read a model's ``onnx/export.json``.
 
         :raises FileMissingError: if the model was not exported.
-        :raises FileCorruptError: if the file is not a manifest of a version we know.
+        :raises FileCorruptError: if the file is not a manifest of a version we know, or vouches for no graph.
         """
         path = folder.export_folder / MANIFEST_NAME
-        if not path.is_file():
+        if not path.exists():
             raise FileMissingError(f"{folder.path} is not exported to ONNX. Run: encoder-tools export {folder.path}")
         data = read_json(path)
         if data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
@@ -75,51 +83,93 @@ class Manifest:
                 f"{path} has format {data.get('format')!r} version {data.get('format_version')!r}, expected "
                 f"{FORMAT!r} version {FORMAT_VERSION}. Export the model again with this version of encoder-tools."
             )
-        try:
-            graphs = {name: GraphEntry(**entry) for name, entry in data["graphs"].items()}
-            return cls(
-                fingerprint=str(data["fingerprint"]),
-                weights_digest=str(data["weights_digest"]),
-                graphs=graphs,
-                tolerance=float(data["tolerance"]),
-                battery=dict(data["battery"]),
-                versions=dict(data["versions"]),
+        manifest = checked_as(data, cls, str(path))
+        for variant, entry in manifest.graphs.items():
+            names = [entry.file, *entry.sha256]
+            odd = [name for name in names if name in ("", ".", "..") or "\0" in name or Path(name).name != name]
+            if odd or entry.file not in entry.sha256:
+                problem = f"names {odd[0]!r}, expected a plain file name" if odd else f"has no SHA-256 of {entry.file}"
+                raise FileCorruptError(f"{path}: variant {variant!r} {problem}. Export the model again.")
+        return manifest
+
+    def entry(self, folder: ModelFolder, variant: str) -> GraphEntry:
+        """The graph of a variant.
+
+        :raises InputError: if there is no such variant.
+        """
+        if not isinstance(variant, str) or variant not in self.graphs:
+            advice = (
+                f" Make it with: encoder-tools export {folder.path} --quantize qint8" if folder.weight_files else ""
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileCorruptError(f"{path} is not a complete manifest ({error}). Export the model again.") from None
+            raise InputError(
+                f"{folder.path} has no variant {variant!r}; it has {', '.join(sorted(self.graphs))}.{advice}"
+            )
+        return self.graphs[variant]
 
     def graph_path(self, folder: ModelFolder, variant: str, *, verify: bool) -> Path:
-        """Path of a variant's graph, checked against its recorded hash.
+        """Path of a variant's graph; it and its external data are checked against their recorded hashes.
 
         :raises InputError: if there is no such variant.
         :raises FileMissingError: if a file is gone.
-        :raises FileCorruptError: if a file is not the one that was exported.
+        :raises FileCorruptError: if a file is not the one that was exported, or is used but not listed.
         """
-        if variant not in self.graphs:
-            raise InputError(
-                f"{folder.path} has no variant {variant!r}; it has {', '.join(sorted(self.graphs))}. "
-                f"Make it with: encoder-tools export {folder.path} --quantize int8"
-            )
-        entry = self.graphs[variant]
+        entry = self.entry(folder, variant)
         for name, digest in entry.sha256.items():
-            file = folder.export_folder / Path(name).name
+            file = folder.export_folder / name
             if not file.is_file():
-                raise FileMissingError(f"{file} is missing. Run: encoder-tools export {folder.path}")
+                raise FileMissingError(f"{file} is missing. {_again(folder)}")
             if verify and sha256_of(file) != digest:
                 raise FileCorruptError(
                     f"{file} is not the file that was exported: its SHA-256 differs from {MANIFEST_NAME}. "
-                    f"Run: encoder-tools export {folder.path}"
+                    f"{_again(folder)}"
                 )
-        return folder.export_folder / Path(entry.file).name
+        graph = folder.export_folder / entry.file
+        unlisted = sorted(set(external_data(graph)) - set(entry.sha256)) if verify else []
+        if unlisted:
+            raise FileCorruptError(
+                f"{graph} takes weights from {unlisted[0]!r}, not listed in {MANIFEST_NAME}. {_again(folder)}"
+            )
+        return graph
 
     def check_fresh(self, folder: ModelFolder) -> None:
-        """Check that tokenizer, modules, prompts and (where present) weights are those of the export.
+        """Check that the model is one that a graph can hold, and as it was when it was exported.
 
-        :raises FileCorruptError: if the model changed since.
+        :raises FileCorruptError: if weights (where present), tokenizer, modules, prompts or lengths changed since.
         """
+        reason = folder.unsupported()
+        if reason is not None:
+            raise FileCorruptError(f"{folder.path} {reason}. Its export cannot give the model's vectors.")
         digest = folder.weights_digest() if folder.weight_files else self.weights_digest
         if folder.fingerprint(digest) != self.fingerprint:
-            what = "weights" if digest != self.weights_digest else "configuration, tokenizer, modules or prompts"
-            raise FileCorruptError(
-                f"{folder.path} changed after its export: other {what}. Run: encoder-tools export {folder.path}"
-            )
+            changed = digest != self.weights_digest
+            what = "weights" if changed else "configuration, tokenizer, maximum length, modules or prompts"
+            raise FileCorruptError(f"{folder.path} changed after its export: other {what}. {_again(folder)}")
+
+    def fingerprint_of(self, variant: str) -> str:
+        """The mark of a variant's vectors: the model's fingerprint, and the variant's name unless it is exact.
+
+        Vectors of an approximate variant are near those of the exact one, but not interchangeable with them.
+        """
+        return self.fingerprint if variant == EXACT else f"{self.fingerprint}-{variant}"
+
+
+def external_data(graph: Path) -> Iterator[str]:
+    """Names of the files that a graph takes weights from.
+
+    ONNX keeps them as entries ``location: NAME`` of a tensor's ``external_data``; they are found by their bytes: then
+    no protobuf library is needed. Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (TensorProto).
+    """
+    with open_regular(graph) as file:
+        kept = b""
+        while chunk := file.read(_SCANNED_AT_ONCE):
+            data = kept + chunk
+            for found in _LOCATION.finditer(data):
+                length = found.group(1)
+                size = length[0] if len(length) == 1 else (length[0] & 0x7F) | length[1] << 7
+                yield data[found.end() : found.end() + size].decode("utf-8", "replace")
+            kept = data[-_LONGEST_LOCATION:]  # an entry may lie across two chunks; its name is then read twice
+
+
+def _again(folder: ModelFolder) -> str:
+    """How to get a whole export: from the weights where they are, else from whoever shipped the folder."""
+    return f"Run: encoder-tools export {folder.path}" if folder.weight_files else "Restore the folder from its source."

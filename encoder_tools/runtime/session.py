@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from encoder_tools.errors import FileCorruptError, InputError, ProviderError
+from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 
 Provider: TypeAlias = Literal["cpu", "cuda"]
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_FAULTS_OF_THE_FILE = ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoModel", "NoSuchFile", "NotImplemented")
 _LOG_ERRORS_ONLY = 3
+MOST_THREADS = 1024
+"""Most threads that may be asked for: thousands take minutes to start and hang small machines."""
 
 
 def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
@@ -23,14 +24,18 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     error, because a service that runs thirty times slower than planned is broken.
 
     :param threads: intra-op threads; None takes the cores that this process may use.
-    :raises ProviderError: if the provider is not the one the session runs on.
+    :raises ProviderError: if the provider is not the one the session runs on, or it cannot start.
     :raises FileCorruptError: if ONNX Runtime cannot read the graph.
-    :raises InputError: if the provider's name is unknown or ``threads`` is below 1.
+    :raises InputError: if the provider's name is unknown or ``threads`` is out of range.
     """
     if provider not in get_args(Provider):
         raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(get_args(Provider))}.")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}, expected at least 1.")
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS
+    ):
+        raise InputError(
+            f"threads is {threads!r}, expected an integer from 1 to {MOST_THREADS}, or None for the usable cores."
+        )
     import onnxruntime
 
     _check_pair()
@@ -39,15 +44,13 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
         raise ProviderError(_unavailable(wanted, onnxruntime.get_available_providers()))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
-    options.intra_op_num_threads = threads or usable_cores()
+    options.intra_op_num_threads = threads or min(usable_cores(), MOST_THREADS)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # patterns are kept per input shape, and here every batch has its own
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=[wanted])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base below Exception
-        raise FileCorruptError(
-            f"ONNX Runtime cannot read {graph} ({_first_line(error)}). Export the model again."
-        ) from None
+        raise _cannot_open(graph, provider, error) from None
     running = session.get_providers()[0]
     if running != wanted:
         raise ProviderError(f"Asked ONNX Runtime for {wanted}, but it runs on {running}. {_gpu_advice()}")
@@ -56,13 +59,19 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
 
 def usable_cores() -> int:
     """Cores this process may use: its affinity, cut to the container's CPU quota, which ONNX Runtime does not read."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or the quota is "max"
-    return max(1, cores)
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _cannot_open(graph: Path, provider: Provider, error: Exception) -> Exception:
+    """What failed: the file, or the machine. ONNX Runtime's classes are named after its status codes."""
+    kind, reason = type(error).__name__, one_line(error)
+    if kind in _FAULTS_OF_THE_FILE or (kind == "Fail" and provider == "cpu"):
+        return FileCorruptError(f"ONNX Runtime cannot read {graph} ({reason}). Restore it or export the model again.")
+    if provider != "cpu":
+        return ProviderError(f"ONNX Runtime cannot run {graph} on {provider!r} ({kind}: {reason}). {_gpu_advice()}")
+    return InferenceError(f"ONNX Runtime cannot open {graph} ({kind}: {reason}). Check the free memory and the disk.")
 
 
 def _check_pair() -> None:
@@ -88,8 +97,3 @@ def _gpu_advice() -> str:
         "For a GPU: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu "
         "(and check that its CUDA libraries load); else use provider 'cpu'."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

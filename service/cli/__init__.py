@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 import encoder_tools
-from encoder_tools.errors import EncoderToolsError
+from encoder_tools.errors import EncoderToolsError, one_line
 
 COMMANDS = ("extract", "export", "info", "serve", "demo")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(_INTERRUPTED)
-    except (EncoderToolsError, OSError) as error:
+    except Exception as error:
         if settings.debug:
             raise
-        click.echo(f"error: {_one_line(error)}", err=True)
+        click.echo(f"error: {_message(error)}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -86,7 +86,15 @@ def cli() -> None:
     """
 
 
-def _one_line(error: Exception) -> str:
-    if isinstance(error, EncoderToolsError) or not isinstance(error, OSError) or not error.strerror:
-        return " ".join(str(error).split())
-    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+def _message(error: Exception) -> str:
+    """One line; an error that we did not foresee is named as one, with the way to its traceback."""
+    if isinstance(error, EncoderToolsError):
+        return one_line(error, most=10_000)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or use a smaller model or smaller batches."
+    return (
+        f"unforeseen {type(error).__name__}: {one_line(error)}. Run the command again with --debug to see where, and "
+        "please report it."
+    )

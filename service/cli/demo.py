@@ -18,9 +18,9 @@ _JSON = "-H 'Content-Type: application/json'"
 
 @click.command("demo")
 @address_options
-@click.option("--model", type=click.Path(path_type=Path), help="Another exported model folder.")
+@click.option("--model", default=_NAME, show_default=True, help="Exported model folder, or the one that ships.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where to keep what the first start builds.")
-def command(host: str, port: int, model: Path | None, cache: Path | None) -> None:
+def command(host: str, port: int, model: str, cache: Path | None) -> None:
     """Serve the shipped model over the shipped texts, and print three things to try.
 
     Search runs over 240 paragraphs of XQuAD, classification over the 77 intents of Banking77. The first start embeds

@@ -10,9 +10,13 @@ import click
 
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--quantize", type=click.Choice(["int8"]), help="Also write a dynamically quantised int8 graph.")
 @click.option(
-    "--weights",
+    "--quantize",
+    type=click.Choice(["qint8"]),
+    help="Also write the variant qint8, which computes in int8: smaller, only near to the model.",
+)
+@click.option(
+    "--store-weights",
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
@@ -25,7 +29,9 @@ import click
     show_default=True,
     help="Largest absolute difference to torch between components of unit vectors.",
 )
-def command(model: Path, quantize: Literal["int8"] | None, weights: Literal["fp32", "int8"], tolerance: float) -> None:
+def command(
+    model: Path, quantize: Literal["qint8"] | None, store_weights: Literal["fp32", "int8"], tolerance: float
+) -> None:
     """Export MODEL, a Sentence Transformers folder, to MODEL/onnx/model.onnx.
 
     Pooling, dense layers and normalisation go into the graph. It is compared with torch over a battery of texts; above
@@ -36,7 +42,7 @@ def command(model: Path, quantize: Literal["int8"] | None, weights: Literal["fp3
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
     from encoder_tools.export import export
 
-    report = export(model, quantize=quantize, weights=weights, tolerance=tolerance, say=click.echo)
+    report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, say=click.echo)
     for name, size in report.sizes.items():
         click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
     click.echo(f"fingerprint {report.manifest.fingerprint}")

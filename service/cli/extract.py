@@ -26,7 +26,7 @@ import click
 )
 @click.option(
     "--dense",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 65_536),
     multiple=True,
     metavar="WIDTH",
     help="Add a linear layer after the pooling, started at random; may be given several times.",

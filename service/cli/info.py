@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+_APPROXIMATE = "weights and activations quantised to int8"
 
 
 @click.command("info")
-@click.argument("model", type=click.Path(path_type=Path), required=False)
-def command(model: Path | None) -> None:
-    """Describe MODEL, an exported model folder, or the model that ships with this package."""
+@click.argument("model", default="default")
+def command(model: str) -> None:
+    """Describe MODEL, an exported model folder or "default", the model that ships with this package."""
     from encoder_tools.model_folder import ModelFolder
-    from encoder_tools.runtime.manifest import Manifest
-    from service.loading import DEFAULT_MODEL
+    from encoder_tools.runtime.manifest import EXACT, Manifest
+    from encoder_tools.shipped import model_path
 
-    folder = ModelFolder.open(model or DEFAULT_MODEL)
+    folder = ModelFolder.open(model_path(model))
     manifest = Manifest.read(folder)
     manifest.check_fresh(folder)
+    for variant in manifest.graphs:
+        manifest.graph_path(folder, variant, verify=True)
     click.echo(f"folder       {folder.path}")
     click.echo(f"pipeline     {' > '.join(module.kind for module in folder.modules)}")
     click.echo(f"dimensions   {folder.dim}")
-    click.echo(f"max length   {folder.max_length or 'no limit'} tokens")
-    click.echo(f"prompts      {', '.join(sorted(folder.prompts.prompts)) or 'none'}")
-    click.echo(f"fingerprint  {manifest.fingerprint}")
-    for variant, graph in manifest.graphs.items():
+    click.echo(f"max length   {f'{folder.max_length} tokens' if folder.max_length else 'no limit'}")
+    for name, text in folder.prompts.prompts.items():
+        click.echo(f"prompt       {name}: {text!r}")
+    for name in folder.prompts.unused():
         click.echo(
-            f"{variant:<12} {graph.file}, {graph.weights} weights; against torch: "
-            f"worst difference {graph.max_abs_difference:.1e}, lowest cosine {graph.min_cosine:.6f}"
+            f'note         encode_document uses no prompt, as in sentence-transformers; ask for "{name}" by name'
         )
+    for variant, graph in manifest.graphs.items():
+        how = f"fp32 arithmetic, weights stored as {graph.stored_weights}" if variant == EXACT else _APPROXIMATE
+        click.echo(f"{variant:<12} {graph.file}: {how}")
+        click.echo(
+            f"{'':<12} against torch: worst difference {graph.max_abs_difference:.1e}, lowest cosine "
+            f"{graph.min_cosine:.6f}, mean {graph.mean_cosine:.6f}"
+        )
+        click.echo(f"{'':<12} fingerprint {manifest.fingerprint_of(variant)}")

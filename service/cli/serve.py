@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="Exported model folder.  [default: the model that ships with this]"
+    "--model", default="default", show_default=True, help='Exported model folder, or "default": the one that ships.'
 )
 @address_options
 @click.option("--collection", type=click.Path(path_type=Path), help="Folder of texts for /search.")
 @click.option("--head", type=click.Path(path_type=Path), help="Folder of a classifier head for /classify.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--variant", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option("--variant", default="fp32", show_default=True, help="fp32, or qint8 where the export made it.")
 @click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
 @click.option(
     "--served-model-name",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="Name that requests call the model by; repeat it for aliases.  [default: the folder's name]",
 )
 def command(
-    model: Path | None,
+    model: str,
     host: str,
     port: int,
     collection: Path | None,
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Serve a model over HTTP: OpenAI's /v1/embeddings, and /search and /classify where there is something for them.
 
-    Stops on Ctrl-C or SIGTERM, after it has answered what it had accepted.
+    Stops on Ctrl-C or SIGTERM; requests that are under way get ten seconds to finish.
     """
     from service.loading import load_encoder, load_state
     from service.server import bind, run, url_of

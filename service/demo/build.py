@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from encoder_tools.errors import EncoderToolsError, FileCorruptError
-from encoder_tools.files import read_json, staged_folder, write_json
+from encoder_tools.files import read_json, write_json
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.staging import staged_folder
 from heads import FittedHead, load_head, save_head
 from index import Collection
 from service.demo.corpus import DemoCorpus, LabelledText, corpus_digest, read_corpus

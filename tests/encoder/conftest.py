@@ -27,7 +27,7 @@ def minilm(minilm_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """all-MiniLM-L6-v2, exported with both variants."""
     folder = tmp_path_factory.mktemp("models") / "all-MiniLM-L6-v2"
     shutil.copytree(minilm_source, folder)
-    export(folder, quantize="int8")
+    export(folder, quantize="qint8")
     return folder
 
 

@@ -133,15 +133,15 @@ def test_int8_weights_on_the_grid_lose_nothing(minilm_source: Path, tmp_path: Pa
                 integers, scale = to_grid(weight.numpy(), axis=0)
                 weight.copy_(torch.from_numpy(integers * scale))
     model.save(str(tmp_path / "model"))
-    report = export(tmp_path / "model", weights="int8")
-    assert report.manifest.graphs["fp32"].weights == "int8"
+    report = export(tmp_path / "model", store_weights="int8")
+    assert report.manifest.graphs["fp32"].stored_weights == "int8"
     assert report.manifest.graphs["fp32"].max_abs_difference <= 1e-5
     assert report.sizes["model.onnx"] < 24_000_000  # 22.7M parameters, a byte each
 
 
 def test_int8_weights_off_the_grid_are_refused(minilm_copy: Path):
-    with pytest.raises(ParityError, match="int8 weights fit only a model trained for them"):
-        export(minilm_copy, weights="int8")
+    with pytest.raises(ParityError, match="weights stored as int8 fit only a model trained for it"):
+        export(minilm_copy, store_weights="int8")
 
 
 def test_tables_only_leaves_multiplied_weights_alone(minilm: Path):
@@ -153,18 +153,29 @@ def test_tables_only_leaves_multiplied_weights_alone(minilm: Path):
     assert after == before  # each table gone, its scales come
 
 
-@pytest.mark.parametrize("length", [1, 3, 4, 5, 37])
-def test_longt5_global_attention_equals_that_of_transformers(length: int):
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 5, 6, 7, 9, 10, 13, 16, 24, 49, 127])
+def test_longt5_global_attention_equals_that_of_transformers(block: int):
     from transformers.models.longt5 import modeling_longt5
 
-    mask = torch.ones(3, length, dtype=torch.long)
-    mask[0, length // 2 :] = 0
-    mask[1, max(1, length // 3) :] = 0
-    wanted = modeling_longt5._make_global_fixed_block_ids(mask, 4)
-    found = fixed_block_ids(mask, 4)
-    assert torch.equal(found[0], wanted[0])
-    assert torch.equal(found[1], wanted[1])
-    hidden = torch.randn(3, length, 8, generator=torch.Generator().manual_seed(0))
-    blocks = wanted[1].shape[-1]
-    expected = modeling_longt5._create_global_aggregates(hidden, wanted[0], blocks)
-    assert torch.equal(block_sums(hidden, found[0], blocks), expected)
+    for length in (1, 3, block - 1 or 2, block, block + 1, 37, 300, 1201):
+        mask = torch.ones(3, length, dtype=torch.long)
+        mask[0, length // 2 :] = 0
+        mask[1, max(1, length // 3) :] = 0
+        wanted = modeling_longt5._make_global_fixed_block_ids(mask, block)
+        found = fixed_block_ids(mask, block)
+        assert torch.equal(found[0], wanted[0])
+        assert torch.equal(found[1], wanted[1])
+        hidden = torch.randn(3, length, 8, generator=torch.Generator().manual_seed(0))
+        blocks = wanted[1].shape[-1]
+        expected = modeling_longt5._create_global_aggregates(hidden, wanted[0], blocks)
+        torch.testing.assert_close(block_sums(hidden, found[0], blocks), expected)
+
+
+@pytest.mark.parametrize(("block", "radius"), [(5, 7), (3, 6), (24, 4), (1, 1)])
+def test_longt5_exports_with_other_blocks(block: int, radius: int, tmp_path: Path):
+    sizes = {"global_block_size": block, "local_radius": radius}
+    model = build(make_checkpoint("longt5_tglobal", tmp_path / "checkpoint", config=sizes), tmp_path / "model")
+    export(model)
+    texts = [*TEXTS, *(f"{'word ' * count} end" for count in range(1, 40, 3))]
+    expected = SentenceTransformer(str(model), device="cpu").encode(texts)
+    np.testing.assert_allclose(OnnxEncoder(model).encode(texts), expected, atol=1e-5)

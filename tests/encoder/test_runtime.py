@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -78,21 +79,62 @@ def test_no_texts_give_no_vectors(encoder: OnnxEncoder):
     assert encoder.encode([]).shape == (0, 384)
 
 
-def test_prompts_by_role_and_name(minilm_copy: Path, encoder: OnnxEncoder):
-    config = minilm_copy / "config_sentence_transformers.json"
-    prompts = {"prompts": {"query": "find: ", "passage": "text: ", "sts": "same: "}, "default_prompt_name": "sts"}
-    config.write_text(json.dumps(prompts), encoding="utf-8")
-    prompted = OnnxEncoder(minilm_copy, threads=1, verify=False)
-    for found, text in [
-        (prompted.encode_query(["cat"]), "find: cat"),
-        (prompted.encode_document(["cat"]), "text: cat"),
-        (prompted.encode(["cat"]), "same: cat"),
-        (prompted.encode(["cat"], prompt_name="query"), "find: cat"),
-        (prompted.encode(["cat"], prompt="new: "), "new: cat"),
-    ]:
-        np.testing.assert_allclose(found, encoder.encode([text]), atol=1e-6)
-    with pytest.raises(InputError, match=r"no prompt named 'other'.*\['passage', 'query', 'sts'\]"):
-        prompted.encode(["cat"], prompt_name="other")
+PROMPT_SETS: list[dict[str, Any]] = [
+    {"prompts": {"query": "find: ", "passage": "text: ", "sts": "same: "}, "default_prompt_name": "sts"},
+    {"prompts": {"query": "find: ", "document": "text: ", "corpus": "all: "}},
+    {"prompts": {"query": None, "document": "", "passage": "text: "}, "default_prompt_name": "passage"},
+    {"prompts": {"corpus": "all: "}, "default_prompt_name": "query"},
+    {"prompts": {}},
+    {},
+]
+
+
+@pytest.mark.parametrize("config", PROMPT_SETS, ids=json.dumps)
+def test_prompts_are_those_of_sentence_transformers(minilm_copy: Path, config: dict[str, Any]):
+    (minilm_copy / "config_sentence_transformers.json").write_text(json.dumps(config), encoding="utf-8")
+    ours, theirs = OnnxEncoder(minilm_copy, threads=1, verify=False), SentenceTransformer(str(minilm_copy))
+    assert dict(ours.prompts) == theirs.prompts
+    for method in ("encode", "encode_query", "encode_document"):
+        for options in [{}, {"prompt": "new: "}, {"prompt": ""}, *({"prompt_name": name} for name in theirs.prompts)]:
+            found, wanted = getattr(ours, method)(["cat"], **options), getattr(theirs, method)(["cat"], **options)
+            np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{method} {options}")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prompt_name": "other"}, r"no prompt named 'other'; it has \['document', 'query'\]"),
+        ({"prompt_name": ["query"]}, r"no prompt named \['query'\]"),
+        ({"prompt": 5}, "prompt is 5, expected a text"),
+        ({"prompt": "\ud800"}, "valid Unicode"),
+        ({"dim": "8"}, "dim is '8', expected an integer from 1 to 384"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_one_clear_error(encoder: OnnxEncoder, options: dict[str, Any], says: str):
+    for method in (encoder.encode, encoder.encode_query, encoder.encode_document):
+        with pytest.raises(InputError, match=says):
+            method(["cat"], **options)
+
+
+@pytest.mark.parametrize("ids", [None, 5, "ab", [5], [None], ["ab"], [[2.0]], [[True]], [[]], [[10**9]], [[-1]]])
+def test_wrong_token_ids_are_one_clear_error(encoder: OnnxEncoder, ids: Any):
+    with pytest.raises(InputError):
+        encoder.encode_tokens(ids)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threads": "2"}, {"threads": 0}, {"threads": 5000}, {"threads": True}, {"max_tokens": 0}, {"max_tokens": "9"}],
+    ids=str,
+)
+def test_impossible_settings_are_one_clear_error(minilm: Path, options: dict[str, Any]):
+    with pytest.raises(InputError, match=r"expected an integer (from|of) 1"):
+        OnnxEncoder(minilm, **options)
+
+
+def test_numpy_integers_are_integers(encoder: OnnxEncoder):
+    assert encoder.encode(["a"], dim=np.int64(16)).shape == (1, 16)
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_an_error(minilm: Path):
@@ -105,15 +147,16 @@ def test_asking_for_a_gpu_that_is_not_there_is_an_error(minilm: Path):
 def test_unknown_provider_and_variant_are_named(minilm: Path):
     with pytest.raises(InputError, match="Unknown provider 'tpu'"):
         OnnxEncoder(minilm, provider="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no variant 'fp8'; it has fp32, int8"):
+    with pytest.raises(InputError, match="no variant 'fp8'; it has fp32, qint8"):
         OnnxEncoder(minilm, variant="fp8")
 
 
-def test_the_int8_variant_is_close_and_has_the_same_fingerprint(minilm: Path, encoder: OnnxEncoder):
-    int8 = OnnxEncoder(minilm, variant="int8", threads=1)
-    cosines = (int8.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1)
-    assert cosines.min() >= int8.manifest.graphs["int8"].min_cosine - 0.01
-    assert int8.fingerprint == encoder.fingerprint
+def test_the_qint8_variant_is_near_and_has_a_mark_of_its_own(minilm: Path, encoder: OnnxEncoder):
+    quantised = OnnxEncoder(minilm, variant="qint8", threads=1)
+    cosines = (quantised.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1)
+    assert cosines.min() >= quantised.manifest.graphs["qint8"].min_cosine - 0.01
+    assert 0.95 < cosines.min() <= cosines.max() < 1 - 1e-6  # another graph, and a near one
+    assert quantised.fingerprint == f"{encoder.fingerprint}-qint8"
 
 
 def test_it_is_a_text_encoder(encoder: OnnxEncoder):

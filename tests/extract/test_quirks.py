@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import full_model, make_checkpoint
 
-from encoder_tools.errors import CheckpointError, CheckpointFamilyError, CheckpointTensorError, InputError
+from encoder_tools.errors import CheckpointError, CheckpointFamilyError, CheckpointTensorError, InputError, ProofError
 from encoder_tools.extract import ExtractionReport, extract
 from encoder_tools.extract.sample import sample_texts
 
@@ -206,7 +206,7 @@ def broken(value: torch.Tensor) -> Callable[[Tensors], Tensors]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (broken(torch.full((32,), torch.nan)), "infinite or NaN"),
+        (broken(torch.full((32,), torch.nan)), "holds NaN or infinity"),
         (broken(torch.ones(32, dtype=torch.int8)), "stored as I8"),
     ],
 )
@@ -214,6 +214,50 @@ def test_damaged_and_quantised_weights(checkpoints: Any, change: Any, message: s
     with pytest.raises(CheckpointTensorError, match=message):
         extract(changed(checkpoints("t5"), tmp_path / "in", change), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_a_word_vector_that_no_text_of_the_proof_uses_is_looked_at_too(
+    checkpoints: Any, value: float, dtype: str, tmp_path: Path
+):
+    def damage(tensors: Tensors) -> Tensors:
+        tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+        tensors[TABLE][319, 31] = value  # the last row: no token of the tokenizer
+        return tensors
+
+    checkpoint = changed(checkpoints("t5"), tmp_path / "in", damage, dtype=dtype)
+    with pytest.raises(CheckpointTensorError, match=r"shared\.weight holds NaN or infinity \(number 10239 of 10240\)"):
+        extract(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_code_beside_the_source_is_not_named_in_the_written_configuration(checkpoints: Any, tmp_path: Path):
+    checkpoint = changed(checkpoints("t5"), tmp_path / "in", auto_map={"AutoModel": "modeling.Surprise"})
+    extract(checkpoint, tmp_path / "out")
+    assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("family", ["t5gemma", "t5gemma2"])
+def test_the_maximum_length_is_not_above_the_positions(family: str, tmp_path: Path):
+    sizes = {"max_position_embeddings": 100, "sliding_window": 1001}
+    checkpoint = make_checkpoint(family, tmp_path / "checkpoint", config=sizes)
+    tokenizer = checkpoint / "tokenizer_config.json"
+    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()) | {"model_max_length": 10**30}))
+    assert extract(checkpoint, tmp_path / "out").max_length == 100
+    with pytest.raises(InputError, match="takes at most 100 tokens"):
+        extract(checkpoint, tmp_path / "other", max_length=101)
+
+
+@pytest.mark.parametrize("family", ["t5gemma", "t5gemma2"])
+def test_a_window_of_no_tokens_is_named(family: str, tmp_path: Path):
+    checkpoint = make_checkpoint(family, tmp_path / "checkpoint")
+    raw = json.loads((checkpoint / "config.json").read_text())
+    encoder = raw["encoder"].get("text_config", raw["encoder"])
+    encoder["sliding_window"] = 0
+    (checkpoint / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointFamilyError, match="sliding_window = 0, but layers slide"):
+        extract(checkpoint, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +285,7 @@ def test_a_configuration_that_fails_only_when_it_runs(checkpoints: Any, tmp_path
     raw = json.loads((checkpoint / "config.json").read_text())
     raw["encoder"]["text_config"]["query_pre_attn_scalar"] = -1
     (checkpoint / "config.json").write_text(json.dumps(raw))
-    with pytest.raises(CheckpointFamilyError, match="cannot load or run"):
+    with pytest.raises(ProofError, match=r"cannot load or run .* If that speaks of memory"):
         extract(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -109,14 +109,42 @@ def test_threads_share_a_collection(collection: Collection):
     assert (errors, collection.count(), len(collection.search("w1", k=99))) == ([], 40, 40)
 
 
-def test_a_full_disk_loses_nothing(folder: Path, encoder: Any):
-    with Collection.create(folder, encoder) as collection:
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+from conftest import RoleEncoder
+from encoder_tools.errors import SaveError
+from index import Collection
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+folder, when = sys.argv[2:]
+try:
+    if when == "create":
+        limit(5000)
+        Collection.create(folder, RoleEncoder())
+    with Collection.create(folder, RoleEncoder()) as collection:
         collection.upsert([1], ["kept"])
-        pages = collection._store._connection.execute("PRAGMA page_count").fetchone()[0]
-        collection._store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-        with pytest.raises(SaveError, match="full"):
-            collection.upsert(list(range(500)), ["word " * 200] * 500)
-        assert [hit.text for hit in collection.search("kept")] == ["kept"]
+        limit(100_000)
+        collection.upsert(list(range(500)), ["word " * 200] * 500)
+except SaveError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("when", ["create", "upsert"])
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(folder: Path, encoder: Any, when: str):
+    command = [sys.executable, "-c", FULL_DISK, __file__, str(folder), when]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.count("\n") == 1
+    if when == "create":
+        assert list(folder.parent.iterdir()) == []
+    else:
+        with Collection.open(folder, encoder) as collection:
+            assert [hit.text for hit in collection.search("kept")] == ["kept"]
 
 
 @pytest.fixture

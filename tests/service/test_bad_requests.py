@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from serving import DebugEncoder
 
 
 def error_of(response: httpx.Response) -> dict:
@@ -51,6 +52,38 @@ def test_a_wrong_input_is_a_400_that_says_what_is_wrong(http: httpx.Client, valu
     response = embed(http, value)
     assert response.status_code == 400
     assert says in error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([0], "Input 0 gives a zero vector"),
+        ([[5], [0, 0]], "Input 1 gives a zero vector"),
+        ([[5], [6] * 70, [7]], "Input 1 has 70 tokens"),
+        ([[5, 5, 5], [6], [7, 7, 1000, 7, 7]], "Token list 2 holds id 1000"),
+        (["fine", "", "x"], "Input 1 is an empty text"),
+    ],
+    ids=str,
+)
+def test_an_error_names_the_position_in_the_request_and_the_field(http: httpx.Client, value: object, says: str):
+    error = error_of(embed(http, value))
+    assert says in error["message"]
+    assert error["param"] == "input"
+
+
+def test_ids_are_all_checked_before_any_is_computed(http: httpx.Client, encoder: DebugEncoder):
+    before = encoder.computed
+    long = [[2] * 64] * 400  # three slices of work before the wrong one
+    assert embed(http, [*long, [5000]]).status_code == 400
+    assert encoder.computed == before
+
+
+def test_an_empty_query_is_called_one(http: httpx.Client):
+    error = error_of(http.post("/search", json={"query": ""}))
+    assert error["message"].startswith("The query is an empty text")
+    assert error["param"] == "query"
+    error = error_of(http.post("/search", json={"query": "a " * 100}))
+    assert (error["param"], error["code"]) == ("query", "context_length_exceeded")
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,6 @@ def test_a_failure_exits_with_1_and_one_line(arguments: list[str]):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_corrupted_graph_is_one_line(tmp_path: Path):
-    (tmp_path / "modules.json").write_text("[]")
-    done = run("info", str(tmp_path))
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "modules.json" in done.stderr
-
-
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_debug_shows_the_traceback_wherever_it_stands(place: str):
     arguments = ["info", "no/such/folder"]
