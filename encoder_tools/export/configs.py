@@ -82,7 +82,7 @@ class LongT5BodyConfig(TextBodyConfig):
     def dummy_length(self) -> int:
         """Long enough for several global blocks, none of whose sizes is equal to another: those would be tied."""
         config = self._config
-        local = config.local_radius + 1
+        local = int(config.local_radius) + 1
         fixed = {
             _DUMMY_BATCH,
             local,
@@ -92,7 +92,7 @@ class LongT5BodyConfig(TextBodyConfig):
             config.d_kv,
             config.d_model,
         }
-        least = max(_DUMMY_LENGTH, 3 * config.global_block_size, 3 * local)
+        least = max(_DUMMY_LENGTH, 3 * int(config.global_block_size), 3 * local)
         for length in range(least, 2 * least):
             blocks, whole = -(-length // local), length // config.global_block_size
             sizes = [length, blocks, blocks * local, whole, 3 * local + whole]
