@@ -16,8 +16,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, check_is_fitted, validate_data
 
 from encoder_tools.errors import FingerprintError, InputError
+from heads.examples import as_input_error, as_texts, check_label_kinds, checked_encoder, encode_texts
 from heads.fitted import FittedHead
-from heads.inputs import as_input_error, check_label_kinds, checked_encoder, encode_texts, texts_of
 from heads.regularisation import choose_c
 
 
@@ -116,7 +116,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             checked_encoder(self.encoder)
 
     def _training_data(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:  # noqa: N803
-        texts = texts_of(X)
+        texts = as_texts(X)
         with as_input_error():
             if texts is not None:
                 # y first: a wrong label should not cost an hour of encoding
@@ -137,7 +137,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 f"The head was fitted with model {self.fingerprint_}, its encoder is now {self.encoder.fingerprint}. "
                 "Fit again with this encoder."
             )
-        texts = texts_of(X)
+        texts = as_texts(X)
         return self._validated(X if texts is None else encode_texts(self.encoder, texts), reset=False)
 
     def _validated(self, vectors: Any, *, reset: bool) -> NDArray[Any]:

@@ -14,8 +14,8 @@ import numpy as np
 from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.staging import staged_folder
+from index.checks import check_ids, check_k, check_metadata, texts_for_ids, unit_vectors
 from index.exact import ExactIndex
-from index.inputs import check_ids, check_k, check_metadata, check_texts, unit_vectors
 from index.results import Document, DocumentId, Hit
 from index.store import Store
 
@@ -90,7 +90,7 @@ class Collection:
         :raises SaveError: if another writer does not finish in time or the disk is full; nothing is written.
         """
         checked_ids = check_ids(ids)
-        checked_texts = check_texts(texts, len(checked_ids))
+        checked_texts = texts_for_ids(texts, len(checked_ids))
         checked_metadata = check_metadata(metadata, len(checked_ids))
         self._check_open()
         if not checked_ids:
@@ -196,7 +196,7 @@ class Collection:
 
     def _query_vectors(self, queries: Any) -> FloatMatrix:
         if any(isinstance(query, str) for query in queries):
-            queries = self._encoder.encode_query(check_texts(queries, len(queries)))
+            queries = self._encoder.encode_query(texts_for_ids(queries, len(queries)))
         return unit_vectors(queries, self._store.dim, name="query vector")
 
     def _check_open(self) -> None:

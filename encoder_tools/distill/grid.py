@@ -1,23 +1,20 @@
-"""Weights on an int8 grid, so that the shipped file can hold one byte a weight and lose nothing."""
+"""Weights on the int8 grid of the shipped file, so that storing them loses nothing."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-STEPS = 127
+from encoder_tools.int8_grid import to_grid
 
 
 def on_grid(weight: torch.Tensor) -> torch.Tensor:
-    """Nearest point of the grid ``k * max|row| / 127`` with integer k in -127..127, row by row.
-
-    Applying it twice changes nothing beyond rounding of the last bit: a row's largest weight is its own scale's 127.
+    """Nearest point of the grid, row by row; see :func:`encoder_tools.int8_grid.to_grid`.
 
     :param weight: of shape (rows, columns).
     """
-    scale = weight.abs().amax(dim=1, keepdim=True) / STEPS
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    return torch.clamp(torch.round(weight / scale), -STEPS, STEPS) * scale
+    integers, scale = to_grid(weight.detach().float().cpu().numpy())
+    return torch.from_numpy(integers * scale).to(weight)
 
 
 def snap(module: nn.Module) -> None:

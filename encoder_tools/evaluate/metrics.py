@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.vectors import unit_rows
 
+_CUT = 10
+
 
 class RetrievalQuality(NamedTuple):
     """Means over queries.
@@ -41,17 +43,22 @@ def sts_spearman(left: FloatMatrix, right: FloatMatrix, scores: ArrayLike) -> fl
 def retrieval_quality(
     queries: FloatMatrix, documents: FloatMatrix, relevant: Sequence[Mapping[int, int]]
 ) -> RetrievalQuality:
-    """Exact cosine search of every query, judged.
+    """Exact cosine search of every query, judged by trec_eval.
 
     :param queries: of shape (n_queries, dim).
     :param documents: of shape (n_documents, dim).
     :param relevant: for each query, gain by row of ``documents``; rows that are not named have gain 0.
     """
+    from pytrec_eval import RelevanceEvaluator
+
     scores = unit_rows(queries) @ unit_rows(documents).T  # (Q, N)
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    rows = [
-        _judge([gains.get(int(row), 0) for row in ranked], gains) for ranked, gains in zip(top, relevant, strict=True)
-    ]
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :_CUT]
+    # trec_eval sorts equal scores by name, so ranks are its scores
+    run = {str(n): {str(row): float(-rank) for rank, row in enumerate(ranked)} for n, ranked in enumerate(top)}
+    judged = {str(n): {str(row): int(gain) for row, gain in gains.items()} for n, gains in enumerate(relevant)}
+    measures = (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", "recip_rank")
+    found = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, set(measures)).evaluate(run)
+    rows = [[found[name][measure] if name in found else 0.0 for measure in measures] for name in run]
     return RetrievalQuality(*(float(value) for value in np.mean(rows, axis=0)))
 
 
@@ -82,13 +89,3 @@ def few_shot_accuracy(
 
 def _draw(generator: np.random.Generator, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return generator.choice(rows, size=min(count, len(rows)), replace=False)
-
-
-def _judge(gains: Sequence[int], relevant: Mapping[int, int]) -> tuple[float, float, float]:
-    discounts = 1 / np.log2(np.arange(2, 12))
-    ideal = sorted((gain for gain in relevant.values() if gain > 0), reverse=True)
-    best = float((np.array(ideal[:10]) * discounts[: len(ideal[:10])]).sum())
-    hits = [rank for rank, gain in enumerate(gains) if gain > 0]
-    dcg = float((np.array(gains) * discounts[: len(gains)]).sum())
-    recall = len(hits) / len(ideal) if ideal else 0.0
-    return (dcg / best if best else 0.0), recall, (1 / (hits[0] + 1) if hits else 0.0)

@@ -62,6 +62,7 @@ def save_graph(model: onnx.ModelProto, path: Path) -> list[Path]:
         return [path]
     data = path.with_name(path.name + ".data")
     onnx.save_model(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+    onnx.load_external_data_for_model(model, str(path.parent))  # onnx empties the model while it writes
     return [path, data]
 
 

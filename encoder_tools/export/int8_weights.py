@@ -8,25 +8,12 @@ after the lookup, row by row, and so stay small in memory too. A model whose wei
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-STEPS = 127
+from encoder_tools.int8_grid import to_grid
+
 _SMALLEST = 1024  # smaller tensors are not worth two more nodes
-
-
-def to_grid(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 with one scale per slice along ``axis``; scale = max|slice| / 127.
-
-    :param weights: of shape (rows, columns).
-    :return: integers of the same shape, and scales that broadcast against it.
-    """
-    peak = np.abs(weights).max(axis=1 - axis, keepdims=True)
-    scale = (peak / np.float32(STEPS)).astype(np.float32)
-    scale[scale == 0] = 1
-    return np.clip(np.rint(weights / scale), -STEPS, STEPS).astype(np.int8), scale
 
 
 def store_weights_as_int8(model: onnx.ModelProto, *, tables_only: bool = False) -> int:

@@ -8,7 +8,7 @@ from heads import FittedHead
 from service.bodies import read_body
 from service.errors import ApiError
 from service.responses import JsonResponse
-from service.routes.inputs import check_count
+from service.routes.forms import check_count
 from service.schemas import ClassifiedText, ClassifyRequest, ClassifyResponse, LabelScore, Usage
 from service.state import ServiceState, state_of
 

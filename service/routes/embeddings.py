@@ -10,7 +10,7 @@ from encoder_tools.protocols import FloatMatrix
 from service.bodies import read_body
 from service.embedder import Embedded
 from service.responses import JsonResponse
-from service.routes.inputs import check_count, texts_of, token_lists_of
+from service.routes.forms import check_count, texts_of, token_lists_of
 from service.schemas import EmbeddingRequest, EmbeddingResponse, EmbeddingRow, Usage
 from service.state import ServiceState, state_of
 

@@ -12,10 +12,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 from tiny import make_checkpoint
 
-from encoder_tools.errors import ExportError, FileMissingError, InputError, ParityError
+from encoder_tools.errors import ExportError, FileCorruptError, FileMissingError, InputError, ParityError
 from encoder_tools.export import export
-from encoder_tools.export.int8_weights import store_weights_as_int8, to_grid
+from encoder_tools.export.int8_weights import store_weights_as_int8
 from encoder_tools.export.longt5 import block_sums, fixed_block_ids
+from encoder_tools.int8_grid import to_grid
 from encoder_tools.runtime import OnnxEncoder
 
 TEXTS = ["one", "", "A text that the battery does not hold, with 17 commas?", "ربما", "long " * 90]
@@ -116,6 +117,36 @@ def test_a_folder_without_weights_cannot_be_exported(minilm_copy: Path):
     (minilm_copy / "model.safetensors").unlink()
     with pytest.raises(FileMissingError, match="no safetensors"):
         export(minilm_copy)
+
+
+def test_files_of_others_stay_and_those_of_an_earlier_export_go(minilm_copy: Path):
+    onnx_folder = minilm_copy / "onnx"
+    (onnx_folder / "model_O4.onnx").write_bytes(b"somebody's")
+    (onnx_folder / "openvino").mkdir()
+    (onnx_folder / "openvino" / "model.xml").write_text("theirs")
+    assert (onnx_folder / "model_qint8.onnx").is_file()
+    export(minilm_copy)
+    assert (onnx_folder / "model_O4.onnx").read_bytes() == b"somebody's"
+    assert (onnx_folder / "openvino" / "model.xml").read_text() == "theirs"
+    assert not (onnx_folder / "model_qint8.onnx").exists()  # of the export before, which no manifest vouches for now
+
+
+def test_weights_above_the_limit_of_a_protobuf_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("encoder_tools.export.graph._PROTOBUF_LIMIT", 20_000)  # instead of 2 GB
+    model = build(make_checkpoint("t5gemma2", tmp_path / "checkpoint"), tmp_path / "model")
+    report = export(model, quantize="qint8")
+    assert set(report.sizes) == {
+        "export.json", "model.onnx", "model.onnx.data", "model_qint8.onnx", "model_qint8.onnx.data",
+    }  # fmt: skip
+    expected = SentenceTransformer(str(model), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(OnnxEncoder(model).encode(TEXTS), expected, atol=1e-5)
+    for variant, name in (("fp32", "model.onnx.data"), ("qint8", "model_qint8.onnx.data")):
+        assert OnnxEncoder(model, variant=variant).encode(["a"]).shape == (1, 24)
+        data = bytearray((model / "onnx" / name).read_bytes())
+        data[100] ^= 1
+        (model / "onnx" / name).write_bytes(data)
+        with pytest.raises(FileCorruptError, match=name):
+            OnnxEncoder(model, variant=variant)
 
 
 def test_wrong_choices_are_refused(minilm_copy: Path):

@@ -37,7 +37,7 @@ def check_ids(ids: Any) -> list[DocumentId]:
     return list(seen)
 
 
-def check_texts(texts: Any, n: int) -> list[str]:
+def texts_for_ids(texts: Any, n: int) -> list[str]:
     """A list of ``n`` strings of valid Unicode.
 
     :raises InputError: naming the first that is not, or the wrong length.

@@ -24,7 +24,7 @@ def as_input_error() -> Iterator[None]:
         raise InputError(" ".join(str(error).split())) from None
 
 
-def texts_of(values: Any) -> list[str] | None:
+def as_texts(values: Any) -> list[str] | None:
     """The texts in ``values``, or None if it holds no strings (vectors, then).
 
     :raises InputError: for a lone string, an empty list, or strings mixed with other things.
