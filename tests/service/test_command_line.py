@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,8 @@ def test_wrong_usage_exits_with_2(arguments: str):
         ["serve", "--port", "0", "--collection", "no/such/folder"],
         ["serve", "--port", "0", "--head", "no/such/folder"],
         ["serve", "--port", "0", "--provider", "cuda"],
+        ["serve", "--port", "0", "--threads", "5000"],
+        ["serve", "--port", "0", "--variant", "qint8"],
         ["serve", "--port", "0", "--host", "not.a.host.invalid"],
         ["serve", "--port", "0", "--host", "203.0.113.7"],
     ],
@@ -54,6 +57,25 @@ def test_a_failure_exits_with_1_and_one_line(arguments: list[str]):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+FULL_DISK = """
+import resource, signal, sys
+from service.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+main(["demo", "--port", "0", "--cache", sys.argv[1]])
+"""
+
+
+def test_a_full_disk_under_the_demo_is_one_line(tmp_path: Path):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "unforeseen" not in done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

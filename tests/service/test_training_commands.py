@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from serving import COMMAND
 from tiny import make_checkpoint
 
@@ -38,9 +40,14 @@ def model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, env=os.environ
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | variables,
     )
 
 
@@ -160,6 +167,29 @@ def test_extract_refuses_impossible_options(
     checkpoint: Path, tmp_path: Path, options: list[object], says: str, capsys: pytest.CaptureFixture[str]
 ):
     assert says in failed(capsys, "extract", checkpoint, tmp_path / "out", *options)
+
+
+def test_a_hub_id_is_taken_at_the_revision_that_was_asked_for(tmp_path: Path):
+    """Two revisions in the hub's own cache, as it lies on disk after a download; this machine has no hub."""
+    repository = tmp_path / "models--org--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for seed, name in enumerate(("main", "v2")):
+        commit = str(seed) * 40
+        (repository / "refs" / name).write_text(commit)
+        make_checkpoint("t5", repository / "snapshots" / commit, seed=seed)
+    offline = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    for options, commit in (([], "0" * 40), (["--revision", "v2"], "1" * 40)):
+        done = run("extract", "org/tiny", tmp_path / commit, *options, **offline)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((tmp_path / commit / "extraction.json").read_text())
+        assert (report["source"], report["revision"]) == ("org/tiny", "v2" if options else None)
+        assert report["copied"]
+        (made,) = (load_file(path / "model.safetensors") for path in [tmp_path / commit])
+        source = load_file(repository / "snapshots" / commit / "model.safetensors")
+        assert torch.equal(made["shared.weight"], source["shared.weight"])
+    unknown = run("extract", "org/tiny", tmp_path / "c", "--revision", "v3", **offline)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert "the revision" in unknown.stderr
 
 
 def test_an_impossible_width_is_wrong_usage(checkpoint: Path, tmp_path: Path):

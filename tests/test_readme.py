@@ -1,0 +1,44 @@
+"""What the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_should(tmp_path: Path):
+    (script,) = [block for block in blocks("python") if "OnnxEncoder" in block]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[0] == "The cat sat on the mat."
+    assert "label='card'" in printed[1]
+
+
+def test_every_command_of_the_readme_is_one_that_exists():
+    from service.cli import cli
+
+    context = cli.make_context("encoder-tools", ["info"])
+    used = re.findall(r"encoder-tools (\w+)((?: [^\n`#]*)?)", "\n".join(blocks("sh")))
+    assert {name for name, _ in used} == {"extract", "export", "info", "serve"}
+    for name, rest in used:
+        command = cli.get_command(context, name)
+        assert command is not None
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[\w-]+", rest)) <= known
+
+
+def test_every_target_of_make_that_the_readme_names_exists():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake (?:PYTHON=\S+ )?([a-z-]+)\b", "\n".join(blocks("sh")))) <= targets
