@@ -15,8 +15,16 @@ test: .venv-dev/.installed
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
-	.venv-dev/bin/python -m pytest -q $(ARGS)
+	$(if $(ARGS),.venv-dev/bin/python -m pytest -q $(ARGS),$(tests-with-coverage))
 	.ci/wheel "$(PYTHON)"
+
+# Branch coverage of what runs without torch; its bar is in pyproject.toml.
+define tests-with-coverage
+	.venv-dev/bin/coverage erase
+	.venv-dev/bin/coverage run -m pytest -q
+	.venv-dev/bin/coverage combine -q
+	.venv-dev/bin/coverage report
+endef
 
 # Only the environment for training and testing.
 dev: .venv-dev/.installed
@@ -28,6 +36,7 @@ wheel-check:
 bench: .venv/.installed .venv-dev/.installed
 	.venv/bin/python -m benchmarks.serve_startup
 	.venv-dev/bin/python -m benchmarks.extract_memory
+	.venv-dev/bin/python -m benchmarks.request_overhead
 
 clean:
 	rm -rf .venv .venv-dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

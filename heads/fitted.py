@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 
 Label: TypeAlias = str | int | float
@@ -83,8 +84,7 @@ class FittedHead:
 
         :raises InputError: if ``n`` is not a positive integer, or as in :meth:`decision_function`.
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise InputError(f"n is {n!r}, expected an integer of 1 or more.")
+        n = checked_integer(n, "n", 1)
         probabilities = self.predict_proba(vectors)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :n]
         return [

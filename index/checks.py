@@ -88,16 +88,6 @@ def unit_vectors(vectors: Any, dim: int, *, name: str = "vector") -> FloatMatrix
     return unit_rows(matrix)
 
 
-def check_k(k: Any) -> int:
-    """How many hits are wanted.
-
-    :raises InputError: if ``k`` is not an integer of 1 or more.
-    """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError(f"k is {k!r}, expected an integer of 1 or more.")
-    return int(k)
-
-
 def _as_list(values: Any, name: str) -> list[Any]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Sequence | np.ndarray):
         raise InputError(f"{name} is a {type(values).__name__}, expected a list.")

@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.staging import staged_folder
-from index.checks import check_ids, check_k, check_metadata, texts_for_ids, unit_vectors
+from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.exact import ExactIndex
 from index.results import Document, DocumentId, Hit
 from index.store import Store
@@ -136,7 +137,7 @@ class Collection:
 
         :raises InputError: as in :meth:`search`.
         """
-        k = check_k(k)
+        k = checked_integer(k, "k", 1)
         self._check_open()
         if not _is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")

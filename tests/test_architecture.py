@@ -18,6 +18,7 @@ MODULES = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") f
 FLOOR = tuple(
     f"encoder_tools.{name}"
     for name in (
+        "arguments",
         "errors",
         "extras",
         "files",
@@ -32,7 +33,9 @@ FLOOR = tuple(
     )
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
-ROOM_NEEDS = tuple(f"encoder_tools.{name}" for name in ("errors", "files", "protocols", "staging", "vectors"))
+ROOM_NEEDS = tuple(
+    f"encoder_tools.{name}" for name in ("arguments", "errors", "files", "protocols", "staging", "vectors")
+)
 """What heads and index may know of encoder_tools: a protocol, not a class."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")
 NEVER = ("pickle", "cPickle", "joblib.load", "joblib.dump", "dill", "cloudpickle", "shelve", "marshal")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import (
     CheckpointFamilyError,
     CheckpointTensorError,
@@ -73,8 +74,8 @@ def extract(
     require_extra("train", "torch", "transformers", "accelerate", "sentence_transformers")
     head = Head(pooling, tuple(dense), normalize)
     head.check()
-    if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1):
-        raise InputError(f"max_length is {max_length!r}, expected a positive number of tokens.")
+    if max_length is not None:
+        max_length = checked_integer(max_length, "max_length", 1)
     source = open_checkpoint(locate(checkpoint, revision))
     _check_apart(source.folder, Path(out))
     family = family_of(source.config)

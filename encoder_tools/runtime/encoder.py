@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from encoder_tools.errors import FileCorruptError, InferenceError, InputError, one_line
+from encoder_tools.arguments import checked_integer
+from encoder_tools.errors import FileCorruptError, InferenceError, one_line
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.prompts import DOCUMENT, QUERY
 from encoder_tools.protocols import FloatMatrix
@@ -73,7 +73,7 @@ class OnnxEncoder:
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
         )
         self._pad_id = tokenizer_pad_id(self._folder.config, self._tokenizer)
-        self._max_tokens = _integer(max_tokens, "max_tokens", 1, None)
+        self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
         self._dim = self._checked_dim(dim if dim is not None else self._folder.truncate_dim)
         self._variant, self._provider = variant, provider
         self._session = open_session(graph, provider, threads)
@@ -259,7 +259,7 @@ class OnnxEncoder:
 
     def _checked_dim(self, dim: int | None) -> int:
         full = self._folder.dim
-        return full if dim is None else _integer(dim, "dim", 1, full)
+        return full if dim is None else checked_integer(dim, "dim", 1, full)
 
     def _check_graph(self, graph: Path) -> None:
         """Check that the graph is this model's: its names, its width, and that it knows every id of the tokenizer."""
@@ -283,18 +283,6 @@ class OnnxEncoder:
                 f"{graph} gives vectors of shape {vectors.shape}, but {self._folder.path} describes a model of width "
                 f"{self._folder.dim}. Export the model again."
             )
-
-
-def _integer(value: Any, name: str, least: int, most: int | None) -> int:
-    """``value`` as an int, if it is an integer (numpy's too) within bounds.
-
-    :raises InputError: if it is not.
-    """
-    bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
-    number = int(value) if not isinstance(value, bool) and isinstance(value, Integral) else None
-    if number is None or number < least or (most is not None and number > most):
-        raise InputError(f"{name} is {value!r}, expected an integer {bounds}.")
-    return number
 
 
 def _progress(total: int, show: bool | None) -> Any:

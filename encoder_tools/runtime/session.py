@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 
 Provider: TypeAlias = Literal["cpu", "cuda"]
@@ -30,12 +31,8 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     """
     if provider not in get_args(Provider):
         raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(get_args(Provider))}.")
-    if threads is not None and (
-        isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS
-    ):
-        raise InputError(
-            f"threads is {threads!r}, expected an integer from 1 to {MOST_THREADS}, or None for the usable cores."
-        )
+    if threads is not None:
+        threads = checked_integer(threads, "threads", 1, MOST_THREADS)
     import onnxruntime
 
     _check_pair()

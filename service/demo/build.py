@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder_tools.errors import EncoderToolsError, FileCorruptError
-from encoder_tools.files import read_json, write_json
+from encoder_tools.errors import EncoderToolsError
+from encoder_tools.files import read_json_as, write_json
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.staging import staged_folder
 from heads import FittedHead, load_head, save_head
@@ -70,10 +70,7 @@ def open_demo(encoder: TextEncoder, cache: Path, say: Callable[[str], None]) -> 
 
 
 def _open(folder: Path, encoder: TextEncoder) -> Demo:
-    try:
-        figures = Figures(**read_json(folder / _FIGURES))
-    except TypeError as error:
-        raise FileCorruptError(f"{folder / _FIGURES} is incomplete ({error}).") from None
+    figures = read_json_as(folder / _FIGURES, Figures)
     head = load_head(folder / "head", fingerprint=encoder.fingerprint)
     return Demo(Collection.open(folder / "collection", encoder), head, figures)
 

@@ -202,7 +202,7 @@ def test_a_broken_tokenizer(t5: Path, tmp_path: Path):
         ({"keep_vision": True}, "only T5Gemma 2"),
         ({"pooling": "median"}, "Unknown pooling"),
         ({"dense": (0,)}, "positive widths"),
-        ({"max_length": 0}, "positive number of tokens"),
+        ({"max_length": 0}, "max_length is 0, expected an integer of 1"),
     ],
 )
 def test_impossible_options(t5: Path, tmp_path: Path, options: dict[str, Any], message: str):
