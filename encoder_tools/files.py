@@ -89,7 +89,10 @@ def read_json_value(path: Path) -> Any:
     if len(data) > MOST_JSON_BYTES:
         raise FileCorruptError(f"{path} has more than {MOST_JSON_BYTES} bytes, which no description has. Restore it.")
     try:
-        return json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8"))
+        if b"\\ud" in data.lower():  # half of a pair would fail later, wherever the text is used
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise FileCorruptError(f"{path} is not valid JSON ({error}). Restore the file from its source.") from None
 

@@ -64,6 +64,16 @@ def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def check_destination(target: Path, *, overwrite: bool = False) -> None:
+    """What :func:`staged_folder` checks, for work that takes hours before it gets there.
+
+    :raises InputError: if ``target`` cannot be replaced, or exists and ``overwrite`` is false.
+    """
+    real = Path(os.path.realpath(target))
+    _check_target(target, real)
+    _check_empty(target, real, overwrite)
+
+
 def keep_others(old: Path, staged: Path, ours: Container[str]) -> None:
     """Take over what stands in ``old`` and is not ``ours`` (names), unless ``staged`` has something of that name."""
     for path in old.iterdir() if old.is_dir() else ():

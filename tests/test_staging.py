@@ -247,6 +247,14 @@ def test_a_description_of_endless_length_is_refused(tmp_path: Path, monkeypatch:
         read_json(tmp_path / "a.json")
 
 
+def test_half_of_a_surrogate_pair_is_refused_and_a_whole_one_is_not(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"a": ["\\uD83E\\udd16"]}')
+    assert read_json(tmp_path / "a.json") == {"a": ["\N{ROBOT FACE}"]}
+    (tmp_path / "a.json").write_text('{"\\uD83E": 1}')
+    with pytest.raises(FileCorruptError, match="surrogates"):
+        read_json(tmp_path / "a.json")
+
+
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def denied(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")

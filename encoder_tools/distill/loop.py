@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from encoder_tools.distill.objective import Dims, matching_loss
+from encoder_tools.distill.schedule import batches, rate_at
 from encoder_tools.distill.student import Student
 from encoder_tools.files import write_bytes
 
-_WINDOW = 64  # batches sorted by length at a time
 _SAVE_EVERY = 100  # steps
 
 
@@ -62,9 +61,10 @@ def train_stage(student: Student, data: TrainingSet, stage: Stage, folder: Path,
     state = folder / f"{stage.name}.safetensors"
     done = _restore(state, student, optimizer)
     started, first, losses = time.monotonic(), done, []
-    for step, rows in batches(data.ids, stage, done):
+    lengths = np.array([min(len(row), stage.longest) for row in data.ids])
+    for step, rows in batches(lengths, stage.batch, stage.steps, stage.seed, done):
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, stage)
+            group["lr"] = group["peak"] * rate_at(step, stage.steps, stage.warmup)
         ids, mask = _tensors([data.ids[row] for row in rows], stage, step)
         target = torch.from_numpy(data.targets[rows].astype(np.float32))
         loss = matching_loss(student(ids, mask), target, stage.dims, stage.geometry)
@@ -80,26 +80,6 @@ def train_stage(student: Student, data: TrainingSet, stage: Stage, folder: Path,
             _log(folder, {"stage": stage.name, "step": step + 1, "loss": float(np.mean(losses[-100:]))})
 
 
-def batches(ids: Sequence[NDArray[np.uint16]], stage: Stage, done: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Step numbers from ``done`` on with the rows of each step; a function of the stage's seed and the step alone.
-
-    Rows are shuffled each epoch, then sorted by length within windows of 64 batches, which are shuffled again.
-    """
-    lengths = np.array([min(len(row), stage.longest) for row in ids])
-    per_epoch = len(ids) // stage.batch
-    for epoch in range(done // per_epoch, math.ceil(stage.steps / per_epoch)):
-        order = np.random.default_rng([stage.seed, epoch]).permutation(len(ids))[: per_epoch * stage.batch]
-        planned: list[NDArray[np.int64]] = []
-        for window in np.array_split(order, math.ceil(per_epoch / _WINDOW)):
-            ordered = window[np.argsort(lengths[window], kind="stable")]
-            planned.extend(np.array_split(ordered, max(1, len(ordered) // stage.batch)))
-        shuffled = np.random.default_rng([stage.seed, epoch, 1]).permutation(len(planned))
-        for place, number in enumerate(shuffled):
-            step = epoch * per_epoch + place
-            if done <= step < min(stage.steps, (epoch + 1) * per_epoch):
-                yield step, planned[number]
-
-
 def _optimizer(student: Student, stage: Stage) -> torch.optim.AdamW:
     table = [student.body.embed_tokens.weight]
     rest = [weight for weight in student.parameters() if weight is not table[0]]
@@ -110,12 +90,6 @@ def _optimizer(student: Student, stage: Stage) -> torch.optim.AdamW:
         {"params": rest, "peak": stage.rate, "weight_decay": 0.01 if student.branches_open else 0.0},
     ]
     return torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98))
-
-
-def _schedule(step: int, stage: Stage) -> float:
-    if step < stage.warmup:
-        return (step + 1) / stage.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - stage.warmup) / max(1, stage.steps - stage.warmup)))
 
 
 def _tensors(rows: list[NDArray[np.uint16]], stage: Stage, step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -74,7 +74,9 @@ class OnnxEncoder:
         )
         self._pad_id = tokenizer_pad_id(self._folder.config, self._tokenizer)
         self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
-        self._dim = self._checked_dim(dim if dim is not None else self._folder.truncate_dim)
+        # as sentence-transformers takes a truncate_dim above the width: there is nothing to cut
+        own = min(self._folder.truncate_dim or self._folder.dim, self._folder.dim)
+        self._dim = self._checked_dim(own if dim is None else dim)
         self._variant, self._provider = variant, provider
         self._session = open_session(graph, provider, threads)
         self._check_graph(graph)

@@ -16,7 +16,7 @@ import click
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, one_line
 
-COMMANDS = ("extract", "export", "info", "serve", "demo")
+COMMANDS = ("extract", "distill", "export", "info", "serve", "demo")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -53,7 +53,7 @@ class _LazyGroup(click.Group):
     """A group whose commands are modules, imported when looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the road: extract, export, serve."""
+        """Names in the order of the road."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -81,8 +81,8 @@ _DEBUG = click.Option(
 def cli() -> None:
     """From an encoder-decoder checkpoint to a running embedding service.
 
-    extract cuts a checkpoint's encoder out, export turns it into ONNX, serve answers over HTTP. demo shows the last
-    step with the model and the texts that ship with this package.
+    extract cuts a checkpoint's encoder out, distill trains a small model from a large one, export turns either into
+    ONNX, serve answers over HTTP. demo shows the last step with the model and the texts that ship with this package.
     """
 
 

@@ -11,8 +11,9 @@ import torch
 
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.grid import on_grid, snap
-from encoder_tools.distill.loop import Stage, TrainingSet, batches, train_stage
+from encoder_tools.distill.loop import Stage, TrainingSet, train_stage
 from encoder_tools.distill.objective import cosine_loss, geometry_loss, matching_loss
+from encoder_tools.distill.schedule import batches
 from encoder_tools.distill.student import Student, StudentShape, open_branches, save_student, start_from_pieces
 from encoder_tools.distill.teacher import TeacherVectors
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
@@ -175,16 +176,21 @@ def test_a_resumed_run_ends_in_the_same_bits(branches_open: bool, tmp_path: Path
         assert torch.equal(left, right), name
 
 
-def test_batches_visit_each_text_once_an_epoch_and_can_start_anywhere():
-    ids = training_set().ids
-    stage = replace(STAGE, steps=12)
-    whole = list(batches(ids, stage, 0))
-    assert [step for step, _ in whole] == list(range(12))
+@pytest.mark.parametrize("count", [24, 27, 3000])
+def test_batches_are_full_visit_each_text_at_most_once_an_epoch_and_can_start_anywhere(count: int):
+    lengths = np.random.default_rng(0).integers(1, 15, size=count)
+    per_epoch = count // 4  # 750: eleven windows of 64 batches, and part of one
+    steps = 2 * per_epoch + 3
+    whole = list(batches(lengths, 4, steps, 5, 0))
+    assert [step for step, _ in whole] == list(range(steps))
+    assert {len(rows) for _, rows in whole} == {4}
     for epoch in (0, 1):
-        rows = np.concatenate([rows for _, rows in whole[epoch * 6 : epoch * 6 + 6]])
-        assert sorted(rows.tolist()) == list(range(24))
-    late = list(batches(ids, stage, 7))
-    assert all(np.array_equal(left[1], right[1]) for left, right in zip(whole[7:], late, strict=True))
+        rows = np.concatenate([rows for _, rows in whole[epoch * per_epoch : (epoch + 1) * per_epoch]])
+        assert len(set(rows.tolist())) == len(rows) == per_epoch * 4
+    for done in (1, per_epoch - 1, per_epoch, per_epoch + 2, steps - 1):
+        late = list(batches(lengths, 4, steps, 5, done))
+        assert [step for step, _ in late] == list(range(done, steps))
+        assert all(np.array_equal(left[1], right[1]) for left, right in zip(whole[done:], late, strict=True))
 
 
 def test_the_grid_is_idempotent_and_of_255_steps():

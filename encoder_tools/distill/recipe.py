@@ -1,0 +1,135 @@
+"""A distillation recipe: one TOML file that says everything a run depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.files import checked_as, open_regular
+
+
+class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the training texts are; paths are relative to the recipe.
+
+    :ivar files: text files, one text a line, gzip-compressed if their names end in ``.gz``.
+    :ivar corpus: a data folder of this project instead, of which only what may ship is taken.
+    :ivar most: texts to take, after shuffling; 0 takes all.
+    """
+
+    files: tuple[str, ...] = ()
+    corpus: str | None = None
+    most: int = 0
+
+
+class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The student: Gemma 3 layers with bidirectional attention, as wide as the teacher."""
+
+    layers: int = 3
+    heads: int = 6
+    key_value_heads: int = 2
+    head_dim: int = 64
+    mlp: int = 768
+    max_length: int = 512
+
+
+class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The teacher's pieces that the student keeps.
+
+    :ivar least_count: a piece is kept if the texts use it this often; single characters and special tokens always are.
+    """
+
+    least_count: int = 5
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One run.
+
+    :ivar batch: texts in a step.
+    :ivar rate: peak learning rate; ``table_rate`` that of the word table.
+    :ivar warmup: steps to the peak; a cosine then takes the rate to zero at ``steps``.
+    :ivar longest: tokens kept of each text.
+    :ivar gain: how far the residual branches are open at the start.
+    :ivar save_every: steps between two states on disk.
+    """
+
+    steps: int
+    batch: int = 128
+    rate: float = 1e-3
+    table_rate: float = 3e-4
+    warmup: int = 150
+    longest: int = 128
+    gain: float = 0.1
+    seed: int = 1
+    save_every: int = 100
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of the parts of the loss; a part of weight 0 is not computed. See :mod:`encoder_tools.distill.objective`.
+
+    :ivar dims: Matryoshka prefixes over which ``cosine`` and ``geometry`` are averaged; empty takes the full width.
+    """
+
+    token: float = 1.0
+    middle: float = 0.5
+    cosine: float = 3.0
+    geometry: float = 10.0
+    dims: tuple[int, ...] = ()
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a run depends on.
+
+    :ivar teacher: a Sentence Transformers folder whose body is a BERT, relative to the recipe.
+    """
+
+    teacher: str
+    texts: Texts
+    training: Training
+    student: StudentSizes = StudentSizes()
+    vocabulary: Vocabulary = Vocabulary()
+    loss: Weights = Weights()
+
+    def digest(self) -> str:
+        """Hash of all settings: a state that was saved under others is refused."""
+        return hashlib.sha256(json.dumps(msgspec.to_builtins(self), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    :raises FileMissingError: if there is no such file.
+    :raises FileCorruptError: if it is not TOML, or a setting is unknown, missing or of another type.
+    :raises InputError: if a number is out of range.
+    """
+    with open_regular(path) as file:
+        try:
+            value = tomllib.loads(file.read().decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise FileCorruptError(f"{path} is not valid TOML ({error}). Repair the file.") from None
+    recipe = checked_as(value, Recipe, str(path))
+    if bool(recipe.texts.files) == (recipe.texts.corpus is not None):
+        raise InputError(f"{path}: [texts] needs either files or corpus. Name one of them.")
+    _check_ranges(path, recipe)
+    return recipe
+
+
+def _check_ranges(path: Path, recipe: Recipe) -> None:
+    training, sizes = recipe.training, recipe.student
+    positive = {
+        **{name: getattr(training, name) for name in ("steps", "batch", "rate", "table_rate", "longest", "save_every")},
+        **{
+            name: getattr(sizes, name)
+            for name in ("layers", "heads", "key_value_heads", "head_dim", "mlp", "max_length")
+        },
+    }
+    wrong = [name for name, value in positive.items() if not value > 0]
+    wrong += [name for name in ("token", "middle", "cosine", "geometry") if not getattr(recipe.loss, name) >= 0]
+    wrong += ["heads (a multiple of key_value_heads)"] if not wrong and sizes.heads % sizes.key_value_heads else []
+    wrong += ["longest (at most max_length)"] if training.longest > sizes.max_length else []
+    if wrong:
+        raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")

