@@ -91,8 +91,8 @@ def _check_target(asked: Path, target: Path) -> None:
         raise InputError(f"{asked} is a file, expected a folder to write. Choose another name.")
     if target.parent == target or _is_mount(target):
         raise InputError(f"{asked} is a mount point, which cannot be replaced. Choose a folder inside it.")
-    if target.is_dir() and target.samefile(Path.cwd()):
-        raise InputError(f"{asked} is the current folder, which cannot be replaced. Choose a folder inside it.")
+    if target.is_dir() and Path(os.path.realpath(Path.cwd())).is_relative_to(target):
+        raise InputError(f"{asked} holds the current folder, so it cannot be replaced. Choose a folder inside it.")
 
 
 def _check_empty(asked: Path, target: Path, overwrite: bool) -> None:

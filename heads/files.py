@@ -6,13 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, FingerprintError, InputError
-from encoder_tools.files import read_json, sha256_of, write_bytes, write_json
+from encoder_tools.files import checked_as, read_json, sha256_of, write_bytes, write_json
 from encoder_tools.staging import staged_folder
 from heads.fitted import FittedHead
 
@@ -23,6 +24,15 @@ _FORMAT = "encoder-tools head"
 _FORMAT_VERSION = 1
 _JSON_NAME = "head.json"
 _TENSORS_NAME = "head.safetensors"
+
+
+class _Description(msgspec.Struct, frozen=True):
+    """What is read of ``head.json``."""
+
+    dim: int
+    fingerprint: str | None
+    labels: list[str | bool | int | float]
+    sha256: dict[str, str]
 
 
 def save_head(head: FittedHead | LinearHead, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -88,18 +98,16 @@ def _read(folder: Path) -> FittedHead:
     path = folder / _JSON_NAME
     if not folder.is_dir():
         raise FileMissingError(f"{folder} is not a folder, expected one that save_head wrote.")
-    described = read_json(path)
-    _check_format(path, described)
+    content = read_json(path)
+    _check_format(path, content)
+    described = checked_as(content, _Description, str(path))
     tensors = _read_tensors(folder / _TENSORS_NAME, described)
-    labels, fingerprint = described.get("labels"), described.get("fingerprint")
-    if not isinstance(labels, list) or not isinstance(fingerprint, str | None):
-        raise FileCorruptError(f"{path} lacks a list of labels or a fingerprint. Restore the head or fit it again.")
     try:
-        head = FittedHead(tensors["weights"], tensors["bias"], tuple(labels), fingerprint)
+        head = FittedHead(tensors["weights"], tensors["bias"], tuple(described.labels), described.fingerprint)
     except (InputError, TypeError, OverflowError) as error:
         raise FileCorruptError(f"{folder} holds no usable head: {error} Restore it or fit it again.") from None
-    if head.dim != described.get("dim"):
-        raise FileCorruptError(f"{path} says dim {described.get('dim')!r}, the weights have {head.dim}. Fit it again.")
+    if head.dim != described.dim:
+        raise FileCorruptError(f"{path} says dim {described.dim}, the weights have {head.dim}. Fit it again.")
     return head
 
 
@@ -114,11 +122,10 @@ def _check_format(path: Path, described: dict[str, Any]) -> None:
         )
 
 
-def _read_tensors(path: Path, described: dict[str, Any]) -> dict[str, Any]:
+def _read_tensors(path: Path, described: _Description) -> dict[str, Any]:
     if not path.exists():
         raise FileMissingError(f"{path} does not exist. Restore the head or fit it again.")
-    sums = described.get("sha256")
-    if not isinstance(sums, dict) or sums.get(_TENSORS_NAME) != sha256_of(path):
+    if described.sha256.get(_TENSORS_NAME) != sha256_of(path):
         raise FileCorruptError(f"{path} is not the file that {_JSON_NAME} describes. Restore the head or fit it again.")
     try:
         tensors = load(path.read_bytes())

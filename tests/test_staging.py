@@ -166,8 +166,14 @@ def test_a_symbolic_link_is_followed_and_stays(tmp_path: Path):
 def test_the_current_folder_and_mount_points_are_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.chdir(tmp_path)
-    for target, says in ((Path(), "current folder"), (Path("/"), "mount point"), (Path("/proc"), "mount point")):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    for target, says in (
+        (Path(), "current folder"),
+        (Path(".."), "current folder"),
+        (Path("/"), "mount point"),
+        (Path("/proc"), "mount point"),
+    ):
         with pytest.raises(InputError, match=says), staged_folder(target, overwrite=True):
             pytest.fail("the work began")
 
