@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ from encoder_tools.errors import (
 from encoder_tools.extras import require_extra
 from encoder_tools.files import sha256_of, write_json
 from encoder_tools.model_folder import ModelFolder
-from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest
+from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest, StoredTensor
 from encoder_tools.runtime.session import open_session
 from encoder_tools.staging import keep_others, staged_folder
 from encoder_tools.tokens import TextTokenizer, tokenizer_pad_id
@@ -100,6 +100,7 @@ class _Export:
 
         self.folder, self.staged, self.tolerance, self.say = folder, staged, tolerance, say
         self.digest = folder.weights_digest()
+        self.tensors: Mapping[str, Mapping[str, StoredTensor]] = {}
         try:
             config = AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # unknown types, and strict configurations with classes of their own
@@ -145,10 +146,12 @@ class _Export:
         from encoder_tools.export.graph import GRAPH_NAME, save_graph, trace
         from encoder_tools.export.int8_weights import store_weights_as_int8
         from encoder_tools.export.pipeline import Pipeline
+        from encoder_tools.export.unpack import find_tensors
 
         self.say("tracing the graph")
         self.graph = trace(Pipeline(self.model), self.config)
         if store_weights == "int8":
+            self.tensors = find_tensors(self.folder, self.graph)
             store_weights_as_int8(self.graph)
         files = save_graph(self.graph, self.staged / GRAPH_NAME)
         parity = self._measure(files[0], cases, wanted)
@@ -186,6 +189,7 @@ class _Export:
             graphs=graphs,
             tolerance=self.tolerance,
             battery=dict(counts),
+            tensors=self.tensors,
             versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS_OF}},
         )
 

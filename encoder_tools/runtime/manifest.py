@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.files import checked_as, open_regular, read_json, sha256_of
@@ -17,6 +17,9 @@ FORMAT = "encoder-tools-export"
 FORMAT_VERSION = 2
 EXACT = "fp32"
 """The variant that computes in fp32 and agrees with torch within the export's tolerance; all others approximate it."""
+
+Form: TypeAlias = Literal["same", "transposed", "plus one"]
+"""How a tensor stands in a graph."""
 
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 _SCANNED_AT_ONCE = 1 << 24
@@ -44,6 +47,18 @@ class GraphEntry:
 
 
 @dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor of the model is in the fp32 graph.
+
+    :ivar initializer: its name there; where weights are stored as int8, that of the pair ``.int8`` and ``.scale``.
+    :ivar form: "same", "transposed", or "plus one" (the graph has 1 + w).
+    """
+
+    initializer: str
+    form: Form
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything the runtime checks before it trusts an export.
 
@@ -54,6 +69,7 @@ class Manifest:
     :ivar tolerance: largest difference the fp32 graph was allowed.
     :ivar battery: number of texts by kind in the parity battery.
     :ivar versions: of the packages that made the export.
+    :ivar tensors: by weight file and tensor, where each is in the fp32 graph; for packed exports, else empty.
     """
 
     fingerprint: str
@@ -62,6 +78,7 @@ class Manifest:
     tolerance: float
     battery: Mapping[str, int]
     versions: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, Mapping[str, StoredTensor]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``export.json``."""
@@ -86,10 +103,13 @@ class Manifest:
         manifest = checked_as(data, cls, str(path))
         for variant, entry in manifest.graphs.items():
             names = [entry.file, *entry.sha256]
-            odd = [name for name in names if name in ("", ".", "..") or "\0" in name or Path(name).name != name]
+            odd = [name for name in names if not _is_plain(name)]
             if odd or entry.file not in entry.sha256:
                 problem = f"names {odd[0]!r}, expected a plain file name" if odd else f"has no SHA-256 of {entry.file}"
                 raise FileCorruptError(f"{path}: variant {variant!r} {problem}. Export the model again.")
+        outside = [name for name in manifest.tensors if not all(_is_plain(part) for part in name.split("/"))]
+        if outside:
+            raise FileCorruptError(f"{path} names the weight file {outside[0]!r}. Export the model again.")
         return manifest
 
     def entry(self, folder: ModelFolder, variant: str) -> GraphEntry:
@@ -151,6 +171,11 @@ class Manifest:
         Vectors of an approximate variant are near those of the exact one, but not interchangeable with them.
         """
         return self.fingerprint if variant == EXACT else f"{self.fingerprint}-{variant}"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether this names something inside a folder, and nothing else."""
+    return name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
 
 
 def external_data(graph: Path) -> Iterator[str]:
