@@ -10,41 +10,40 @@ in it under the same fingerprint is not measured again (the teacher alone takes 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from encoder_tools.evaluate import suite
-from encoder_tools.protocols import FloatMatrix
+from encoder_tools.evaluate.measure import evaluate
+from encoder_tools.evaluate.tasks import public_tasks
 from encoder_tools.runtime import OnnxEncoder
 
 RESULT = Path(__file__).parent / "results" / "default_model.json"
 _DIMS = (64, 128, 256)
+_NAMES = {
+    ("stsb-dev", "spearman"): "stsb_dev_spearman",
+    ("stsb-test", "spearman"): "stsb_test_spearman",
+    ("banking77", "accuracy (8 a label)"): "banking77_accuracy_8_per_label",
+    ("xquad-en", "ndcg@10"): "xquad_en_ndcg_10",
+    ("scifact", "ndcg@10"): "scifact_test_ndcg_10",
+    ("cranfield", "ndcg@10"): "cranfield_ndcg_10",
+}
 
 
-def measure(encoder: OnnxEncoder, data: Path) -> dict[str, float]:
-    """All figures of one model."""
+def measure(encoder: OnnxEncoder, data: Path, dims: Sequence[int]) -> dict[str, float]:
+    """All figures of one model, and those of narrower vectors on STS-B."""
+    sets = tuple(name for name, _ in _NAMES)
+    figures = [
+        figure
+        for task in public_tasks(data, sets)
+        for figure in evaluate(encoder, task, dims=dims if task.name == "stsb-test" else ())
+    ]
     return {
-        "stsb_dev_spearman": suite.sts(encoder, data, "dev"),
-        "stsb_test_spearman": suite.sts(encoder, data, "test"),
-        "banking77_accuracy_8_per_label": suite.classification(encoder, data, "banking77"),
-        "xquad_en_ndcg_10": suite.xquad(encoder, data),
-        "scifact_test_ndcg_10": suite.judged_retrieval(encoder, data, "scifact", "test"),
-        "cranfield_ndcg_10": suite.judged_retrieval(encoder, data, "cranfield"),
+        _NAMES[figure.task, figure.measure] + ("" if figure.dim == encoder.dim else f"_{figure.dim}_dims"): figure.value
+        for figure in figures
+        if (figure.task, figure.measure) in _NAMES
     }
-
-
-class Narrow:
-    """An encoder cut to fewer dimensions."""
-
-    def __init__(self, encoder: OnnxEncoder, dim: int) -> None:
-        self._encoder, self.dim, self.fingerprint = encoder, dim, encoder.fingerprint
-
-    def encode(self, texts: list[str]) -> FloatMatrix:
-        """Prefixes of the vectors, normalised again."""
-        return self._encoder.encode(texts, dim=self.dim)
-
-    encode_query = encode_document = encode
 
 
 @click.command()
@@ -60,12 +59,8 @@ def main(models: tuple[Path, ...], data: Path, keep: bool) -> None:
         if known.get(encoder.name, {}).get("fingerprint") == encoder.fingerprint:
             result[encoder.name] = known[encoder.name]
             continue
-        figures = {name: round(value, 4) for name, value in measure(encoder, data).items()}
-        if number == 0:
-            figures |= {
-                f"stsb_test_spearman_{dim}_dims": round(suite.sts(Narrow(encoder, dim), data, "test"), 4)  # type: ignore[arg-type]
-                for dim in _DIMS
-            }
+        measured = measure(encoder, data, _DIMS if number == 0 else ())
+        figures = {name: round(value, 4) for name, value in measured.items()}
         result[encoder.name] = {"fingerprint": encoder.fingerprint, **figures}
         print(json.dumps({encoder.name: figures}, indent=2))
     RESULT.parent.mkdir(exist_ok=True)

@@ -8,7 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from encoder_tools.evaluate import suite
+from encoder_tools.evaluate.measure import evaluate
+from encoder_tools.evaluate.tasks import public_tasks
 from encoder_tools.runtime import OnnxEncoder
 from encoder_tools.shipped import model_path
 
@@ -46,7 +47,8 @@ def test_its_weights_are_bytes_on_disk():
 @needs_shared
 @pytest.mark.shared
 def test_its_quality_on_a_dev_split_has_not_fallen(encoder: OnnxEncoder):
-    assert suite.sts(encoder, SHARED, "dev") >= 0.82
+    (figure,) = evaluate(encoder, *public_tasks(SHARED, ("stsb-dev",)))
+    assert figure.value >= 0.82
 
 
 @pytest.mark.gpu

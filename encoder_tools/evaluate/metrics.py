@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.vectors import unit_rows
 
-_CUT = 10
+_CUT, _DEEPEST = 10, 100
 
 
 class RetrievalQuality(NamedTuple):
@@ -19,11 +19,13 @@ class RetrievalQuality(NamedTuple):
 
     :ivar ndcg_10: normalised discounted cumulative gain of the first ten (linear gain, as trec_eval computes it).
     :ivar recall_10: share of the relevant documents among the first ten.
+    :ivar recall_100: the same among the first hundred.
     :ivar mrr_10: reciprocal rank of the first relevant document among the first ten, 0 if there is none.
     """
 
     ndcg_10: float
     recall_10: float
+    recall_100: float
     mrr_10: float
 
 
@@ -52,13 +54,19 @@ def retrieval_quality(
     from pytrec_eval import RelevanceEvaluator
 
     scores = unit_rows(queries) @ unit_rows(documents).T  # (Q, N)
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :_CUT]
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :_DEEPEST]
     # trec_eval sorts equal scores by name, so ranks are its scores
     run = {str(n): {str(row): float(-rank) for rank, row in enumerate(ranked)} for n, ranked in enumerate(top)}
     judged = {str(n): {str(row): int(gain) for row, gain in gains.items()} for n, gains in enumerate(relevant)}
-    measures = (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", "recip_rank")
-    found = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, set(measures)).evaluate(run)
-    rows = [[found[name][measure] if name in found else 0.0 for measure in measures] for name in run]
+    measures = {f"ndcg_cut_{_CUT}", f"recall_{_CUT}", f"recall_{_DEEPEST}"}
+    found = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, measures).evaluate(run)
+    firsts = {name: dict(list(ranked.items())[:_CUT]) for name, ranked in run.items()}  # trec_eval's has no cut
+    rr = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, {"recip_rank"}).evaluate(firsts)
+    names = (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", f"recall_{_DEEPEST}")
+    rows = [
+        [*(found[name][measure] for measure in names), rr[name]["recip_rank"]] if name in found else [0.0] * 4
+        for name in run
+    ]
     return RetrievalQuality(*(float(value) for value in np.mean(rows, axis=0)))
 
 
@@ -85,6 +93,31 @@ def few_shot_accuracy(
         model = LogisticRegression(max_iter=100).fit(train[rows], labels[rows])
         accuracies.append(float((model.predict(test) == wanted).mean()))
     return float(np.mean(accuracies))
+
+
+def full_accuracy(
+    train: FloatMatrix, train_labels: Sequence[str], test: FloatMatrix, test_labels: Sequence[str]
+) -> float:
+    """Accuracy of a logistic regression on all training texts."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=30.0, max_iter=300).fit(train, np.asarray(train_labels))
+    return float((model.predict(test) == np.asarray(test_labels)).mean())
+
+
+def clustering_quality(vectors: FloatMatrix, labels: Sequence[str], *, seed: int = 42) -> float:
+    """V-measure of mini-batch k-means with as many clusters as there are labels, as MTEB clusters.
+
+    Source: Rosenberg and Hirschberg, "V-Measure", EMNLP 2007; Muennighoff et al., "MTEB", EACL 2023.
+
+    :param vectors: (n, dim).
+    :param labels: n names.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.metrics import v_measure_score
+
+    model = MiniBatchKMeans(n_clusters=len(set(labels)), batch_size=512, n_init="auto", random_state=seed)
+    return float(v_measure_score(list(labels), model.fit_predict(vectors)))
 
 
 def _draw(generator: np.random.Generator, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

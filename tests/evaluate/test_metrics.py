@@ -41,7 +41,7 @@ def test_graded_gains_by_hand():
     query = np.array([[3.0, 2.0, 1.0]], dtype=np.float32)
     found = retrieval_quality(query, eye, [{0: 1, 1: 4}])
     assert found.ndcg_10 == pytest.approx((1 + 4 / np.log2(3)) / (4 + 1 / np.log2(3)))
-    assert found == (found.ndcg_10, 1.0, 1.0)
+    assert found == (found.ndcg_10, 1.0, 1.0, 1.0)
 
 
 def test_few_shot_accuracy_of_separable_and_random_vectors():

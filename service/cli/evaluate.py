@@ -1,0 +1,126 @@
+"""``encoder-tools evaluate``: how good a model's vectors are, in the protocols the field publishes figures in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from encoder_tools.evaluate.measure import Figure
+    from encoder_tools.evaluate.tasks import Task
+    from encoder_tools.protocols import TextEncoder
+
+_KINDS = {
+    "sts": "JSON Lines of sentence1, sentence2, score.",
+    "classification": "Folder with train.jsonl and test.jsonl of text, label.",
+    "clustering": "JSON Lines of text, label.",
+    "retrieval": "Folder with corpus.jsonl, queries.jsonl and qrels.tsv, as BEIR has them.",
+}
+
+
+def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for kind, shape in reversed(_KINDS.items()):
+        option = click.option(
+            f"--{kind}", type=click.Path(path_type=Path), multiple=True, help=f"A set of yours: {shape}"
+        )
+        command = option(command)
+    return command
+
+
+@click.command("evaluate")
+@click.argument("model", default="default")
+@_kind_options
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the public sets.")
+@click.option("--set", "names", multiple=True, help="Public set to measure; repeat it for several.  [default: all]")
+@click.option("--dims", help="Widths to measure beside the model's own, such as 64,128.")
+@click.option("--documents-model", help="Another model of the same space, for the documents of retrieval sets.")
+@click.option("--torch", "with_torch", is_flag=True, help="Run with sentence-transformers instead of the ONNX export.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
+def command(
+    model: str,
+    data: Path | None,
+    names: tuple[str, ...],
+    dims: str | None,
+    documents_model: str | None,
+    with_torch: bool,
+    json_file: Path | None,
+    **own: tuple[Path, ...],
+) -> None:
+    """Measure MODEL, an exported model folder or "default": the model that ships.
+
+    STS (Spearman of cosines), retrieval (nDCG@10, recall, MRR@10), classification (8 texts a label, mean of ten draws
+    of logistic regression as in MTEB, and on all training texts), clustering (V-measure). Needs the extra "train".
+    """
+    from encoder_tools.extras import require_extra
+
+    require_extra("train", "pytrec_eval", "sentence_transformers")
+    from encoder_tools.evaluate.measure import evaluate
+
+    tasks = _tasks(data, names, own)
+    widths = _widths(dims)
+    encoder = _open(model, with_torch)
+    documents = _open(documents_model, with_torch) if documents_model else None
+    if documents is not None and documents.dim != encoder.dim:
+        raise click.UsageError(f"The documents' model is {documents.dim} wide, {model} is {encoder.dim}.")
+    figures: list[Figure] = []
+    for task in tasks:
+        found = evaluate(encoder, task, dims=widths, documents=documents)
+        figures += found
+        for figure in found:
+            click.echo(f"{figure.task:<20} {figure.measure:<22} {figure.dim:>5}  {100 * figure.value:6.2f}")
+    if json_file is not None:
+        _write(json_file, encoder, documents, figures)
+
+
+def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, ...]]) -> list[Task]:
+    from encoder_tools.evaluate.tasks import PUBLIC_SETS, Task, public_tasks
+
+    unknown = [name for name in names if name not in PUBLIC_SETS]
+    if unknown:
+        raise click.UsageError(f"There is no public set {unknown[0]!r}; there are {', '.join(PUBLIC_SETS)}.")
+    if names and data is None:
+        raise click.UsageError("--set needs --data, the folder of the public sets.")
+    tasks = public_tasks(data, tuple(names) or PUBLIC_SETS) if data is not None else []
+    tasks += [Task(path.name.partition(".")[0], kind, path) for kind, paths in own.items() for path in paths]  # type: ignore[arg-type]
+    if not tasks:
+        raise click.UsageError("Nothing to measure. Name sets of yours (--sts FILE, ...), or --data FOLDER.")
+    return tasks
+
+
+def _widths(dims: str | None) -> list[int]:
+    try:
+        widths = [int(part) for part in dims.split(",")] if dims else []
+    except ValueError:
+        widths = [0]
+    if any(width < 1 for width in widths):
+        raise click.UsageError(f"--dims is {dims!r}, expected positive widths such as 64,128.")
+    return widths
+
+
+def _open(model: str, with_torch: bool) -> TextEncoder:
+    if with_torch:
+        from encoder_tools.evaluate.torch_encoder import TorchEncoder
+        from encoder_tools.shipped import model_path
+
+        return TorchEncoder(model_path(model))
+    from service.loading import load_encoder
+
+    return load_encoder(model)
+
+
+def _write(path: Path, encoder: TextEncoder, documents: TextEncoder | None, figures: Sequence[Figure]) -> None:
+    from dataclasses import asdict
+
+    from encoder_tools.files import write_json
+
+    content = {
+        "format": "encoder-tools-evaluation",
+        "format_version": 1,
+        "fingerprint": encoder.fingerprint,
+        "documents_fingerprint": None if documents is None else documents.fingerprint,
+        "figures": [asdict(figure) for figure in figures],
+    }
+    write_json(path, content)
