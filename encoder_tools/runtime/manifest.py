@@ -89,8 +89,12 @@ class Manifest:
         """Read a model's ``onnx/export.json``.
 
         :raises FileMissingError: if the model was not exported.
-        :raises FileCorruptError: if the file is not a manifest of a version we know, or vouches for no graph.
+        :raises FileCorruptError: if the file is not a manifest of a version we know, or vouches for no graph, or the
+            model has a module or a setting that no graph can hold.
         """
+        reason = folder.unsupported()
+        if reason is not None:
+            raise FileCorruptError(f"{folder.path} {reason}. No export of it can give the model's vectors.")
         path = folder.export_folder / MANIFEST_NAME
         if not path.exists():
             raise FileMissingError(f"{folder.path} is not exported to ONNX. Run: encoder-tools export {folder.path}")
@@ -152,13 +156,10 @@ class Manifest:
         return graph
 
     def check_fresh(self, folder: ModelFolder) -> None:
-        """Check that the model is one that a graph can hold, and as it was when it was exported.
+        """Check that the model is as it was when it was exported.
 
         :raises FileCorruptError: if weights (where present), tokenizer, modules, prompts or lengths changed since.
         """
-        reason = folder.unsupported()
-        if reason is not None:
-            raise FileCorruptError(f"{folder.path} {reason}. Its export cannot give the model's vectors.")
         digest = folder.weights_digest() if folder.weight_files else self.weights_digest
         if folder.fingerprint(digest) != self.fingerprint:
             changed = digest != self.weights_digest

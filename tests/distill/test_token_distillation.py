@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from encoder_tools import distill as distill_package
 from encoder_tools.distill.recipe import read_recipe
 from encoder_tools.distill.run import distill
 from encoder_tools.distill.vocabulary import cut_vocabulary
@@ -210,6 +211,12 @@ def test_the_cut_vocabulary_speaks_the_teachers_pieces(teacher: Path):
     unseen = cut.tokenizer.encode("electroencephalography").tokens
     assert "[UNK]" not in unseen
     assert "".join(piece.removeprefix("##") for piece in unseen[1:-1]) == "electroencephalography"
+
+
+def test_the_recipe_of_the_shipped_model_can_be_read():
+    recipe = read_recipe(Path(distill_package.__file__).parent / "default.toml")
+    assert recipe.texts.corpus is not None
+    assert recipe.training.steps > 0
 
 
 def test_the_recipe_is_read_with_its_defaults(root: Path):
