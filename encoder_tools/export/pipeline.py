@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,15 +50,10 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
     settings: dict[str, Any] = {"dtype": torch.float32}
     if attention is not None:
         settings["attn_implementation"] = attention
-    try:
+    with _as_export_error(folder, "load"):
         model = SentenceTransformer(
             str(folder.path), device="cpu", model_kwargs=settings, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # a damaged file can fail anywhere in the libraries
-        raise ExportError(
-            f"sentence-transformers cannot load {folder.path} ({type(error).__name__}: {one_line(error)}). Repair the "
-            "model first: SentenceTransformer(folder) must load it."
-        ) from error
     table = model[0].model.get_input_embeddings()
     ids = max(model.tokenizer.get_vocab().values(), default=0)
     if table is not None and ids >= len(table.weight):
@@ -64,4 +61,18 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
             f"The tokenizer in {folder.path} gives ids up to {ids}, but the word table has {len(table.weight)} rows. "
             "It is another model's tokenizer; use the one that was saved with these weights."
         )
-    return model.eval()
+    with _as_export_error(folder, "encode a text with"):
+        model.eval().encode(["a"], show_progress_bar=False)
+    return model
+
+
+@contextmanager
+def _as_export_error(folder: ModelFolder, what: str) -> Iterator[None]:
+    """A damaged file can fail anywhere in the libraries, when it is read or when it is first used."""
+    try:
+        yield
+    except Exception as error:
+        raise ExportError(
+            f"sentence-transformers cannot {what} {folder.path} ({type(error).__name__}: {one_line(error)}). Repair the "
+            "model first: SentenceTransformer(folder) must load it and encode."
+        ) from error

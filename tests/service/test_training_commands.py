@@ -119,11 +119,12 @@ def no_pad(folder: Path) -> None:
         (set_json("config.json", model_type="nonsense"), "transformers cannot read"),
         (set_json("config.json", model_type=None), "transformers cannot read"),
         (cut, "sentence-transformers cannot load"),
+        (set_json("2_Dense/config.json", module_input_name=""), "sentence-transformers cannot encode a text with"),
         (more_pieces, "the word table has 320 rows"),
         (pipe, "expected a regular file"),
         (set_json("sentence_bert_config.json", do_lower_case=True), "do_lower_case"),
     ],
-    ids=["unknown type", "no type", "truncated", "foreign tokenizer", "named pipe", "setting"],
+    ids=["unknown type", "no type", "truncated", "senseless module", "foreign tokenizer", "named pipe", "setting"],
 )
 def test_export_says_in_one_line_what_it_cannot_take(
     model: Path, tmp_path: Path, change: Change, says: str, capsys: pytest.CaptureFixture[str]
