@@ -73,6 +73,6 @@ def _as_export_error(folder: ModelFolder, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ExportError(
-            f"sentence-transformers cannot {what} {folder.path} ({type(error).__name__}: {one_line(error)}). Repair the "
-            "model first: SentenceTransformer(folder) must load it and encode."
+            f"sentence-transformers cannot {what} {folder.path} ({type(error).__name__}: {one_line(error)}). Repair "
+            "the model first: SentenceTransformer(folder) must load it and encode."
         ) from error
