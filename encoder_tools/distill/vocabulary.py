@@ -71,7 +71,7 @@ def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int)
 def save_cut_tokenizer(tokenizer: Tokenizer, teacher: Path, folder: Path, max_length: int) -> None:
     """Write ``tokenizer.json`` and the ``tokenizer_config.json`` that transformers reads, with the teacher's names."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     settings = read_json(teacher / "tokenizer_config.json")
     names = {key: _text_of(settings[key]) for key in _SPECIAL if settings.get(key) is not None}
     write_json(

@@ -49,7 +49,11 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
             "transformer bodies that take input_ids and attention_mask can be exported; else please report it."
         ) from error
     assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
-    return program.model_proto
+    model: onnx.ModelProto = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
+        part.ClearField("metadata_props")  # where in torch's source each node came from: half a megabyte
+        part.ClearField("doc_string")
+    return model
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> list[Path]:
