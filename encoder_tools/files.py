@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -154,8 +155,6 @@ def leftovers(parent: Path, prefix: str) -> list[Path]:
 
 def sweep(parent: Path, prefix: str) -> None:
     """Remove temporary files and folders that nobody writes any more: their writers hold a lock on them."""
-    import shutil
-
     for path in leftovers(parent, prefix) if fcntl is not None else []:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)

@@ -78,7 +78,7 @@ def keep_others(old: Path, staged: Path, ours: Container[str]) -> None:
     """Take over what stands in ``old`` and is not ``ours`` (names), unless ``staged`` has something of that name."""
     for path in old.iterdir() if old.is_dir() else ():
         copy = staged / path.name
-        if path.name in ours or path.name.startswith(".") or copy.exists():
+        if path.name in ours or copy.exists():
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, copy, symlinks=True)

@@ -208,11 +208,15 @@ def test_what_is_not_ours_is_kept(tmp_path: Path):
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, old / "fp16", new):
         folder.mkdir()
-    for name in ("ours", "both", "theirs", "fp16/model"):
+    for name in ("ours", "both", "theirs", "fp16/model", ".gitattributes"):
         (old / name).write_text("old")
     (new / "both").write_text("new")
     keep_others(old, new, {"ours"})
-    assert {path.name: path.read_text() for path in new.iterdir() if path.is_file()} == {"both": "new", "theirs": "old"}
+    assert {path.name: path.read_text() for path in new.iterdir() if path.is_file()} == {
+        "both": "new",
+        "theirs": "old",
+        ".gitattributes": "old",
+    }
     assert (new / "fp16" / "model").read_text() == "old"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -122,8 +123,7 @@ class TokenLoop:
         self.lengths = np.array([min(len(row), recipe.training.longest) for row in ids])
         self.parameters = pupil.named()
         self.optimizer = torch.optim.AdamW(_groups(self.parameters, recipe), lr=recipe.training.rate, betas=(0.9, 0.98))
-        # a dictionary without texts would train on as if nothing had changed
-        self.settings = f"{recipe.digest()} {len(ids)} texts {int(self.lengths.sum())} tokens"
+        self.settings = f"recipe {recipe.digest()}, texts {_digest(ids)}"
         work.mkdir(parents=True, exist_ok=True)
         self.done = self._restore()
 
@@ -196,8 +196,6 @@ class TokenLoop:
         path = self.work / _STATE
         if not path.is_file():
             return 0
-        from safetensors import safe_open
-
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -218,6 +216,14 @@ class TokenLoop:
                 moved = {key: value if key == "step" else value.to(self.device) for key, value in found.items()}
                 self.optimizer.state[parameter] = moved
         return step
+
+
+def _digest(ids: Sequence[NDArray[np.int32]]) -> str:
+    """Hash of the texts in their order, as token ids: a recipe names files, not what is in them."""
+    state = hashlib.sha256()
+    for row in ids:
+        state.update(len(row).to_bytes(4, "little") + row.tobytes())
+    return state.hexdigest()[:32]
 
 
 def _groups(parameters: dict[str, nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:

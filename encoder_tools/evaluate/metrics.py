@@ -57,14 +57,13 @@ def retrieval_quality(
     top = np.argsort(-scores, axis=1, kind="stable")[:, :_DEEPEST]
     # trec_eval sorts equal scores by name, so ranks are its scores
     run = {str(n): {str(row): float(-rank) for rank, row in enumerate(ranked)} for n, ranked in enumerate(top)}
-    judged = {str(n): {str(row): int(gain) for row, gain in gains.items()} for n, gains in enumerate(relevant)}
-    measures = {f"ndcg_cut_{_CUT}", f"recall_{_CUT}", f"recall_{_DEEPEST}"}
-    found = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, measures).evaluate(run)
-    firsts = {name: dict(list(ranked.items())[:_CUT]) for name, ranked in run.items()}  # trec_eval's has no cut
-    rr = RelevanceEvaluator({name: gains for name, gains in judged.items() if gains}, {"recip_rank"}).evaluate(firsts)
-    names = (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", f"recall_{_DEEPEST}")
+    judged = {str(n): {str(row): int(gain) for row, gain in gains.items()} for n, gains in enumerate(relevant) if gains}
+    measures = (f"ndcg_cut_{_CUT}", f"recall_{_CUT}", f"recall_{_DEEPEST}")
+    found = RelevanceEvaluator(judged, set(measures)).evaluate(run)
+    firsts = {name: dict(list(ranked.items())[:_CUT]) for name, ranked in run.items()}  # recip_rank has no cut
+    ranks = RelevanceEvaluator(judged, {"recip_rank"}).evaluate(firsts)
     rows = [
-        [*(found[name][measure] for measure in names), rr[name]["recip_rank"]] if name in found else [0.0] * 4
+        [*(found[name][measure] for measure in measures), ranks[name]["recip_rank"]] if name in found else [0.0] * 4
         for name in run
     ]
     return RetrievalQuality(*(float(value) for value in np.mean(rows, axis=0)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,13 @@ def find_tensors(folder: ModelFolder, model: onnx.ModelProto) -> StoredTensors:
 
 
 def _find(places: dict[str, str], value: Floats) -> StoredTensor | None:
-    forms: dict[Form, Floats] = {"same": value, "plus one": value + np.float32(1)}
-    if value.ndim == 2:
-        forms["transposed"] = np.ascontiguousarray(value.T)
-    for form, wanted in forms.items():
-        name = places.get(_key(wanted))
+    forms: tuple[tuple[Form, Callable[[], Floats]], ...] = (
+        ("same", lambda: value),
+        ("transposed", lambda: value.T),
+        ("plus one", lambda: value + np.float32(1)),
+    )
+    for form, wanted in forms:  # made one after the other: a word table in three forms would fill memory
+        name = places.get(_key(wanted()))
         if name is not None:
             return StoredTensor(name, form)
     return None

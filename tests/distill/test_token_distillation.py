@@ -156,10 +156,12 @@ def test_a_state_of_other_settings_is_refused(root: Path, change: Any, says: str
 
 def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
     assert not run(root, minutes=0)[0]
-    with (root / "texts.txt").open("a") as file:
-        file.write("one more text\n")
-    with pytest.raises(FingerprintError, match="texts"):
-        run(root)
+    before = (root / "texts.txt").read_text()
+    for other in (before + "one more text\n", before.replace(" he ", " she ")):  # more of them; as many, as long
+        assert other != before
+        (root / "texts.txt").write_text(other)
+        with pytest.raises(FingerprintError, match="texts"):
+            run(root)
     state = root / "work-a" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(FileCorruptError, match="no state of a run"):
