@@ -13,6 +13,7 @@ the builtin that a reader would expect, so code that knows nothing of us still c
     │   ├── CheckpointFamilyError           unknown family, decoder-only, pickle-only
     │   └── CheckpointTensorError           missing, extra or misshapen tensors
     ├── ProofError (RuntimeError)           an extracted encoder differs from its source
+    ├── TrainingError (RuntimeError)        a loss or a gradient is not finite
     ├── ExportError (RuntimeError)          a model cannot be exported
     │   └── ParityError                     the exported graph differs from torch by more than the tolerance
     ├── ProviderError (RuntimeError)        the requested execution provider is not available
@@ -63,6 +64,10 @@ class CheckpointTensorError(CheckpointError):
 
 class ProofError(EncoderToolsError, RuntimeError):
     """The extracted encoder does not reproduce the source's encoder."""
+
+
+class TrainingError(EncoderToolsError, RuntimeError):
+    """Training cannot go on: a loss or a gradient is not finite."""
 
 
 class ExportError(EncoderToolsError, RuntimeError):

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,19 +55,20 @@ class Corpus:
     """Training texts.
 
     :ivar texts: distinct texts in training order; every prefix is a fair sample of the whole.
+    :ivar sources: of each text.
     :ivar kept: number of texts by source.
     :ivar held_out: number of texts left out because they occur in an evaluation split, by source.
     """
 
     texts: tuple[str, ...]
+    sources: tuple[str, ...]
     kept: dict[str, int]
     held_out: dict[str, int]
 
 
-def read_corpus(data: Path, seed: int, first: Sequence[str] = ()) -> Corpus:
+def read_corpus(data: Path, seed: int) -> Corpus:
     """Read every text that may ship from a data folder and shuffle them.
 
-    :param first: sources whose texts all come before the others, so that a prefix holds them whole.
     :raises FileMissingError: if ``data`` has no ``sentences.tsv.gz``.
     """
     if not (data / "sentences.tsv.gz").is_file():
@@ -77,7 +78,7 @@ def read_corpus(data: Path, seed: int, first: Sequence[str] = ()) -> Corpus:
     kept: Counter[str] = Counter()
     held_out: Counter[str] = Counter()
     groups: tuple[list[str], list[str]] = ([], [])
-    ahead: list[str] = []
+    source_of: dict[str, str] = {}
     for source, text in _candidates(data):
         key = normal_form(text)
         if len(text) < _SHORTEST or key in seen:
@@ -88,14 +89,13 @@ def read_corpus(data: Path, seed: int, first: Sequence[str] = ()) -> Corpus:
         seen.add(key)
         kept[source] += 1
         groups[source.startswith("pairs/")].append(text)
-        if source in first:
-            ahead.append(text)
+        source_of[text] = source
     random.Random(seed - 1).shuffle(groups[1])  # noqa: S311 - a reproducible order, not a secret
     order = random.Random(seed)  # noqa: S311
     for group in groups:
         order.shuffle(group)
-    texts = dict.fromkeys([*ahead, *_interleave(*groups)])
-    return Corpus(tuple(texts), dict(kept), dict(held_out))
+    texts = tuple(_interleave(*groups))
+    return Corpus(texts, tuple(source_of[text] for text in texts), dict(kept), dict(held_out))
 
 
 def evaluation_texts(data: Path) -> frozenset[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-Dims = tuple[int, ...]
-
 
 def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean of 1 - cosine between matching rows of two (B, D) tensors."""
@@ -20,23 +18,6 @@ def geometry_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """
     left, right = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
     return functional.mse_loss(left @ left.T, right @ right.T)
-
-
-def matching_loss(student: torch.Tensor, teacher: torch.Tensor, dims: Dims, geometry: float) -> torch.Tensor:
-    """``cosine + geometry * geometry_loss``, averaged over prefixes of the vectors.
-
-    The teacher's vectors are rotated so that variance falls with the dimension; a prefix is then its best projection.
-    Source of the prefixes: Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022.
-
-    :param student: (B, D).
-    :param teacher: (B, D), rotated.
-    :param dims: prefix widths, the full width among them.
-    """
-    losses = [
-        cosine_loss(student[:, :dim], teacher[:, :dim]) + geometry * geometry_loss(student[:, :dim], teacher[:, :dim])
-        for dim in dims
-    ]
-    return torch.stack(losses).mean()
 
 
 def state_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

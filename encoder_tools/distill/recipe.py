@@ -6,6 +6,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,16 +20,26 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar files: text files, one text a line, gzip-compressed if their names end in ``.gz``.
     :ivar corpus: a data folder of this project instead, of which only what may ship is taken.
     :ivar most: texts to take, after shuffling; 0 takes all.
+    :ivar held_out: texts, the last of the shuffled ones, that are not trained on; the student's agreement with the
+        teacher is measured on them.
+    :ivar joined: share of the texts that is joined, several of one source behind each other, to long ones: most texts
+        at hand are single sentences, and a student that never saw a longer one does not read paragraphs well.
     """
 
     files: tuple[str, ...] = ()
     corpus: str | None = None
     most: int = 0
+    held_out: int = 0
+    joined: float = 0.0
 
 
 class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The student: Gemma 3 layers with bidirectional attention, as wide as the teacher."""
+    """The student: Gemma 3 layers with bidirectional attention.
 
+    :ivar hidden: width of its layers; 0 takes the teacher's. Its vectors are as wide as the teacher's in any case.
+    """
+
+    hidden: int = 0
     layers: int = 3
     heads: int = 6
     key_value_heads: int = 2
@@ -41,24 +52,30 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The teacher's pieces that the student keeps.
 
     :ivar least_count: a piece is kept if the texts use it this often; single characters and special tokens always are.
+    :ivar most: pieces to keep at most, the most used ones; 0 sets no limit.
     """
 
     least_count: int = 5
+    most: int = 0
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One run.
 
-    :ivar batch: texts in a step.
+    :ivar batch: texts in a step, fewer where padded they would hold more than ``pieces`` tokens (0: no limit).
     :ivar rate: peak learning rate; ``table_rate`` that of the word table.
     :ivar warmup: steps to the peak; a cosine then takes the rate to zero at ``steps``.
     :ivar longest: tokens kept of each text.
     :ivar gain: how far the residual branches are open at the start.
     :ivar save_every: steps between two states on disk.
+    :ivar measure_every: steps between two measurements on the texts held out; 0 measures at the end alone.
+    :ivar precision: of matrix products; "auto" is fp32 on a CPU and bf16 on a GPU. Weights and moments are fp32 always.
+    :ivar compiled: run teacher and student through torch.compile: a minute or two of waiting, then faster.
     """
 
     steps: int
     batch: int = 128
+    pieces: int = 0
     rate: float = 1e-3
     table_rate: float = 3e-4
     warmup: int = 150
@@ -66,6 +83,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gain: float = 0.1
     seed: int = 1
     save_every: int = 100
+    measure_every: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compiled: bool = False
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +139,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _check_ranges(path: Path, recipe: Recipe) -> None:
-    training, sizes = recipe.training, recipe.student
+    training, sizes, texts = recipe.training, recipe.student, recipe.texts
     positive = {
         **{name: getattr(training, name) for name in ("steps", "batch", "rate", "table_rate", "longest", "save_every")},
         **{
@@ -127,9 +147,17 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
             for name in ("layers", "heads", "key_value_heads", "head_dim", "mlp", "max_length")
         },
     }
+    not_negative = {
+        **{name: getattr(recipe.loss, name) for name in ("token", "middle", "cosine", "geometry")},
+        **{name: getattr(texts, name) for name in ("most", "held_out", "joined")},
+        **{name: getattr(training, name) for name in ("pieces", "warmup", "measure_every")},
+        "hidden": sizes.hidden,
+        "vocabulary.most": recipe.vocabulary.most,
+    }
     wrong = [name for name, value in positive.items() if not value > 0]
-    wrong += [name for name in ("token", "middle", "cosine", "geometry") if not getattr(recipe.loss, name) >= 0]
+    wrong += [name for name, value in not_negative.items() if not value >= 0]
     wrong += ["heads (a multiple of key_value_heads)"] if not wrong and sizes.heads % sizes.key_value_heads else []
     wrong += ["longest (at most max_length)"] if training.longest > sizes.max_length else []
+    wrong += ["joined (at most 1)"] if texts.joined > 1 else []
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.grid import snap
+from encoder_tools.distill.pupil import Pupil, TokenObjective, make_pupil
 from encoder_tools.distill.recipe import Recipe, read_recipe
 from encoder_tools.distill.student import save_student
-from encoder_tools.distill.token_loop import TokenLoop, make_pupil
+from encoder_tools.distill.texts import Ids, join_texts, read_texts
 from encoder_tools.distill.token_states import TokenTeacher
 from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.errors import FileMissingError, InputError
 from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.train.loop import Loop, Pace
+from encoder_tools.train.schedule import batches
 
 _ENDLESS = 1e9
 
@@ -61,15 +63,22 @@ def distill(
         raise FileMissingError(
             f"{teacher_folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher."
         )
-    texts, facts = _read_texts(recipe, recipe_file.parent)
-    if len(texts) < recipe.training.batch:
-        raise InputError(f"There are {len(texts)} texts, fewer than a batch of {recipe.training.batch}. Add texts.")
-    tokenizer, kept = cut_vocabulary(teacher_folder / "tokenizer.json", texts, recipe.vocabulary.least_count)
-    say(f"{len(texts)} texts; {len(kept)} pieces of the teacher's vocabulary are kept")
+    texts = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
+    trained = len(texts.texts) - recipe.texts.held_out
+    if trained < recipe.training.batch:
+        raise InputError(
+            f"There are {trained} texts to train on, fewer than a batch of {recipe.training.batch}. Add texts."
+        )
+    cut = recipe.vocabulary
+    tokenizer, kept = cut_vocabulary(teacher_folder / "tokenizer.json", texts.texts, cut.least_count, cut.most)
+    say(f"{trained} texts; {len(kept)} pieces of the teacher's vocabulary are kept")
     place = torch.device(device)
     teacher = TokenTeacher(teacher_folder, kept, place)
     pupil = make_pupil(recipe, teacher, len(kept), place)
-    loop = TokenLoop(recipe, pupil, teacher, _ids(tokenizer, texts), Path(work))
+    ids = _ids(tokenizer, texts.texts)
+    loop = _loop(
+        recipe, pupil, teacher, _joined(recipe, ids[:trained], texts.sources[:trained]), ids[trained:], Path(work)
+    )
     if not loop.run(_ENDLESS if minutes is None else 60 * minutes, say):
         say(f"time is up at step {loop.done} of {recipe.training.steps}; the same command goes on from here")
         return False
@@ -77,40 +86,46 @@ def distill(
     snap(student)
     with staged_folder(Path(out), overwrite=overwrite) as staged:
         save_cut_tokenizer(tokenizer, teacher_folder, Path(work) / "tokenizer", recipe.student.max_length)
-        training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(student), **facts}
+        training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(student), **texts.facts}
         save_student(student, Path(work) / "tokenizer", staged, training)
     say(f"wrote {out}: {_count(student) / 1e6:.2f} million parameters, {asdict(student.shape)}")
     return True
 
 
-def _read_texts(recipe: Recipe, root: Path) -> tuple[list[str], dict[str, object]]:
-    """Distinct texts in training order, and what the model's folder says of them."""
-    if recipe.texts.corpus is not None:
-        corpus = read_corpus(root / recipe.texts.corpus, recipe.training.seed)
-        texts = list(corpus.texts)
-        facts: dict[str, object] = {"texts_by_source": corpus.kept, "held_out_by_source": corpus.held_out}
-    else:
-        lines = [line for name in recipe.texts.files for line in _lines(root / name)]
-        texts = list(dict.fromkeys(lines))
-        order = np.random.default_rng(recipe.training.seed).permutation(len(texts))
-        texts, facts = [texts[row] for row in order], {}
-    texts = texts[: recipe.texts.most] if recipe.texts.most else texts
-    return texts, {**facts, "texts": len(texts)}
+def _loop(
+    recipe: Recipe, pupil: Pupil, teacher: TokenTeacher, ids: Sequence[Ids], unseen: Sequence[Ids], work: Path
+) -> Loop:
+    training = recipe.training
+    lengths = np.array([min(len(row), training.longest) for row in ids])
+    return Loop(
+        TokenObjective(recipe, pupil, teacher, ids, unseen),
+        Pace(training.steps, training.warmup, training.save_every, training.measure_every),
+        lambda done: batches(lengths, training.batch, training.steps, training.seed, done, training.pieces),
+        f"recipe {recipe.digest()}, texts {_digest(ids)}",
+        work,
+    )
 
 
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileMissingError(f"{path} does not exist. Name text files with one text a line.")
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, ValueError) as error:
-        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _joined(recipe: Recipe, ids: list[Ids], sources: Sequence[str]) -> list[Ids]:
+    if not recipe.texts.joined:
+        return ids
+    training = recipe.training
+    joined = join_texts(ids, sources, recipe.texts.joined, training.longest, training.seed)
+    if len(joined) < training.batch:
+        raise InputError(f"Joined, there are {len(joined)} texts, fewer than a batch of {training.batch}. Add texts.")
+    return joined
 
 
-def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray[tuple[int], np.dtype[np.int32]]]:
+def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
     return [np.array(row.ids, dtype=np.int32) for row in tokenizer.encode_batch_fast(texts)]
+
+
+def _digest(ids: Sequence[Ids]) -> str:
+    """Hash of the texts in their order, as token ids: a recipe names files, not what is in them."""
+    state = hashlib.sha256()
+    for row in ids:
+        state.update(len(row).to_bytes(4, "little") + row.tobytes())
+    return state.hexdigest()[:32]
 
 
 def _count(student: torch.nn.Module) -> int:

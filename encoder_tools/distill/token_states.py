@@ -27,7 +27,9 @@ class TokenTeacher:
         from transformers import AutoModel
 
         try:
-            body: Any = AutoModel.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            body: Any = AutoModel.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, attn_implementation="eager"
+            )
             embeddings = body.embeddings
             self.layers, self.width = int(body.config.num_hidden_layers), int(body.config.hidden_size)
             always = embeddings.position_embeddings.weight[:_POSITIONS].mean(0)
@@ -42,13 +44,28 @@ class TokenTeacher:
         self._body = body.eval().requires_grad_(False).to(device)
         self._kept = torch.from_numpy(kept).to(device)
 
-    def word_table(self) -> torch.Tensor:
-        """Start of a Gemma student's word table, (vocab_size, width): it will be multiplied by the root of the width.
+    def word_table(self, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Start of a Gemma student's word table, and the way back to the teacher's space.
 
-        The teacher's word vectors with its token type and mean position, through its first norm.
+        The teacher's word vectors with its token type and mean position, through its first norm. A narrower student
+        takes their ``hidden`` principal axes (not centred); at the teacher's own width nothing is rotated.
+
+        :return: the table, (vocab_size, hidden), over the root of the width because Gemma multiplies by the root of its
+            own; and the axes, (width, hidden). The student's norm makes every token as long as the root of ``hidden``,
+            the teacher's as the root of its width, which the axes make good.
         """
-        table: torch.Tensor = self._table / math.sqrt(self.width)
-        return table
+        if hidden == self.width:
+            axes = torch.eye(hidden)
+        else:
+            axes = torch.linalg.svd(self._table.T @ self._table)[0][:, :hidden]
+        return self._table @ axes / math.sqrt(self.width), axes * math.sqrt(hidden / self.width)
+
+    def prepare(self, *, bf16: bool, compiled: bool) -> None:
+        """Keep the body in bf16 from now on (a student is a hundred times farther from it than bf16 is); compile it."""
+        if bf16:
+            self._body.to(torch.bfloat16)
+        if compiled:
+            self._body.forward = torch.compile(self._body.forward, dynamic=True)
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Hidden states (B, L, width) after the embeddings and after each layer, for the student's ids (B, L)."""

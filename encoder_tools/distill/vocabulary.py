@@ -33,8 +33,10 @@ class CutVocabulary(NamedTuple):
     kept: NDArray[np.int64]
 
 
-def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int) -> CutVocabulary:
+def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int, most: int = 0) -> CutVocabulary:
     """Keep special tokens, single characters, and the pieces that ``texts`` use at least ``least_count`` times.
+
+    :param most: pieces to keep at most, the most used ones (the earlier of two that are used alike); 0 sets no limit.
 
     :raises FileCorruptError: if the tokenizer is not of WordPiece, the kind that BERT's descendants have.
     """
@@ -54,11 +56,11 @@ def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int)
         rows = [row.ids for row in whole.encode_batch_fast(list(texts[start : start + _BLOCK]))]
         counts += np.bincount(np.concatenate(rows), minlength=len(counts))[: len(counts)]
     special = {token["content"] for token in content.get("added_tokens", [])} | {model.get("unk_token")}
-    kept = {
-        piece: number
-        for piece, number in sorted(vocabulary.items(), key=lambda item: item[1])
-        if piece in special or len(piece.removeprefix("##")) == 1 or counts[number] >= least_count
-    }
+    always = {piece for piece in vocabulary if piece in special or len(piece.removeprefix("##")) == 1}
+    others = [piece for piece, number in vocabulary.items() if piece not in always and counts[number] >= least_count]
+    others.sort(key=lambda piece: (-counts[vocabulary[piece]], vocabulary[piece]))
+    chosen = always | set(others[: max(0, most - len(always))] if most else others)
+    kept = {piece: number for piece, number in sorted(vocabulary.items(), key=lambda item: item[1]) if piece in chosen}
     new = {piece: place for place, piece in enumerate(kept)}
     model["vocab"] = new
     for token in content.get("added_tokens", []):

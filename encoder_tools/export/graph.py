@@ -14,12 +14,13 @@ import onnx
 import torch
 
 from encoder_tools.errors import ExportError, one_line
+from encoder_tools.export.fused import broadcast_rotations, fused_norms
 
 if TYPE_CHECKING:
     from encoder_tools.export.configs import TextBodyConfig
     from encoder_tools.export.pipeline import Pipeline
 
-OPSET = 18
+OPSET = 23  # the first with RMSNormalization, RotaryEmbedding and Attention as operators
 GRAPH_NAME = "model.onnx"
 _PROTOBUF_LIMIT = 2_000_000_000  # a protobuf message ends at 2 GiB; a graph needs some room of its own
 
@@ -31,7 +32,7 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
     """
     try:
         inputs = config.dummy_inputs()
-        with torch.no_grad(), quiet_exporter(), config.traceable():
+        with torch.no_grad(), quiet_exporter(), config.traceable(), fused_norms(pipeline.body):
             program = torch.onnx.export(
                 pipeline,
                 kwargs=inputs,
@@ -50,6 +51,7 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
         ) from error
     assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
     model: onnx.ModelProto = program.model_proto
+    broadcast_rotations(model, next(iter(config.inputs)))
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
         part.ClearField("metadata_props")  # where in torch's source each node came from: half a megabyte
         part.ClearField("doc_string")

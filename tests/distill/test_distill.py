@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,16 @@ import torch
 
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.grid import on_grid, snap
-from encoder_tools.distill.loop import Stage, TrainingSet, train_stage
-from encoder_tools.distill.objective import cosine_loss, geometry_loss, matching_loss
-from encoder_tools.distill.schedule import batches
+from encoder_tools.distill.objective import cosine_loss, geometry_loss
 from encoder_tools.distill.student import Student, StudentShape, open_branches, save_student, start_from_pieces
 from encoder_tools.distill.teacher import TeacherVectors
+from encoder_tools.distill.texts import join_texts
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.errors import FileMissingError, FingerprintError
 from encoder_tools.extract.sample import long_text, sample_texts
+from encoder_tools.train.schedule import batches
 
 SHAPE = StudentShape(vocab_size=120, hidden=16, layers=2, heads=2, key_value_heads=1, head_dim=8, mlp=24, width=20)
-STAGE = Stage(
-    "static", steps=4, batch=4, rate=1e-2, table_rate=1e-2, warmup=2, longest=12, drop=0.2, seed=5, dims=(20, 8)
-)
 ENGLISH = [*(text for text in sample_texts() if text.isascii()), long_text(280)]
 
 
@@ -40,12 +36,6 @@ class CountingTeacher:
         return np.stack([np.random.default_rng(list(text.encode())).standard_normal(self.dim) for text in texts])
 
     encode_query = encode_document = encode
-
-
-def training_set(count: int = 24) -> TrainingSet:
-    random = np.random.default_rng(0)
-    ids = [random.integers(4, 120, size=random.integers(1, 15)).astype(np.uint16) for _ in range(count)]
-    return TrainingSet(ids, random.standard_normal((count, 20)).astype(np.float16))
 
 
 def student() -> Student:
@@ -137,45 +127,6 @@ def test_closed_branches_add_exactly_nothing():
     assert not torch.equal(model(ids, mask), shortcut)
 
 
-def test_training_lowers_the_loss(tmp_path: Path):
-    model, told = student(), []
-    train_stage(model, training_set(), replace(STAGE, steps=200, drop=0.0), tmp_path, told.append)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.7 * losses[0]
-    assert told[-1].startswith("static 200/200")
-
-
-@pytest.mark.parametrize("branches_open", [False, True])
-def test_a_resumed_run_ends_in_the_same_bits(branches_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    straight, halted, resumed = student(), student(), student()
-    for model in (straight, halted, resumed):
-        model.branches_open = branches_open
-        open_branches(model.body, 0.05)
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    train_stage(straight, training_set(), STAGE, tmp_path / "a", lambda _: None)
-
-    class StoppedError(Exception):
-        pass
-
-    def stop_after_two(path: Path, model: Student, optimizer: torch.optim.Optimizer, step: int) -> None:
-        honest(path, model, optimizer, step)
-        if step == 2:
-            raise StoppedError
-
-    from encoder_tools.distill import loop
-
-    honest = loop._save
-    monkeypatch.setattr(loop, "_SAVE_EVERY", 1)
-    monkeypatch.setattr(loop, "_save", stop_after_two)
-    with pytest.raises(StoppedError):
-        train_stage(halted, training_set(), STAGE, tmp_path / "b", lambda _: None)
-    monkeypatch.setattr(loop, "_save", honest)
-    train_stage(resumed, training_set(), STAGE, tmp_path / "b", lambda _: None)
-    for (name, left), right in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(left, right), name
-
-
 @pytest.mark.parametrize("count", [24, 27, 3000])
 def test_batches_are_full_visit_each_text_at_most_once_an_epoch_and_can_start_anywhere(count: int):
     lengths = np.random.default_rng(0).integers(1, 15, size=count)
@@ -193,6 +144,57 @@ def test_batches_are_full_visit_each_text_at_most_once_an_epoch_and_can_start_an
         assert all(np.array_equal(left[1], right[1]) for left, right in zip(whole[done:], late, strict=True))
 
 
+def test_a_step_holds_no_more_pieces_than_allowed_and_every_epoch_every_text():
+    lengths = np.random.default_rng(0).integers(3, 250, size=5000)
+    whole = list(batches(lengths, 128, 900, 5, 0, pieces=2048))
+    assert all(len(rows) <= 128 and len(rows) * lengths[rows].max() <= 2048 for _, rows in whole)
+    seen: set[int] = set()
+    epochs, steps = 0, []
+    for step, rows in whole:
+        if seen & set(rows.tolist()):
+            assert len(seen) == 5000
+            seen, epochs = set(), epochs + 1
+        seen |= set(rows.tolist())
+        steps.append(step)
+    assert epochs >= 1
+    assert steps == list(range(900))
+    for done in (1, 450, 899):
+        late = list(batches(lengths, 128, 900, 5, done, pieces=2048))
+        assert all(
+            left[0] == right[0] and np.array_equal(left[1], right[1])
+            for left, right in zip(whole[done:], late, strict=True)
+        )
+
+
+def test_a_text_longer_than_all_pieces_is_a_step_of_its_own():
+    lengths = np.array([3, 3, 3, 50])
+    assert sorted(len(rows) for _, rows in batches(lengths, 3, 2, 1, 0, pieces=10)) == [1, 3]
+
+
+def test_joined_texts_keep_every_token_in_its_source_and_its_order():
+    random = np.random.default_rng(0)
+    ids = [
+        np.r_[101, random.integers(1000, 2000, size=random.integers(1, 30)), 102].astype(np.int32) for _ in range(400)
+    ]
+    sources = ["even" if row % 2 == 0 else "odd" for row in range(400)]
+    for row, text in enumerate(ids):
+        text[1:-1] += 5000 * (row % 2)  # so that a token tells its source
+    joined = join_texts(ids, sources, 0.5, 64, seed=3)
+    assert sum(len(text) - 2 for text in joined) == sum(len(text) - 2 for text in ids)
+    assert len(joined) < 350
+    assert max(map(len, joined)) <= 64
+    assert sum(len(text) > 40 for text in joined) > 10
+    for text in joined:
+        assert (text[0], text[-1]) == (101, 102)
+        assert len(set((text[1:-1] // 5000).tolist())) == 1
+        assert not {101, 102} & set(text[1:-1].tolist())
+    assert all(
+        np.array_equal(left, right) for left, right in zip(join_texts(ids, sources, 0.0, 64, seed=3), ids, strict=True)
+    )
+    again = join_texts(ids, sources, 0.5, 64, seed=3)
+    assert all(np.array_equal(left, right) for left, right in zip(joined, again, strict=True))
+
+
 def test_the_grid_is_idempotent_and_of_255_steps():
     weight = torch.randn(9, 31, generator=torch.Generator().manual_seed(0))
     weight[3] = 0
@@ -208,8 +210,6 @@ def test_losses_by_hand():
     right = torch.tensor([[0.0, 3.0], [0.0, 1.0]])
     assert cosine_loss(left, right) == pytest.approx(0.5)
     assert geometry_loss(left, right) == pytest.approx(0.5)  # off-diagonal 0 against 1, two of four entries
-    assert matching_loss(left, left, (2, 1), 5.0) == pytest.approx(0.25)  # a zero prefix has no cosine
-    assert matching_loss(right, right * 4, (2,), 5.0) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_saved_student_is_a_sentence_transformers_folder(tmp_path: Path):

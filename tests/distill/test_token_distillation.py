@@ -17,7 +17,14 @@ from encoder_tools import distill as distill_package
 from encoder_tools.distill.recipe import read_recipe
 from encoder_tools.distill.run import distill
 from encoder_tools.distill.vocabulary import cut_vocabulary
-from encoder_tools.errors import CheckpointError, FileCorruptError, FileMissingError, FingerprintError, InputError
+from encoder_tools.errors import (
+    CheckpointError,
+    FileCorruptError,
+    FileMissingError,
+    FingerprintError,
+    InputError,
+    TrainingError,
+)
 from encoder_tools.export.battery import real_sentences
 
 RECIPE = """
@@ -118,6 +125,30 @@ def test_slices_end_in_the_bits_of_a_straight_run(root: Path):
     assert run(root, "sliced", overwrite=True)[0]  # nothing is left to train
 
 
+def test_held_out_and_joined_texts_and_a_narrow_student_in_bf16(root: Path):
+    changed = (
+        RECIPE.replace('files = ["texts.txt"]', 'files = ["texts.txt"]\nheld_out = 20\njoined = 0.5')
+        .replace("layers = 2", "hidden = 24\nlayers = 2")
+        .replace("batch = 16", 'batch = 16\npieces = 160\nmeasure_every = 40\nprecision = "bf16"')
+    )
+    write(root, steps=120, save_every=20, recipe=changed)
+    assert run(root)[0]
+    measured = [row["unseen_cosine"] for row in losses(root) if "unseen_cosine" in row]
+    assert len(measured) == 3
+    assert measured[0] < measured[-1] <= 1
+    assert [row["step"] for row in losses(root) if "unseen_cosine" in row] == [40, 80, 120]
+    config = json.loads((root / "a" / "config.json").read_text())
+    assert config["hidden_size"] == 24
+    assert SentenceTransformer(str(root / "a"), device="cpu").encode("a").shape == (32,)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_state(root: Path):
+    write(root, steps=40, save_every=5, recipe=RECIPE.replace("warmup = 4", "warmup = 4\nrate = 1e30"))
+    with pytest.raises(TrainingError, match="Lower the rates"):
+        run(root)
+    assert not list((root / "a").glob("*"))
+
+
 def test_the_command_runs_slices_and_says_by_its_code_whether_it_is_done(
     root: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -212,6 +243,7 @@ def test_the_cut_vocabulary_speaks_the_teachers_pieces(teacher: Path):
         assert cut.kept[ids].tolist() == whole.encode(text).ids
     unseen = cut.tokenizer.encode("electroencephalography").tokens
     assert "[UNK]" not in unseen
+    assert len(cut_vocabulary(teacher / "tokenizer.json", texts, 1, most=len(cut.kept) - 50).kept) == len(cut.kept) - 50
     assert "".join(piece.removeprefix("##") for piece in unseen[1:-1]) == "electroencephalography"
 
 

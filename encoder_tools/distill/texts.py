@@ -1,0 +1,101 @@
+"""The texts of a run: read, shuffled, some held out, some joined to long ones."""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.distill.corpus import read_corpus
+from encoder_tools.distill.recipe import Texts
+from encoder_tools.errors import FileCorruptError, FileMissingError
+
+Ids = NDArray[np.int32]
+
+
+class RunTexts(NamedTuple):
+    """Distinct texts in training order.
+
+    :ivar sources: of each text.
+    :ivar facts: what the model's folder says of them.
+    """
+
+    texts: list[str]
+    sources: list[str]
+    facts: dict[str, object]
+
+
+def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
+    """Read what a recipe names.
+
+    :param root: folder that the recipe's paths are relative to.
+    :raises FileMissingError: if a file is not there.
+    :raises FileCorruptError: if one is not text in UTF-8.
+    """
+    if settings.corpus is not None:
+        corpus = read_corpus(root / settings.corpus, seed)
+        texts, sources = list(corpus.texts), list(corpus.sources)
+        facts: dict[str, object] = {"texts_by_source": corpus.kept, "held_out_by_source": corpus.held_out}
+    else:
+        found: dict[str, str] = {}
+        for name in settings.files:
+            for line in _lines(root / name):
+                found.setdefault(line, name)
+        lines = list(found)
+        order = np.random.default_rng(seed).permutation(len(lines))
+        texts = [lines[row] for row in order]
+        sources, facts = [found[text] for text in texts], {}
+    most = settings.most or len(texts)
+    return RunTexts(texts[:most], sources[:most], {**facts, "texts": len(texts[:most])})
+
+
+def join_texts(ids: Sequence[Ids], sources: Sequence[str], share: float, longest: int, seed: int) -> list[Ids]:
+    """Join a share of the texts to long ones, several of one source behind each other.
+
+    :param ids: token ids of each text, its first and last token special.
+    :param share: of the texts, in [0, 1], drawn at random.
+    :param longest: most tokens of a joined text; each aims at a length between an eighth of it and all of it.
+    :return: the texts that stay as they are, then the joined ones.
+    """
+    generator = np.random.default_rng([seed, 2])
+    drawn = generator.random(len(ids)) < share
+    groups: dict[str, list[Ids]] = defaultdict(list)
+    for text, source, chosen in zip(ids, sources, drawn, strict=True):
+        if chosen:
+            groups[source].append(text)
+    joined = [text for source in sorted(groups) for text in _join(groups[source], longest, generator)]
+    return [text for text, chosen in zip(ids, drawn, strict=True) if not chosen] + joined
+
+
+def _join(texts: list[Ids], longest: int, generator: np.random.Generator) -> list[Ids]:
+    made: list[Ids] = []
+    parts: list[Ids] = []
+    length, aim = 2, 0.0
+    for text in texts:
+        inner = text[1:-1]
+        if parts and length + len(inner) > aim:
+            made.append(np.concatenate([texts[0][:1], *parts, texts[0][-1:]]))
+            parts, length = [], 2
+        if not parts:
+            aim = generator.uniform(longest / 8, longest)
+        parts.append(inner)
+        length += len(inner)
+    if parts:
+        made.append(np.concatenate([texts[0][:1], *parts, texts[0][-1:]]))
+    return made
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileMissingError(f"{path} does not exist. Name text files with one text a line.")
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, ValueError) as error:
+        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,0 +1,117 @@
+"""The training loop: bounded slices, exact resume, one log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from encoder_tools.errors import TrainingError
+from encoder_tools.train.schedule import Rows, rate_at
+from encoder_tools.train.state import restore_state, save_state
+
+STATE_NAME, LOG_NAME = "state.safetensors", "train.jsonl"
+
+Plan = Callable[[int], Iterator[tuple[int, Rows]]]
+"""From the number of steps that are done to the steps that follow, with the rows of each."""
+
+
+class Objective(Protocol):
+    """What is trained, and on what."""
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """All that is trained, by name."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups: ``params``, ``peak`` (their rate) and ``weight_decay``."""
+
+    def loss(self, rows: Rows) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of one batch, and its parts by name."""
+
+    def measure(self) -> dict[str, float]:
+        """Figures on texts that are not trained on; must not touch what the next steps depend on."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a run proceeds.
+
+    :ivar warmup: steps to the peak rate; a cosine then takes it to zero at ``steps``.
+    :ivar save_every: steps between two states on disk, and two lines in the log.
+    :ivar measure_every: steps between two measurements; 0 measures at the end alone.
+    :ivar clip: largest norm of all gradients together.
+    """
+
+    steps: int
+    warmup: int
+    save_every: int
+    measure_every: int = 0
+    clip: float = 1.0
+
+
+class Loop:
+    """A run in a folder of its own, continued from its last state.
+
+    :param plan: which rows make which step.
+    :param settings: all that the run depends on; a state of other settings is refused.
+    :param work: folder of the state and the log.
+    :raises FingerprintError: if the folder holds a state of other settings.
+    :raises FileCorruptError: if the state is damaged.
+    """
+
+    def __init__(self, objective: Objective, pace: Pace, plan: Plan, settings: str, work: Path) -> None:
+        self.objective, self.pace, self.plan, self.settings, self.work = objective, pace, plan, settings, work
+        self.parameters = objective.parameters()
+        self.optimizer = torch.optim.AdamW(objective.groups(), lr=1.0, betas=(0.9, 0.98))
+        work.mkdir(parents=True, exist_ok=True)
+        self.done = restore_state(work / STATE_NAME, self.parameters, self.optimizer, settings)
+
+    def run(self, seconds: float, say: Callable[[str], None]) -> bool:
+        """Train until the last step or the limit, whichever comes first; save on the way and at the end.
+
+        :return: whether the last step is done.
+        :raises TrainingError: if the loss is not finite; the last state on disk is from before.
+        """
+        pace, started, first, texts = self.pace, time.monotonic(), self.done, 0
+        for step, rows in self.plan(self.done):
+            parts = self._step(step, rows)
+            self.done, texts = step + 1, texts + len(rows)
+            spent = time.monotonic() - started
+            last, over = self.done == pace.steps, spent > seconds
+            if over or last or self.done % pace.save_every == 0:
+                save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.done)
+                due = last or (pace.measure_every and self.done % pace.measure_every == 0)
+                figures = self.objective.measure() if due else {}
+                self._tell({**parts, **figures}, (self.done - first) / spent, texts / spent, say)
+            if over:
+                break
+        return self.done == pace.steps
+
+    def _step(self, step: int, rows: Rows) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate_at(step, self.pace.steps, self.pace.warmup)
+        loss, parts = self.objective.loss(rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.pace.clip)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"At step {step + 1} the loss is {float(loss.detach())}, its gradient's norm {float(norm)}; the batch "
+                f"begins with rows {rows[:4].tolist()}. Lower the rates; {self.work / STATE_NAME} is from before."
+            )
+        self.optimizer.step()
+        return {"loss": float(loss.detach()), **parts}
+
+    def _tell(self, parts: dict[str, float], steps_a_second: float, rate: float, say: Callable[[str], None]) -> None:
+        left = (self.pace.steps - self.done) / steps_a_second / 60
+        shown = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
+        say(f"step {self.done}/{self.pace.steps} {shown} {rate:.0f} texts/s, {left:.0f} min left")
+        row = {"step": self.done, **parts, "texts_per_s": round(rate, 1)}
+        with (self.work / LOG_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
