@@ -34,11 +34,17 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The student: Gemma 3 layers with bidirectional attention.
+    """The student.
 
+    :ivar family: "gemma3", a T5Gemma 2 encoder's layers (Gemma 3's with bidirectional attention); "t5", a T5 encoder's;
+        "teacher", the teacher's own, all but ``layers`` of them dropped, at the teacher's sizes.
+    :ivar start: of the word table. "words": the teacher's word vectors; "static": its vector of each piece as a text of
+        its own, which needs no shared vocabulary. Family "teacher" starts from the teacher's weights in any case.
     :ivar hidden: width of its layers; 0 takes the teacher's. Its vectors are as wide as the teacher's in any case.
     """
 
+    family: Literal["gemma3", "t5", "teacher"] = "gemma3"
+    start: Literal["words", "static"] = "words"
     hidden: int = 0
     layers: int = 3
     heads: int = 6
@@ -49,12 +55,17 @@ class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The teacher's pieces that the student keeps.
+    """The student's pieces.
 
-    :ivar least_count: a piece is kept if the texts use it this often; single characters and special tokens always are.
+    :ivar kind: "teacher": the teacher's own, cut; the two then see the same pieces, and can be matched token by
+        token. "trained": a Unigram vocabulary of ``most`` pieces, trained on the texts; ``token`` and ``middle`` of
+        the loss must then be 0, and the start "static".
+    :ivar least_count: a teacher's piece is kept if the texts use it this often; single characters and special tokens
+        always are.
     :ivar most: pieces to keep at most, the most used ones; 0 sets no limit.
     """
 
+    kind: Literal["teacher", "trained"] = "teacher"
     least_count: int = 5
     most: int = 0
 
@@ -70,6 +81,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar save_every: steps between two states on disk.
     :ivar measure_every: steps between two measurements on the texts held out; 0 measures at the end alone.
     :ivar precision: of matrix products; "auto" is fp32 on a CPU and bf16 on a GPU. Weights and moments are fp32 always.
+    :ivar states: of the teacher. "computed": anew in each step; "kept": computed once, then read from the work folder
+        in float16; "auto": kept where there is more than one epoch and they take at most a quarter of the free disk.
     :ivar compiled: run teacher and student through torch.compile: a minute or two of waiting, then faster.
     """
 
@@ -85,6 +98,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     save_every: int = 100
     measure_every: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    states: Literal["auto", "computed", "kept"] = "computed"
     compiled: bool = False
 
 
@@ -104,7 +118,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a run depends on.
 
-    :ivar teacher: a Sentence Transformers folder whose body is a BERT, relative to the recipe.
+    :ivar teacher: a Sentence Transformers folder with a transformer body, relative to the recipe.
     """
 
     teacher: str
@@ -135,6 +149,7 @@ def read_recipe(path: Path) -> Recipe:
     if bool(recipe.texts.files) == (recipe.texts.corpus is not None):
         raise InputError(f"{path}: [texts] needs either files or corpus. Name one of them.")
     _check_ranges(path, recipe)
+    _check_choices(path, recipe)
     return recipe
 
 
@@ -161,3 +176,23 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     wrong += ["joined (at most 1)"] if texts.joined > 1 else []
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")
+
+
+def _check_choices(path: Path, recipe: Recipe) -> None:
+    student, loss = recipe.student, recipe.loss
+    if recipe.vocabulary.kind == "trained":
+        if loss.token or loss.middle or student.start != "static" or student.family == "teacher":
+            raise InputError(
+                f"{path}: with a vocabulary of its own a student has no token in common with its teacher. Set token "
+                'and middle of [loss] to 0, and start of [student] to "static".'
+            )
+        if recipe.vocabulary.most < 1:
+            raise InputError(
+                f"{path}: most of [vocabulary] is {recipe.vocabulary.most}, expected the number of pieces."
+            )
+    if student.family == "teacher" and student.hidden:
+        raise InputError(f"{path}: a student of family 'teacher' is as wide as its teacher. Leave hidden out.")
+    if not (loss.token or loss.middle or loss.cosine or loss.geometry):
+        raise InputError(f"{path}: every part of [loss] has weight 0. Give one of them a weight.")
+    if any(dim < 1 for dim in loss.dims):
+        raise InputError(f"{path}: dims are {list(loss.dims)}, expected positive widths.")

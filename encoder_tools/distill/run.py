@@ -6,25 +6,41 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from encoder_tools.distill.grid import snap
-from encoder_tools.distill.pupil import Pupil, TokenObjective, make_pupil
+from encoder_tools.distill.kept_states import KeptStates, room_for
+from encoder_tools.distill.pupil import Pieces, Pupil, make_pupil
 from encoder_tools.distill.recipe import Recipe, read_recipe
 from encoder_tools.distill.student import save_student
-from encoder_tools.distill.texts import Ids, join_texts, read_texts
-from encoder_tools.distill.token_states import TokenTeacher
+from encoder_tools.distill.teacher import Teacher
+from encoder_tools.distill.texts import join_texts, read_texts
+from encoder_tools.distill.token_objective import Ids, Reading, TokenObjective, cut_texts, levels_of
+from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
 from encoder_tools.errors import FileMissingError, InputError
+from encoder_tools.files import read_json
 from encoder_tools.staging import check_destination, staged_folder
-from encoder_tools.train.loop import Loop, Pace
+from encoder_tools.train.curves import draw_curves
+from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.schedule import batches
 
+CURVES_NAME = "curves.png"
 _ENDLESS = 1e9
+
+
+class _Corpus(NamedTuple):
+    """Texts of a run as both sides read them, and the student's pieces."""
+
+    texts: Reading
+    unseen: Reading
+    pieces: Pieces
 
 
 def distill(
@@ -43,77 +59,129 @@ def distill(
 
     :param recipe_file: a TOML file; see :class:`encoder_tools.distill.recipe.Recipe`.
     :param out: folder to write.
-    :param work: folder of the state and the log of this run.
+    :param work: folder of the state, the log and the curves of this run.
     :param minutes: stop after this time; None runs to the end.
-    :param device: "cpu" (fp32) or "cuda" (bf16).
+    :param device: "cpu" (fp32) or "cuda" (bf16), unless the recipe says another precision.
     :param say: called with one line of text now and then.
     :return: whether the model was written; False if time ran out first.
     :raises FileMissingError: if the recipe, the teacher or the texts are not there.
     :raises FileCorruptError: if one of them is damaged.
+    :raises CheckpointError: if the teacher cannot be one.
     :raises FingerprintError: if ``work`` holds a run of another recipe.
     :raises InputError: if a setting is out of range, or ``out`` exists.
+    :raises TrainingError: if the loss is not finite.
     """
-    recipe_file = Path(recipe_file)
+    recipe_file, work = Path(recipe_file), Path(work)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device is {device!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
-    teacher_folder = recipe_file.parent / recipe.teacher
-    if not (teacher_folder / "tokenizer.json").is_file():
-        raise FileMissingError(
-            f"{teacher_folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher."
-        )
-    texts = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
-    trained = len(texts.texts) - recipe.texts.held_out
-    if trained < recipe.training.batch:
-        raise InputError(
-            f"There are {trained} texts to train on, fewer than a batch of {recipe.training.batch}. Add texts."
-        )
-    cut = recipe.vocabulary
-    tokenizer, kept = cut_vocabulary(teacher_folder / "tokenizer.json", texts.texts, cut.least_count, cut.most)
-    say(f"{trained} texts; {len(kept)} pieces of the teacher's vocabulary are kept")
+    folder = recipe_file.parent / recipe.teacher
+    if not (folder / "tokenizer.json").is_file():
+        raise FileMissingError(f"{folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher.")
+    found = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
+    corpus = _read(recipe, folder, found.texts, found.sources, work / "tokenizer")
+    say(f"{len(corpus.texts)} texts; {len(corpus.pieces.names)} pieces")
     place = torch.device(device)
-    teacher = TokenTeacher(teacher_folder, kept, place)
-    pupil = make_pupil(recipe, teacher, len(kept), place)
-    ids = _ids(tokenizer, texts.texts)
-    loop = _loop(
-        recipe, pupil, teacher, _joined(recipe, ids[:trained], texts.sources[:trained]), ids[trained:], Path(work)
-    )
+    teacher = Teacher(folder, corpus.pieces.kept, place)
+    _check_fit(recipe, teacher)
+    pupil = make_pupil(recipe, teacher, corpus.pieces, place)
+    loop = _loop(recipe, pupil, teacher, corpus, work)
     if not loop.run(_ENDLESS if minutes is None else 60 * minutes, say):
+        draw_curves(work / LOG_NAME, work / CURVES_NAME)
         say(f"time is up at step {loop.done} of {recipe.training.steps}; the same command goes on from here")
         return False
-    student = pupil.student.cpu()
-    snap(student)
-    with staged_folder(Path(out), overwrite=overwrite) as staged:
-        save_cut_tokenizer(tokenizer, teacher_folder, Path(work) / "tokenizer", recipe.student.max_length)
-        training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(student), **texts.facts}
-        save_student(student, Path(work) / "tokenizer", staged, training)
-    say(f"wrote {out}: {_count(student) / 1e6:.2f} million parameters, {asdict(student.shape)}")
+    draw_curves(work / LOG_NAME, work / CURVES_NAME)
+    figures = (
+        loop.last_figures or loop.objective.measure()
+    )  # measured already, unless an earlier call did the last step
+    _write(recipe, pupil, {**found.facts, **figures}, work, Path(out), overwrite)
+    say(f"wrote {out}: {_count(pupil) / 1e6:.2f} million parameters, {asdict(pupil.student.shape)}")
     return True
 
 
-def _loop(
-    recipe: Recipe, pupil: Pupil, teacher: TokenTeacher, ids: Sequence[Ids], unseen: Sequence[Ids], work: Path
-) -> Loop:
-    training = recipe.training
-    lengths = np.array([min(len(row), training.longest) for row in ids])
+def _read(recipe: Recipe, teacher: Path, texts: list[str], sources: list[str], folder: Path) -> _Corpus:
+    """Read all texts with the student's tokenizer, left in ``folder``, and the teacher's where it is another."""
+    cut, longest = recipe.vocabulary, recipe.training.longest
+    trained = len(texts) - recipe.texts.held_out
+    _check_enough(trained, recipe.training.batch, "texts to train on")
+    theirs: list[Ids] | None = None
+    kept: NDArray[np.int64] | None = None
+    if cut.kind == "teacher":
+        tokenizer, kept = cut_vocabulary(teacher / "tokenizer.json", texts, cut.least_count, cut.most)
+        save_cut_tokenizer(tokenizer, teacher, folder, recipe.student.max_length)
+        names = [str(tokenizer.id_to_token(place)) for place in range(len(kept))]
+    else:
+        tokenizer = train_tokenizer(texts, cut.most)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tokenizer(tokenizer, folder, recipe.student.max_length)
+        names = pieces(tokenizer)
+        whole = Tokenizer.from_file(str(teacher / "tokenizer.json"))
+        whole.no_truncation()
+        whole.no_padding()
+        theirs = cut_texts(_ids(whole, texts), longest)
+    ours = cut_texts(_ids(tokenizer, texts), longest)
+    counts = np.bincount(np.concatenate(ours[:trained]), minlength=len(names))
+    pad = tokenizer.token_to_id(str(read_json(folder / "tokenizer_config.json").get("pad_token")))
+    made = Pieces(kept, names, counts, 0 if pad is None else pad)
+    unseen = Reading(ours[trained:], None if theirs is None else theirs[trained:])
+    if theirs is not None:
+        return _Corpus(Reading(ours[:trained], theirs[:trained]), unseen, made)
+    joined = join_texts(ours[:trained], sources[:trained], recipe.texts.joined, longest, recipe.training.seed)
+    _check_enough(len(joined), recipe.training.batch, "texts when they are joined")
+    return _Corpus(Reading(joined), unseen, made)
+
+
+def _loop(recipe: Recipe, pupil: Pupil, teacher: Teacher, corpus: _Corpus, work: Path) -> Loop:
+    training, texts = recipe.training, corpus.texts
+    lengths = np.array([len(row) for row in texts.student])
+    settings = f"recipe {recipe.digest()}, texts {_digest(texts.student)}"
+    kept = _kept(recipe, teacher, texts, settings, work / "teacher")
     return Loop(
-        TokenObjective(recipe, pupil, teacher, ids, unseen),
+        TokenObjective(recipe, pupil, teacher, texts, corpus.unseen, kept),
         Pace(training.steps, training.warmup, training.save_every, training.measure_every),
         lambda done: batches(lengths, training.batch, training.steps, training.seed, done, training.pieces),
-        f"recipe {recipe.digest()}, texts {_digest(ids)}",
+        settings,
         work,
     )
 
 
-def _joined(recipe: Recipe, ids: list[Ids], sources: Sequence[str]) -> list[Ids]:
-    if not recipe.texts.joined:
-        return ids
-    training = recipe.training
-    joined = join_texts(ids, sources, recipe.texts.joined, training.longest, training.seed)
-    if len(joined) < training.batch:
-        raise InputError(f"Joined, there are {len(joined)} texts, fewer than a batch of {training.batch}. Add texts.")
-    return joined
+def _kept(recipe: Recipe, teacher: Teacher, texts: Reading, settings: str, folder: Path) -> KeptStates | None:
+    """Where the teacher's states are kept, if they are."""
+    training, levels = recipe.training, len(levels_of(recipe, teacher))
+    lengths = np.array([len(row) for row in texts.student]) if levels else np.ones(len(texts), dtype=np.int64)
+    width = teacher.hidden if levels else teacher.width
+    sizes = int(lengths.sum()), max(1, levels), width
+    again = training.steps * training.batch > len(texts)
+    if training.states == "kept" or (training.states == "auto" and again and room_for(folder, *sizes)):
+        return KeptStates(folder, f"{settings}, teacher {recipe.teacher}", lengths, max(1, levels), width)
+    return None
+
+
+def _write(recipe: Recipe, pupil: Pupil, facts: dict[str, object], work: Path, out: Path, overwrite: bool) -> None:
+    student = pupil.student.cpu()
+    student.body.__dict__.pop("forward", None)  # a compiled one
+    snap(student)
+    with staged_folder(out, overwrite=overwrite) as staged:
+        training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(pupil), **facts}
+        save_student(student, work / "tokenizer", staged, training)
+
+
+def _check_fit(recipe: Recipe, teacher: Teacher) -> None:
+    wrong = [dim for dim in recipe.loss.dims if dim > teacher.width]
+    if wrong:
+        raise InputError(f"dims of [loss] has {wrong[0]}, but the teacher's vectors are {teacher.width} wide.")
+    if recipe.student.start == "static" and recipe.student.family != "teacher":
+        hidden = recipe.student.hidden or teacher.hidden
+        if hidden > teacher.width:
+            raise InputError(
+                f"hidden is {hidden}, above the width of the teacher's vectors, {teacher.width}. Lower it."
+            )
+
+
+def _check_enough(found: int, batch: int, what: str) -> None:
+    if found < batch:
+        raise InputError(f"There are {found} {what}, fewer than a batch of {batch}. Add texts.")
 
 
 def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[Ids]:
@@ -128,5 +196,5 @@ def _digest(ids: Sequence[Ids]) -> str:
     return state.hexdigest()[:32]
 
 
-def _count(student: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in student.parameters())
+def _count(pupil: Pupil) -> int:
+    return sum(parameter.numel() for parameter in pupil.student.parameters())

@@ -1,93 +1,142 @@
-"""Teacher vectors: computed once, stored in half precision, found again by the text."""
+"""A teacher: any Sentence Transformers folder with a transformer body, seen by tokens, by layers and by texts."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from encoder_tools.errors import FingerprintError
-from encoder_tools.files import read_json, write_json
-from encoder_tools.protocols import TextEncoder
+from encoder_tools.distill.objective import mean_pooled
+from encoder_tools.errors import CheckpointError, one_line
 
-_CHUNK = 8192
+_POSITIONS = 32  # whose mean stands for all positions in the student's word table
 
 
-class TeacherVectors:
-    """A folder of float16 vectors keyed by a hash of their texts; appendable and resumable.
+class Teacher:
+    """Body and head of a Sentence Transformers folder.
 
-    Each chunk is two files, ``keys-N.npy`` (uint64) and ``vectors-N.npy`` (float16), the vectors written last: a chunk
-    without its vectors is one that was being written when the machine stopped, and is computed again.
-
-    :param folder: where the chunks are; made if it is not there.
-    :param encoder: the teacher.
-    :raises FingerprintError: if the folder holds vectors of another teacher.
+    :param folder: the teacher.
+    :param kept: the teacher's id of each of the student's pieces, of shape (vocab_size,); None where the student has
+        pieces of its own, and :meth:`states` takes the teacher's ids.
+    :raises CheckpointError: if sentence-transformers cannot load it, or its body gives no hidden states.
+    :ivar width: of its vectors.
+    :ivar hidden: width of its layers, of which there are ``layers``.
+    :ivar tokenwise: whether a vector is the plain mean of the last states, so that a student's tokens can be the
+        teacher's tokens.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._encoder = folder, encoder
-        self._check_teacher()
-        self._rows: dict[int, tuple[int, int]] = {}
-        self._chunks: list[NDArray[np.float16]] = []
-        self._next = 0
-        for file in sorted(folder.glob("vectors-*.npy")):
-            self._add_chunk(int(file.stem.split("-")[1]))
+    def __init__(self, folder: Path, kept: NDArray[np.int64] | None, device: torch.device) -> None:
+        try:
+            model = _load(folder)
+            body: Any = model[0].model
+            _check_loaded(folder, body)
+            self.layers, self.hidden = int(body.config.num_hidden_layers), int(body.config.hidden_size)
+            self._head = torch.nn.ModuleList(list(model)[1:]).eval().requires_grad_(False).to(device)
+            self._body = body.eval().requires_grad_(False).to(device)
+            self._model, self._kept = model, None if kept is None else torch.from_numpy(kept).to(device)
+            ids = torch.zeros(1, 3, dtype=torch.long, device=device)
+            states = self.states(ids, torch.ones_like(ids))
+            vector = self.vectors(states[-1], torch.ones_like(ids))
+        except Exception as error:
+            raise CheckpointError(
+                f"{folder} cannot be a teacher ({type(error).__name__}: {one_line(error)}). Take a Sentence "
+                "Transformers folder with a transformer body, such as all-MiniLM-L6-v2."
+            ) from error
+        self.width = int(vector.shape[1])
+        mean = mean_pooled(states[-1], torch.ones_like(ids))
+        self.tokenwise = mean.shape == vector.shape and torch.allclose(mean, vector, atol=1e-4)
 
-    def ensure(self, texts: Sequence[str], say: Callable[[str], None]) -> None:
-        """Compute the vectors of those texts that have none yet."""
-        missing = [text for text in dict.fromkeys(texts) if text_key(text) not in self._rows]
-        for start in range(0, len(missing), _CHUNK):
-            part = missing[start : start + _CHUNK]
-            number = self._next
-            _save(self._folder / f"keys-{number}.npy", np.array([text_key(text) for text in part], dtype=np.uint64))
-            _save(self._folder / f"vectors-{number}.npy", self._encoder.encode(part).astype(np.float16))
-            self._add_chunk(number)
-            say(f"teacher vectors: {start + len(part)} of {len(missing)}")
+    @property
+    def body(self) -> Any:
+        """The transformers model, in fp32 until :meth:`prepare`."""
+        return self._body
 
-    def lookup(self, texts: Sequence[str]) -> NDArray[np.float16]:
-        """Vectors of shape (len(texts), dim), float16.
+    def states(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Hidden states (B, L, hidden) after the embeddings and after each layer, for ids and a mask (B, L)."""
+        with torch.no_grad():
+            own = ids if self._kept is None else self._kept[ids]
+            output = self._body(input_ids=own, attention_mask=mask, output_hidden_states=True)
+        return (*output.hidden_states[:-1], output.last_hidden_state)
 
-        :raises KeyError: if a text has no vector; call :meth:`ensure` first.
+    def vectors(self, last: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (B, width) of last hidden states (B, L, hidden), by the folder's pooling and dense layers."""
+        features: dict[str, Any] = {"token_embeddings": last, "attention_mask": mask}
+        with torch.no_grad():
+            for module in self._head:
+                features = module(features)
+        return functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (n_texts, width) of texts, by sentence-transformers."""
+        found = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found, dtype=np.float32)
+
+    def word_table(self, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Start of a student's word table, (vocab_size, hidden), and the way back to the teacher's states.
+
+        The teacher's word vectors; a BERT's with its token type and mean position, through its first norm. A narrower
+        student takes their principal axes (not centred); at the teacher's own width nothing is rotated. Rows are
+        ``hidden / self.hidden`` as long on the mean as the teacher's after that norm; the axes, (self.hidden, hidden),
+        make it good, because the student's last norm makes every token as long as the root of ``hidden``.
         """
-        found = np.empty((len(texts), self._encoder.dim), dtype=np.float16)
-        for line, text in enumerate(texts):
-            chunk, row = self._rows[text_key(text)]
-            found[line] = self._chunks[chunk][row]
-        return found
+        table = self._words().float()
+        if hidden == self.hidden:
+            axes = torch.eye(hidden)
+        else:
+            axes = torch.linalg.svd(table.T @ table)[0][:, :hidden]
+        return table @ axes * math.sqrt(hidden / self.hidden), axes * math.sqrt(hidden / self.hidden)
 
-    def _add_chunk(self, number: int) -> None:
-        keys = np.load(self._folder / f"keys-{number}.npy", allow_pickle=False)
-        vectors = np.load(self._folder / f"vectors-{number}.npy", mmap_mode="r", allow_pickle=False)
-        self._rows.update({int(key): (len(self._chunks), row) for row, key in enumerate(keys)})
-        self._chunks.append(vectors)
-        self._next = max(self._next, number + 1)
+    def prepare(self, *, bf16: bool, compiled: bool) -> None:
+        """Keep the body in bf16 from now on (a student is a hundred times farther from it than bf16 is); compile it."""
+        if bf16:
+            self._body.to(torch.bfloat16)
+        if compiled:
+            self._body.forward = torch.compile(self._body.forward, dynamic=True)
 
-    def _check_teacher(self) -> None:
-        path = self._folder / "teacher.json"
-        if not path.is_file():
-            write_json(path, {"format_version": 1, "fingerprint": self._encoder.fingerprint, "dim": self._encoder.dim})
-        stored = read_json(path).get("fingerprint")
-        if stored != self._encoder.fingerprint:
-            raise FingerprintError(
-                f"{self._folder} holds vectors of teacher {stored}, not of {self._encoder.fingerprint}. "
-                "Use another folder for this teacher."
-            )
-
-
-def text_key(text: str) -> int:
-    """First 64 bits of the SHA-256 of a text: among a million texts, a collision has odds of 1 in 37 million."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "little")
+    def _words(self) -> torch.Tensor:
+        rows = slice(None) if self._kept is None else self._kept
+        embeddings: Any = getattr(self._body, "embeddings", None)
+        with torch.no_grad():
+            if hasattr(embeddings, "word_embeddings") and hasattr(embeddings, "LayerNorm"):
+                always = embeddings.position_embeddings.weight[:_POSITIONS].mean(0)
+                if getattr(embeddings, "token_type_embeddings", None) is not None:
+                    always = always + embeddings.token_type_embeddings.weight[0]
+                found: torch.Tensor = embeddings.LayerNorm(embeddings.word_embeddings.weight[rows] + always)
+            else:
+                found = self._body.get_input_embeddings().weight[rows]
+        return found.detach().cpu()
 
 
-def _save(path: Path, array: NDArray[np.uint64] | NDArray[np.float16]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _check_loaded(folder: Path, body: Any) -> None:
+    """Transformers fills what it does not find with random numbers, and says so in a log alone."""
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            stored |= set(tensors.keys())
+    names = [name for name, _ in body.named_parameters() if not name.startswith("pooler.")]
+    lost = [name for name in names if not any(key == name or key.endswith(f".{name}") for key in stored)]
+    lost = [name for name in lost if not any(name.endswith(f".{key}") for key in stored)]
+    if stored and lost:
+        raise ValueError(f"its safetensors have no {lost[0]!r}, which its configuration calls for")
+
+
+def _load(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    return SentenceTransformer(
+        str(folder),
+        device="cpu",
+        local_files_only=True,
+        trust_remote_code=False,
+        model_kwargs={"dtype": torch.float32, "attn_implementation": "eager"},  # eager: faster for short texts on a CPU
+    )

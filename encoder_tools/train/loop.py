@@ -37,6 +37,9 @@ class Objective(Protocol):
     def measure(self) -> dict[str, float]:
         """Figures on texts that are not trained on; must not touch what the next steps depend on."""
 
+    def checkpoint(self) -> None:
+        """Called before a state is saved: what the state relies on must be on disk."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -61,6 +64,7 @@ class Loop:
     :param plan: which rows make which step.
     :param settings: all that the run depends on; a state of other settings is refused.
     :param work: folder of the state and the log.
+    :ivar last_figures: of the last measurement.
     :raises FingerprintError: if the folder holds a state of other settings.
     :raises FileCorruptError: if the state is damaged.
     """
@@ -69,6 +73,7 @@ class Loop:
         self.objective, self.pace, self.plan, self.settings, self.work = objective, pace, plan, settings, work
         self.parameters = objective.parameters()
         self.optimizer = torch.optim.AdamW(objective.groups(), lr=1.0, betas=(0.9, 0.98))
+        self.last_figures: dict[str, float] = {}
         work.mkdir(parents=True, exist_ok=True)
         self.done = restore_state(work / STATE_NAME, self.parameters, self.optimizer, settings)
 
@@ -85,10 +90,13 @@ class Loop:
             spent = time.monotonic() - started
             last, over = self.done == pace.steps, spent > seconds
             if over or last or self.done % pace.save_every == 0:
+                self.objective.checkpoint()
                 save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.done)
                 due = last or (pace.measure_every and self.done % pace.measure_every == 0)
-                figures = self.objective.measure() if due else {}
-                self._tell({**parts, **figures}, (self.done - first) / spent, texts / spent, say)
+                self.last_figures = self.objective.measure() if due else self.last_figures
+                self._tell(
+                    {**parts, **(self.last_figures if due else {})}, (self.done - first) / spent, texts / spent, say
+                )
             if over:
                 break
         return self.done == pace.steps

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from encoder_tools.distill.bodies import StudentShape, make_body, open_branches, start_table
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.grid import on_grid, snap
 from encoder_tools.distill.objective import cosine_loss, geometry_loss
-from encoder_tools.distill.student import Student, StudentShape, open_branches, save_student, start_from_pieces
-from encoder_tools.distill.teacher import TeacherVectors
+from encoder_tools.distill.student import Student, save_student
+from encoder_tools.distill.teacher_vectors import TeacherVectors
 from encoder_tools.distill.texts import join_texts
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.errors import FileMissingError, FingerprintError
@@ -40,11 +42,7 @@ class CountingTeacher:
 
 def student() -> Student:
     torch.manual_seed(0)
-    made = Student(SHAPE)
-    random = np.random.default_rng(1)
-    weights = random.uniform(0.1, 1, 120).astype(np.float32)
-    start_from_pieces(made, random.standard_normal((120, 20)).astype(np.float32), weights)
-    return made
+    return Student(SHAPE, make_body(SHAPE))
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def test_a_folder_without_texts_is_named(tmp_path: Path):
 
 
 def test_teacher_vectors_are_computed_once_and_found_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("encoder_tools.distill.teacher._CHUNK", 2)
+    monkeypatch.setattr("encoder_tools.distill.teacher_vectors._CHUNK", 2)
     teacher = CountingTeacher()
     TeacherVectors(tmp_path, teacher).ensure(["a", "b", "ccc", "a"], lambda _: None)
     again = TeacherVectors(tmp_path, teacher)
@@ -117,14 +115,24 @@ def test_another_teacher_is_refused(tmp_path: Path):
         TeacherVectors(tmp_path, other)
 
 
-def test_closed_branches_add_exactly_nothing():
-    model = student()
+@pytest.mark.parametrize("family", ["gemma3", "t5"])
+def test_closed_branches_add_exactly_nothing_and_the_table_is_the_texts_words(family: str):
+    shape = replace(SHAPE, family=family)
+    torch.manual_seed(0)
+    body = make_body(shape).eval()
+    table = torch.randn(120, 16)
+    start_table(body, shape, table)
     ids, mask = torch.randint(1, 120, (3, 7)), torch.ones(3, 7, dtype=torch.long)
-    shortcut = model(ids, mask)
-    model.branches_open = True  # the whole body, its branches still closed
-    assert torch.equal(model(ids, mask), shortcut)
-    open_branches(model.body, 0.1)
-    assert not torch.equal(model(ids, mask), shortcut)
+
+    def read() -> torch.Tensor:
+        return body(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    open_branches(body, 0.0)
+    normed = table[ids] * torch.rsqrt(table[ids].square().mean(-1, keepdim=True) + shape.norm_epsilon)
+    torch.testing.assert_close(read(), normed, atol=1e-5, rtol=1e-5)
+    if family == "gemma3":
+        open_branches(body, 0.1)
+        assert not torch.allclose(read(), normed, atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [24, 27, 3000])
@@ -220,7 +228,6 @@ def test_a_saved_student_is_a_sentence_transformers_folder(tmp_path: Path):
     (tmp_path / "model").mkdir()
     save_tokenizer(tokenizer, tmp_path / "tokenizer", SHAPE.max_length)
     model = student()
-    model.branches_open = True
     open_branches(model.body, 0.1)
     snap(model)
     save_student(model, tmp_path / "tokenizer", tmp_path / "model", {"note": 1})
@@ -230,7 +237,9 @@ def test_a_saved_student_is_a_sentence_transformers_folder(tmp_path: Path):
     assert ids[0] == [2]
     assert ids[1][:2] == ids[2][:2]  # lower-cased
     with torch.no_grad():
-        wanted = [model(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long))[0] for row in ids]
+        wanted = [
+            model.tokens(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long))[0].mean(0) for row in ids
+        ]
     expected = torch.nn.functional.normalize(torch.stack(wanted), dim=-1).numpy()
     np.testing.assert_allclose(loaded.encode(texts), expected, atol=1e-6)
     assert loaded.max_seq_length == SHAPE.max_length

@@ -104,6 +104,7 @@ def test_a_run_learns_and_writes_a_sentence_transformers_folder(root: Path):
     assert told[-1]["loss"] < 0.9 * told[0]["loss"]
     assert set(told[0]) == {"step", "loss", "token", "middle", "cosine", "geometry", "texts_per_s"}
     assert "min left" in said[1]
+    assert (root / "work-a" / "curves.png").read_bytes().startswith(b"\x89PNG")
     model, teacher = (SentenceTransformer(str(root / name), device="cpu") for name in ("a", "teacher"))
     texts = ["A man is eating food.", "Where is my card?", "The weather is fine today."]
     found, wanted = model.encode(texts), teacher.encode(texts)
@@ -211,6 +212,12 @@ def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
         (lambda text: text.replace('"teacher"', '"nowhere"'), FileMissingError, "nowhere"),
         (lambda text: text.replace("batch = 16", "batch = 1000"), InputError, "fewer than a batch"),
         (lambda text: "teacher =", FileCorruptError, "not valid TOML"),
+        (lambda text: text.replace("dims = [32, 8]", "dims = [33]"), InputError, "33"),
+        (lambda text: text.replace("dims = [32, 8]", "dims = [0]"), InputError, "dims"),
+        (lambda text: text.replace("layers = 2", 'family = "teacher"\nlayers = 5'), InputError, "layers"),
+        (lambda text: text.replace("layers = 2", 'family = "bert"\nlayers = 2'), FileCorruptError, "family"),
+        (lambda text: text.replace("least_count = 2", 'kind = "trained"\nmost = 50'), InputError, "no token in common"),
+        (lambda text: text + "token = 0\nmiddle = 0\ncosine = 0\ngeometry = 0\n", InputError, "weight 0"),
     ],
 )
 def test_a_recipe_that_cannot_run_is_one_clear_error(root: Path, change: Any, error: type[Exception], says: str):
@@ -220,12 +227,12 @@ def test_a_recipe_that_cannot_run_is_one_clear_error(root: Path, change: Any, er
         run(root)
 
 
-def test_another_kind_of_teacher_is_named(root: Path, tmp_path: Path):
+def test_a_teacher_that_cannot_be_loaded_is_named(root: Path, tmp_path: Path):
     config = root / "teacher" / "config.json"
     before = config.read_text()
     try:
         config.write_text(json.dumps({"model_type": "t5", "d_model": 8}))
-        with pytest.raises(CheckpointError, match="token-by-token teacher"):
+        with pytest.raises(CheckpointError, match="cannot be a teacher"):
             run(root)
     finally:
         config.write_text(before)
