@@ -14,6 +14,8 @@ from safetensors.numpy import load, save
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, FingerprintError, InputError
 from encoder_tools.files import checked_as, read_json, sha256_of, write_bytes, write_json
+from encoder_tools.protocols import TextEncoder
+from encoder_tools.spaces import check_sibling
 from encoder_tools.staging import staged_folder
 from heads.fitted import FittedHead
 
@@ -33,6 +35,7 @@ class _Description(msgspec.Struct, frozen=True):
     fingerprint: str | None
     labels: list[str | bool | int | float]
     sha256: dict[str, str]
+    space: str | None = None
 
 
 def save_head(head: FittedHead | LinearHead, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -51,10 +54,18 @@ def save_head(head: FittedHead | LinearHead, folder: str | Path, *, overwrite: b
         write_json(staged / _JSON_NAME, _description(fitted, sha256_of(tensors)))
 
 
-def load_head(folder: str | Path, *, fingerprint: str | None = None) -> FittedHead:
+def load_head(
+    folder: str | Path,
+    *,
+    fingerprint: str | None = None,
+    encoder: TextEncoder | None = None,
+    allow_sibling: bool = False,
+) -> FittedHead:
     """Read a head that :func:`save_head` wrote. The files are not trusted; nothing in them is executed.
 
     :param fingerprint: of the model whose vectors the head will get; None skips the check.
+    :param encoder: that model itself, instead of its fingerprint.
+    :param allow_sibling: take an encoder of the space that the head was fitted in, if it is not the head's own model.
     :raises FileMissingError: if the folder or one of its two files is not there.
     :raises FileCorruptError: if a file is truncated, altered, of another kind or of a later format.
     :raises FingerprintError: if the head was fitted on vectors of another model, or of an unknown one.
@@ -68,6 +79,18 @@ def load_head(folder: str | Path, *, fingerprint: str | None = None) -> FittedHe
         raise FileCorruptError(
             f"{folder} cannot be read: {error.strerror}. Restore the head or fit it again."
         ) from None
+    if encoder is not None and head.fingerprint is not None:
+        root = head.space or head.fingerprint
+        check_sibling(
+            f"The head in {folder}",
+            head.fingerprint,
+            root,
+            encoder,
+            allow=allow_sibling,
+            again="fit the head again with this one",
+        )
+        return head
+    fingerprint = encoder.fingerprint if encoder is not None else fingerprint
     if fingerprint is not None and head.fingerprint != fingerprint:
         made_with = f"model {head.fingerprint}" if head.fingerprint else "vectors of an unknown model"
         raise FingerprintError(
@@ -84,6 +107,7 @@ def _description(head: FittedHead, tensors_sha256: str) -> dict[str, Any]:
         "kind": "linear",
         "dim": head.dim,
         "fingerprint": head.fingerprint,
+        "space": head.space,
         "labels": list(head.labels),
         "sha256": {_TENSORS_NAME: tensors_sha256},
         "versions": {
@@ -103,7 +127,9 @@ def _read(folder: Path) -> FittedHead:
     described = checked_as(content, _Description, str(path))
     tensors = _read_tensors(folder / _TENSORS_NAME, described)
     try:
-        head = FittedHead(tensors["weights"], tensors["bias"], tuple(described.labels), described.fingerprint)
+        head = FittedHead(
+            tensors["weights"], tensors["bias"], tuple(described.labels), described.fingerprint, described.space
+        )
     except (InputError, TypeError, OverflowError) as error:
         raise FileCorruptError(f"{folder} holds no usable head: {error} Restore it or fit it again.") from None
     if head.dim != described.dim:

@@ -31,6 +31,7 @@ class FittedHead:
     :param bias: float32 of shape (n_classes,).
     :param labels: one distinct name per class, in the order of the rows.
     :param fingerprint: of the model that made the vectors; None if the head was fitted on bare vectors.
+    :param space: root of the space they are in; None takes the fingerprint. See :mod:`encoder_tools.spaces`.
     :raises InputError: if the parts do not fit each other or hold NaN or infinity.
     """
 
@@ -38,6 +39,7 @@ class FittedHead:
     bias: NDArray[np.float32]
     labels: tuple[Label, ...]
     fingerprint: str | None
+    space: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", _frozen_floats(self.weights, "weights", ndim=2))

@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, check_is_fitted, validate_data
 
 from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.spaces import space_of
 from heads.examples import as_input_error, as_texts, check_label_kinds, checked_encoder, encode_texts
 from heads.fitted import FittedHead
 from heads.regularisation import choose_c
@@ -32,7 +33,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     :param random_state: seed of the split that chooses ``C``.
 
     Learnt: ``classes_`` (n_classes,), ``coef_`` (1 or n_classes, dim), ``intercept_``, ``C_``, ``n_iter_`` (iterations
-    over all fits), ``n_features_in_`` and ``fingerprint_`` (of the encoder, None without one).
+    over all fits), ``n_features_in_`` and ``fingerprint_`` and ``space_`` (of the encoder, None without one).
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             )
         self._solve(vectors, targets)
         self.fingerprint_ = None if self.encoder is None else str(self.encoder.fingerprint)
+        self.space_ = None if self.encoder is None else space_of(self.encoder).root
         return self
 
     def decision_function(self, X: Any) -> NDArray[Any]:  # noqa: N803
@@ -103,7 +105,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         weights, bias = self.coef_, self.intercept_
         if len(weights) == 1:  # softmax over (-z/2, z/2) is the sigmoid of z
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        return FittedHead(weights, bias, tuple(self.classes_.tolist()), fingerprint or self.fingerprint_)
+        return FittedHead(weights, bias, tuple(self.classes_.tolist()), fingerprint or self.fingerprint_, self.space_)
 
     def _check_parameters(self) -> None:
         if self.C is not None and not _is_positive(self.C):

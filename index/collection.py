@@ -12,8 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.spaces import check_sibling, space_of
 from encoder_tools.staging import staged_folder
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.exact import ExactIndex
@@ -37,6 +38,7 @@ class Collection:
         self._store = store
         self._lock = RLock()
         self._closed = False
+        self._sibling = False
         self._index = ExactIndex(store.dim)
         self._sequence = -1
 
@@ -48,17 +50,22 @@ class Collection:
         :raises SaveError: if it cannot be written.
         """
         with staged_folder(Path(folder)) as staged:
-            Store.create(staged, dim=encoder.dim, fingerprint=encoder.fingerprint)
+            Store.create(staged, dim=encoder.dim, fingerprint=encoder.fingerprint, space=space_of(encoder).root)
         return cls.open(folder, encoder, busy_timeout=busy_timeout)
 
     @classmethod
-    def open(cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0) -> Self:
+    def open(
+        cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0, allow_sibling: bool = False
+    ) -> Self:
         """Open a collection and load its vectors.
 
+        :param allow_sibling: take an encoder of the same space, if it is not the model that made the vectors: a small
+            one that was distilled in the space of a large one then answers queries over the large one's vectors. What
+            is stored later must bring its vectors along.
         :param busy_timeout: seconds to wait for another writer.
         :raises FileMissingError: if ``folder`` is not there or holds no collection.
         :raises FileCorruptError: if the database is damaged or something else.
-        :raises FingerprintError: if the stored vectors are another model's.
+        :raises FingerprintError: if the stored vectors are another model's, and it is no sibling or none is allowed.
         :raises InputError: if the encoder gives another width than the stored vectors have.
         """
         folder = Path(folder)
@@ -67,8 +74,9 @@ class Collection:
         with ExitStack() as on_error:
             store = Store(folder, busy_timeout=busy_timeout)
             on_error.callback(store.close)
-            _check_model(folder, store, encoder)
+            sibling = _check_model(folder, store, encoder, allow_sibling=allow_sibling)
             collection = cls(folder, encoder, store)
+            collection._sibling = sibling
             collection.refresh()
             on_error.pop_all()
         return collection
@@ -96,6 +104,11 @@ class Collection:
         self._check_open()
         if not checked_ids:
             return
+        if vectors is None and self._sibling:
+            raise InputError(
+                f"The vectors of {self._folder} are of model {self._store.fingerprint}, this encoder is only its "
+                "sibling. Pass vectors of that model, or open the collection with it."
+            )
         if vectors is None:
             vectors = _encode_documents(self._encoder, checked_texts, show_progress)
         units = unit_vectors(vectors, self._store.dim)
@@ -115,6 +128,11 @@ class Collection:
             self._check_open()
             with self._store.reading():
                 return [self._store.by_id(identifier) for identifier in checked]
+
+    @property
+    def sibling(self) -> str | None:
+        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
+        return self._store.fingerprint if self._sibling else None
 
     def count(self) -> int:
         """How many documents are stored."""
@@ -209,14 +227,19 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def _check_model(folder: Path, store: Store, encoder: TextEncoder) -> None:
-    if store.fingerprint != encoder.fingerprint:
-        raise FingerprintError(
-            f"{folder} holds vectors of model {store.fingerprint}, the encoder is {encoder.fingerprint}. "
-            "Open it with its own model, or re-embed its texts into a new collection."
-        )
+def _check_model(folder: Path, store: Store, encoder: TextEncoder, *, allow_sibling: bool) -> bool:
+    """Whether the encoder is a sibling of the model that made the vectors, rather than that model."""
+    sibling = check_sibling(
+        f"The collection in {folder}",
+        store.fingerprint,
+        store.space,
+        encoder,
+        allow=allow_sibling,
+        again="re-embed its texts into a new collection",
+    )
     if store.dim != encoder.dim:
         raise InputError(f"{folder} holds vectors of width {store.dim}, the encoder gives {encoder.dim}. Set its dim.")
+    return sibling
 
 
 def _encode_documents(encoder: TextEncoder, texts: Sequence[str], show_progress: bool | None) -> FloatMatrix:

@@ -63,7 +63,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, folder: Path, *, dim: int, fingerprint: str) -> None:
+    def create(cls, folder: Path, *, dim: int, fingerprint: str, space: str) -> None:
         """Write an empty database into ``folder``, complete in one file.
 
         :raises SaveError: if the disk is full or read-only.
@@ -74,7 +74,13 @@ class Store:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            meta = {"format_version": FORMAT_VERSION, "dim": dim, "fingerprint": fingerprint, "sequence": 0}
+            meta = {
+                "format_version": FORMAT_VERSION,
+                "dim": dim,
+                "fingerprint": fingerprint,
+                "space": space,
+                "sequence": 0,
+            }
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
     def close(self) -> None:
@@ -161,6 +167,7 @@ class Store:
             raise FileCorruptError(f"{self._path} lacks its width, model or sequence number. Restore a backup.")
         self.dim: int = dim
         self.fingerprint: str = fingerprint
+        self.space = str(meta.get("space", fingerprint))  # the first collections name none
 
     def _document(self, found: tuple[Any, Any, Any]) -> Document:
         identifier, text, metadata = found

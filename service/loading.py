@@ -27,9 +27,16 @@ def load_encoder(
 
 
 def load_state(
-    encoder: OnnxEncoder, *, names: tuple[str, ...] = (), collection: Path | None = None, head: Path | None = None
+    encoder: OnnxEncoder,
+    *,
+    names: tuple[str, ...] = (),
+    collection: Path | None = None,
+    head: Path | None = None,
+    allow_sibling: bool = False,
 ) -> ServiceState:
     """Open the collection and the head, both of which must have been made with ``encoder``'s model.
+
+    :param allow_sibling: let them have been made with another model of the same space.
 
     :raises FileMissingError: if a folder or file is not there.
     :raises FileCorruptError: if a file is damaged.
@@ -41,6 +48,6 @@ def load_state(
     return ServiceState(
         encoder,
         names=names,
-        collection=Collection.open(collection, encoder) if collection else None,
-        head=load_head(head, fingerprint=encoder.fingerprint) if head else None,
+        collection=Collection.open(collection, encoder, allow_sibling=allow_sibling) if collection else None,
+        head=load_head(head, encoder=encoder, allow_sibling=allow_sibling) if head else None,
     )

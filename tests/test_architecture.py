@@ -27,6 +27,7 @@ FLOOR = tuple(
         "protocols",
         "runtime",
         "shipped",
+        "spaces",
         "staging",
         "tokens",
         "vectors",
@@ -34,7 +35,7 @@ FLOOR = tuple(
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
-    f"encoder_tools.{name}" for name in ("arguments", "errors", "files", "protocols", "staging", "vectors")
+    f"encoder_tools.{name}" for name in ("arguments", "errors", "files", "protocols", "spaces", "staging", "vectors")
 )
 """What heads and index may know of encoder_tools: a protocol, not a class."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")

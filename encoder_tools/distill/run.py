@@ -25,6 +25,7 @@ from encoder_tools.distill.token_objective import Ids, Reading, TokenObjective, 
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
 from encoder_tools.errors import FileMissingError, InputError
+from encoder_tools.evaluate.agreement import mark_space
 from encoder_tools.files import read_json
 from encoder_tools.staging import check_destination, staged_folder
 from encoder_tools.train.curves import draw_curves
@@ -95,7 +96,11 @@ def distill(
     figures = (
         loop.last_figures or loop.objective.measure()
     )  # measured already, unless an earlier call did the last step
-    _write(recipe, pupil, {**found.facts, **figures}, work, Path(out), overwrite)
+    unseen = found.texts[len(found.texts) - recipe.texts.held_out :]
+    with staged_folder(Path(out), overwrite=overwrite) as staged:
+        _write(recipe, pupil, {**found.facts, **figures}, work, staged)
+        if unseen:
+            say(f"agreement with the teacher: {mark_space(staged, folder, unseen)}")
     say(f"wrote {out}: {_count(pupil) / 1e6:.2f} million parameters, {asdict(pupil.student.shape)}")
     return True
 
@@ -158,13 +163,12 @@ def _kept(recipe: Recipe, teacher: Teacher, texts: Reading, settings: str, folde
     return None
 
 
-def _write(recipe: Recipe, pupil: Pupil, facts: dict[str, object], work: Path, out: Path, overwrite: bool) -> None:
+def _write(recipe: Recipe, pupil: Pupil, facts: dict[str, object], work: Path, out: Path) -> None:
     student = pupil.student.cpu()
     student.body.__dict__.pop("forward", None)  # a compiled one
     snap(student)
-    with staged_folder(out, overwrite=overwrite) as staged:
-        training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(pupil), **facts}
-        save_student(student, work / "tokenizer", staged, training)
+    training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(pupil), **facts}
+    save_student(student, work / "tokenizer", out, training)
 
 
 def _check_fit(recipe: Recipe, teacher: Teacher) -> None:

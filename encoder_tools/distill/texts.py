@@ -44,7 +44,7 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
     else:
         found: dict[str, str] = {}
         for name in settings.files:
-            for line in _lines(root / name):
+            for line in read_lines(root / name):
                 found.setdefault(line, name)
         lines = list(found)
         order = np.random.default_rng(seed).permutation(len(lines))
@@ -90,7 +90,8 @@ def _join(texts: list[Ids], longest: int, generator: np.random.Generator) -> lis
     return made
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Texts of a file, one a line, without empty ones; errors as :func:`read_texts`."""
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist. Name text files with one text a line.")
     try:

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from encoder_tools.errors import FileCorruptError, one_line
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.protocols import FloatMatrix
+from encoder_tools.spaces import Space, read_space
 
 
 class TorchEncoder:
@@ -34,6 +35,11 @@ class TorchEncoder:
                 f"sentence-transformers cannot load {folder} ({type(error).__name__}: {one_line(error)})."
             ) from error
         self.fingerprint = self._folder.fingerprint(self._folder.weights_digest())
+
+    @property
+    def space(self) -> Space:
+        """The space that the vectors are in; see :mod:`encoder_tools.spaces`."""
+        return read_space(self._folder.path, self.fingerprint, self._folder.path.resolve().name)
 
     @property
     def dim(self) -> int:

@@ -21,6 +21,7 @@ from encoder_tools.files import write_bytes
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.runtime.manifest import EXACT, Form, Manifest, StoredTensor
 from encoder_tools.shipped import model_path
+from encoder_tools.spaces import carry_mark
 from encoder_tools.staging import check_destination, staged_folder
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def unpack(model: str | Path, out: str | Path, *, overwrite: bool = False) -> in
         shutil.copytree(folder.path, staged, dirs_exist_ok=True, ignore=left_out)
         for name, tensors in manifest.tensors.items():
             _write(staged / name, {key: _restore(graph, stored, key) for key, stored in tensors.items()})
+        made = ModelFolder.open(staged)
+        carry_mark(folder.path, manifest.fingerprint, staged, made.fingerprint(made.weights_digest()))
     return sum(map(len, manifest.tensors.values()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from encoder_tools.errors import FileCorruptError, InferenceError, one_line
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.prompts import DOCUMENT, QUERY
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.runtime.manifest import Manifest
+from encoder_tools.runtime.manifest import EXACT, Manifest
 from encoder_tools.runtime.session import Provider, open_session
 from encoder_tools.shipped import model_path
+from encoder_tools.spaces import Agreement, Space, read_space
 from encoder_tools.tokens import (
     PaddedBatch,
     TextTokenizer,
@@ -119,6 +121,22 @@ class OnnxEncoder:
         have marks of their own, so that their vectors are not mixed with exact ones by mistake.
         """
         return self._manifest.fingerprint_of(self._variant)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that the vectors are in: the model's own, or the one that its ``space.json`` names.
+
+        An approximate variant agrees with its own exact vectors as its export measured, and with no other root.
+
+        :raises FileCorruptError: if ``space.json`` is damaged.
+        """
+        exact = self._manifest.fingerprint_of(EXACT)
+        space = read_space(self._folder.path, exact, self.name)
+        if self._variant == EXACT:
+            return space
+        graph = self._manifest.graphs[self._variant]
+        texts = sum(self._manifest.battery.values())
+        return Space(exact, self.name, Agreement(graph.mean_cosine, graph.min_cosine, texts))
 
     @property
     def provider(self) -> Provider:

@@ -14,6 +14,7 @@ def command(model: str) -> None:
     from encoder_tools.model_folder import ModelFolder
     from encoder_tools.runtime.manifest import EXACT, Manifest
     from encoder_tools.shipped import model_path
+    from encoder_tools.spaces import read_space
 
     folder = ModelFolder.open(model_path(model))
     manifest = Manifest.read(folder)
@@ -30,6 +31,9 @@ def command(model: str) -> None:
         click.echo(
             f'note         encode_document uses no prompt, as in sentence-transformers; ask for "{name}" by name'
         )
+    space = read_space(folder.path, manifest.fingerprint, folder.path.resolve().name)
+    if space.agreement is not None:
+        click.echo(f"space        that of {space.name} ({space.root}): {space.agreement}")
     for variant, graph in manifest.graphs.items():
         how = f"fp32 arithmetic, weights stored as {graph.stored_weights}" if variant == EXACT else _APPROXIMATE
         click.echo(f"{variant:<12} {graph.file}: {how}")

@@ -10,6 +10,7 @@ import click
 from service.cli.address import address_options, warn_beyond_loopback
 
 if TYPE_CHECKING:
+    from encoder_tools.runtime import OnnxEncoder
     from service.state import ServiceState
 
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 @address_options
 @click.option("--collection", type=click.Path(path_type=Path), help="Folder of texts for /search.")
 @click.option("--head", type=click.Path(path_type=Path), help="Folder of a classifier head for /classify.")
+@click.option(
+    "--allow-sibling",
+    is_flag=True,
+    help="Take a collection or a head that another model of the same space made; the agreement is shown.",
+)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--variant", default="fp32", show_default=True, help="fp32, or qint8 where the export made it.")
 @click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
@@ -35,6 +41,7 @@ def command(
     port: int,
     collection: Path | None,
     head: Path | None,
+    allow_sibling: bool,
     provider: Literal["cpu", "cuda"],
     variant: str,
     threads: int | None,
@@ -49,20 +56,29 @@ def command(
 
     with bind(host, port) as listener:
         encoder = load_encoder(model, variant=variant, provider=provider, threads=threads)
-        state = load_state(encoder, names=names, collection=collection, head=head)
+        state = load_state(encoder, names=names, collection=collection, head=head, allow_sibling=allow_sibling)
         click.echo(f"model       {state.names[0]}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
         click.echo(f"provider    {encoder.provider} ({variant})")
-        _describe(state)
+        _describe(state, encoder)
         warn_beyond_loopback(listener)
         run(state, listener, lambda: _say_listening(url_of(listener), state.names[0]))
     click.echo("stopped")
 
 
-def _describe(state: ServiceState) -> None:
+def _describe(state: ServiceState, encoder: OnnxEncoder) -> None:
     if state.collection is not None:
         click.echo(f"collection  {state.collection.count()} texts for /search")
+        if state.collection.sibling is not None:
+            click.echo(_siblings(state.collection.sibling, encoder))
     if state.head is not None:
         click.echo(f"head        {len(state.head.labels)} labels for /classify")
+        if state.head.fingerprint not in (None, encoder.fingerprint):
+            click.echo(_siblings(str(state.head.fingerprint), encoder))
+
+
+def _siblings(made_by: str, encoder: OnnxEncoder) -> str:
+    agreement = encoder.space.agreement or "this model is the root of their space"
+    return f"            made by its sibling {made_by}; agreement of this model with {encoder.space.name}: {agreement}"
 
 
 def _say_listening(url: str, name: str) -> None:

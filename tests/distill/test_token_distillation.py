@@ -25,6 +25,7 @@ from encoder_tools.errors import (
     InputError,
     TrainingError,
 )
+from encoder_tools.evaluate.torch_encoder import TorchEncoder
 from encoder_tools.export.battery import real_sentences
 
 RECIPE = """
@@ -140,6 +141,12 @@ def test_held_out_and_joined_texts_and_a_narrow_student_in_bf16(root: Path):
     assert [row["step"] for row in losses(root) if "unseen_cosine" in row] == [40, 80, 120]
     config = json.loads((root / "a" / "config.json").read_text())
     assert config["hidden_size"] == 24
+    student, teacher = (TorchEncoder(root / name) for name in ("a", "teacher"))
+    assert student.space.root == teacher.fingerprint  # marked as of its teacher's space
+    assert student.space.agreement is not None
+    assert student.space.agreement.texts == 20
+    # whole texts, and a teacher with all its pieces: harder than what the run measures on its way
+    assert 0.85 < student.space.agreement.mean_cosine < measured[-1] + 0.01
     assert SentenceTransformer(str(root / "a"), device="cpu").encode("a").shape == (32,)
 
 

@@ -1,0 +1,31 @@
+"""``encoder-tools mark``: how well a model agrees with the one whose space it is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("mark")
+@click.argument("model")
+@click.option("--space-of", "root", required=True, help="The model that defines the space.")
+@click.option(
+    "--texts",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="One text a line, gzip-compressed if it ends in .gz.",
+)
+def command(model: str, root: str, texts: Path) -> None:
+    """Compare the vectors of MODEL with those of another model, and note in MODEL that it is of its space.
+
+    Collections and heads of one model can then be opened with the other one, where --allow-sibling asks for it.
+    `encoder-tools distill` does this by itself. Needs the extra "train".
+    """
+    from encoder_tools.extras import require_extra
+
+    require_extra("train", "torch", "sentence_transformers")
+    from encoder_tools.distill.texts import read_lines
+    from encoder_tools.evaluate.agreement import mark_space
+
+    click.echo(f"{model}: {mark_space(model, root, read_lines(texts))}")
