@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from encoder_tools.errors import InputError
 from encoder_tools.evaluate import metrics
-from encoder_tools.evaluate.tasks import Task, read_labelled, read_pairs, read_retrieval
+from encoder_tools.evaluate.tasks import Task, read_labelled, read_pairs, read_retrieval, read_texts
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.spaces import agreement_of
 from encoder_tools.vectors import unit_rows
 
 
@@ -43,10 +45,14 @@ def evaluate(
     """Encode a set once and measure it at every width: prefixes of the vectors, normalised again.
 
     :param dims: widths beside the model's own.
-    :param documents: another model of the same space that encodes the documents of retrieval sets.
+    :param documents: another model of the same space, that encodes the documents of retrieval sets and that agreement
+        is measured with.
     :raises FileMissingError: if a file of the set is not there.
     :raises FileCorruptError: if one is not of its shape.
+    :raises InputError: if agreement is to be measured with no other model.
     """
+    if task.kind == "agreement" and documents is None:
+        raise InputError(f"{task.path} is for the agreement of two models. Name the other one (--documents-model).")
     encoded = _encode(encoder, task, documents or encoder)
     figures = []
     for dim in sorted({*(dim for dim in dims if dim < encoder.dim), encoder.dim}, reverse=True):
@@ -65,6 +71,9 @@ def _encode(encoder: TextEncoder, task: Task, documents: TextEncoder) -> Encoded
         return Encoded(
             encoder.encode_query(retrieval.queries), documents.encode_document(retrieval.documents), retrieval.relevant
         )
+    if task.kind == "agreement":
+        texts = read_texts(task.path)
+        return Encoded(encoder.encode(texts), documents.encode(texts), ())
     if task.kind == "clustering":
         rows = read_labelled(task.path)
         vectors = encoder.encode([row.text for row in rows])
@@ -79,13 +88,16 @@ def _measure(task: Task, encoded: Encoded) -> dict[str, float]:
     if task.kind == "sts":
         return {"spearman": metrics.sts_spearman(left, right, truth)}  # type: ignore[arg-type]
     if task.kind == "retrieval":
-        found = metrics.retrieval_quality(left, right, truth)  # type: ignore[arg-type]
+        judged = metrics.retrieval_quality(left, right, truth)  # type: ignore[arg-type]
         return {
-            "ndcg@10": found.ndcg_10,
-            "recall@10": found.recall_10,
-            "recall@100": found.recall_100,
-            "mrr@10": found.mrr_10,
+            "ndcg@10": judged.ndcg_10,
+            "recall@10": judged.recall_10,
+            "recall@100": judged.recall_100,
+            "mrr@10": judged.mrr_10,
         }
+    if task.kind == "agreement":
+        found = agreement_of(left, right)
+        return {"mean cosine": found.mean_cosine, "lowest cosine": found.lowest_cosine}
     names = [str(label) for label in truth]
     if task.kind == "clustering":
         return {"v-measure": metrics.clustering_quality(left, names)}

@@ -5,6 +5,7 @@ Every file is UTF-8, gzip-compressed if its name ends in ``.gz``; ``.jsonl`` hol
 - STS: one ``.jsonl`` of ``sentence1``, ``sentence2``, ``score``.
 - Classification: a folder with ``train.jsonl`` and ``test.jsonl`` of ``text``, ``label``.
 - Clustering: one ``.jsonl`` of ``text``, ``label``.
+- Agreement with another model: one ``.txt``, a text a line.
 - Retrieval: a folder with ``corpus.jsonl`` (``id``, ``text``, optional ``title``), ``queries.jsonl`` (``id``, ``text``)
   and ``qrels.tsv`` (columns ``query_id``, ``doc_id``, ``relevance``), as BEIR has them; or, without ``qrels.tsv``,
   queries that name their one relevant document as ``doc_id``.
@@ -25,7 +26,7 @@ import msgspec
 from encoder_tools.errors import FileCorruptError, FileMissingError
 from encoder_tools.files import open_regular
 
-Kind: TypeAlias = Literal["sts", "classification", "clustering", "retrieval"]
+Kind: TypeAlias = Literal["sts", "classification", "clustering", "retrieval", "agreement"]
 T = TypeVar("T")
 
 
@@ -112,6 +113,17 @@ def public_tasks(data: Path, names: tuple[str, ...] = PUBLIC_SETS) -> list[Task]
 def read_pairs(task: Task) -> list[Pair]:
     """Pairs of an STS set; errors as :func:`read_lines`."""
     return read_lines(task.path, Pair)
+
+
+def read_texts(path: Path) -> list[str]:
+    """Texts of a plain file, one a line; errors as :func:`read_lines`."""
+    try:
+        found = [line.decode("utf-8").strip() for line in _text_lines(path)]
+    except UnicodeDecodeError as error:
+        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+    if not found:
+        raise FileCorruptError(f"{path} is empty, expected one text a line.")
+    return found
 
 
 def read_labelled(path: Path) -> list[Labelled]:

@@ -18,6 +18,7 @@ _KINDS = {
     "classification": "Folder with train.jsonl and test.jsonl of text, label.",
     "clustering": "JSON Lines of text, label.",
     "retrieval": "Folder with corpus.jsonl, queries.jsonl and qrels.tsv, as BEIR has them.",
+    "agreement": "One text a line; the cosine between MODEL's vectors and those of --documents-model.",
 }
 
 
@@ -37,7 +38,9 @@ def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--set", "names", multiple=True, help="Public set to measure; repeat it for several.  [default: all]")
 @click.option("--dims", help="Widths to measure beside the model's own, such as 64,128.")
 @click.option("--documents-model", help="Another model of the same space, for the documents of retrieval sets.")
+@click.option("--beside", help="A model to compare with: the same figures of it, in a column of their own.")
 @click.option("--torch", "with_torch", is_flag=True, help="Run with sentence-transformers instead of the ONNX export.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the figures over the widths, a PNG.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
 def command(
     model: str,
@@ -45,34 +48,49 @@ def command(
     names: tuple[str, ...],
     dims: str | None,
     documents_model: str | None,
+    beside: str | None,
     with_torch: bool,
+    plot_file: Path | None,
     json_file: Path | None,
     **own: tuple[Path, ...],
 ) -> None:
     """Measure MODEL, an exported model folder or "default": the model that ships.
 
     STS (Spearman of cosines), retrieval (nDCG@10, recall, MRR@10), classification (8 texts a label, mean of ten draws
-    of logistic regression as in MTEB, and on all training texts), clustering (V-measure). Needs the extra "train".
+    of logistic regression as in MTEB, and on all training texts), clustering (V-measure), agreement with another model
+    (cosine). Figures are percentages; the files keep them as they are. Needs the extra "train".
     """
     from encoder_tools.extras import require_extra
 
     require_extra("train", "pytrec_eval", "sentence_transformers")
     from encoder_tools.evaluate.measure import evaluate
 
+    if beside == model:
+        raise click.UsageError(f"--beside names {model} itself; name another model.")
     tasks = _tasks(data, names, own)
     widths = _widths(dims)
     encoder = _open(model, with_torch)
     documents = _open(documents_model, with_torch) if documents_model else None
     if documents is not None and documents.dim != encoder.dim:
         raise click.UsageError(f"The documents' model is {documents.dim} wide, {model} is {encoder.dim}.")
-    figures: list[Figure] = []
+    other = _open(beside, with_torch) if beside else None
+    measured: dict[str, list[Figure]] = {name: [] for name in (model, beside) if name}
+    click.echo(f"{'set':<20} {'measure':<22} {'width':>5}  " + "  ".join(f"{_short(name):>12}" for name in measured))
     for task in tasks:
         found = evaluate(encoder, task, dims=widths, documents=documents)
-        figures += found
+        measured[model] += found
+        theirs = evaluate(other, task, dims=widths, documents=documents) if other is not None else []
+        if beside:
+            measured[beside] += theirs
+        values = {(figure.measure, figure.dim): figure.value for figure in theirs}
         for figure in found:
-            click.echo(f"{figure.task:<20} {figure.measure:<22} {figure.dim:>5}  {100 * figure.value:6.2f}")
+            _say(figure, values.get((figure.measure, figure.dim)), compared=other is not None)
     if json_file is not None:
-        _write(json_file, encoder, documents, figures)
+        _write(json_file, [encoder, *([other] if other is not None else [])], documents, measured)
+    if plot_file is not None:
+        from encoder_tools.evaluate.plot import draw_figures
+
+        draw_figures(measured, plot_file)
 
 
 def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, ...]]) -> list[Task]:
@@ -111,16 +129,29 @@ def _open(model: str, with_torch: bool) -> TextEncoder:
     return load_encoder(model)
 
 
-def _write(path: Path, encoder: TextEncoder, documents: TextEncoder | None, figures: Sequence[Figure]) -> None:
+def _short(name: str) -> str:
+    return Path(name).name[-12:]
+
+
+def _say(figure: Figure, other: float | None, *, compared: bool) -> None:
+    line = f"{figure.task:<20} {figure.measure:<22} {figure.dim:>5}  {100 * figure.value:12.2f}"
+    click.echo(line + (f"  {'-' if other is None else f'{100 * other:.2f}':>12}" if compared else ""))
+
+
+def _write(
+    path: Path, encoders: Sequence[TextEncoder], documents: TextEncoder | None, measured: dict[str, list[Figure]]
+) -> None:
     from dataclasses import asdict
 
     from encoder_tools.files import write_json
 
     content = {
         "format": "encoder-tools-evaluation",
-        "format_version": 1,
-        "fingerprint": encoder.fingerprint,
+        "format_version": 2,
         "documents_fingerprint": None if documents is None else documents.fingerprint,
-        "figures": [asdict(figure) for figure in figures],
+        "models": [
+            {"model": name, "fingerprint": encoder.fingerprint, "figures": [asdict(figure) for figure in figures]}
+            for (name, figures), encoder in zip(measured.items(), encoders, strict=True)
+        ],
     }
     write_json(path, content)

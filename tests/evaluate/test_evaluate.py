@@ -16,6 +16,7 @@ from encoder_tools.evaluate.measure import evaluate
 from encoder_tools.evaluate.metrics import clustering_quality, full_accuracy
 from encoder_tools.evaluate.tasks import PUBLIC_SETS, Task, public_tasks, read_retrieval
 from encoder_tools.protocols import FloatMatrix
+from encoder_tools.shipped import model_path
 from service.cli import main
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -141,11 +142,45 @@ def test_the_command_prints_a_table_and_writes_json(sets: Path, tmp_path: Path, 
         "--documents-model", "default", "--json", tmp_path / "figures.json",
     )  # fmt: skip
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()[:3]] == [["pairs", "spearman"]] * 3
+    header, *rows = out.splitlines()
+    assert header.split() == ["set", "measure", "width", "default"]
+    assert [line.split()[:2] for line in rows[:3]] == [["pairs", "spearman"]] * 3
     written = json.loads((tmp_path / "figures.json").read_text())
-    assert len(written["figures"]) == len(out.splitlines()) == 3 + 3 * 4
-    assert {figure["dim"] for figure in written["figures"]} == {64, 128, 384}
-    assert written["documents_fingerprint"] == written["fingerprint"]
+    (model,) = written["models"]
+    assert len(model["figures"]) == len(rows) == 3 + 3 * 4
+    assert {figure["dim"] for figure in model["figures"]} == {64, 128, 384}
+    assert written["documents_fingerprint"] == model["fingerprint"]
+
+
+def test_two_models_are_shown_beside_each_other_and_drawn(
+    sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "texts.txt").write_text("A cat.\n\nA dog.\n", encoding="utf-8")
+    code, out, _ = command(
+        capsys, "default", "--beside", model_path("default"), "--sts", sets / "pairs.jsonl", "--dims", "64",
+        "--agreement", tmp_path / "texts.txt", "--documents-model", "default",
+        "--json", tmp_path / "figures.json", "--plot", tmp_path / "figures.png",
+    )  # fmt: skip
+    assert code == 0
+    header, *rows = out.splitlines()
+    assert header.split() == ["set", "measure", "width", "default", "default"]
+    assert len(rows) == 2 + 2 * 2
+    assert all(line.split()[-1] == line.split()[-2] for line in rows)
+    assert {line.split()[-1] for line in rows if "cosine" in line} == {"100.00"}
+    assert [entry["model"] for entry in json.loads((tmp_path / "figures.json").read_text())["models"]] == [
+        "default",
+        str(model_path("default")),
+    ]
+    assert (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_agreement_needs_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "texts.txt").write_text("A cat.\n", encoding="utf-8")
+    code, _, err = command(capsys, "default", "--agreement", tmp_path / "texts.txt")
+    assert (code, "--documents-model" in err) == (1, True)
+    (tmp_path / "texts.txt").write_bytes(b"\xff\xfe\n")
+    code, _, err = command(capsys, "default", "--agreement", tmp_path / "texts.txt", "--documents-model", "default")
+    assert (code, "UTF-8" in err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +190,7 @@ def test_the_command_prints_a_table_and_writes_json(sets: Path, tmp_path: Path, 
         (["default", "--set", "scifact"], "--set needs --data"),
         (["default", "--data", ".", "--set", "nothing"], "no public set 'nothing'"),
         (["default", "--sts", "x", "--dims", "a,b"], "positive widths"),
+        (["default", "--sts", "x", "--beside", "default"], "itself"),
     ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]):
