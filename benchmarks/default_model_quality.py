@@ -1,70 +1,95 @@
-"""Quality of exported models on public sets, side by side.
+"""Quality of the default model on public sets, beside the teacher in whose space it is.
 
-    python benchmarks/default_model_quality.py --data DATA MODEL [MODEL ...]
+    python -m benchmarks.default_model_quality --data DATA --teacher TEACHER [--cache FOLDER] [MODEL]
 
-Every model is encoded by the same runtime and measured by ``encoder_tools.evaluate``. The first MODEL is also measured
-at narrower vectors on STS-B. Results go to ``benchmarks/results/default_model.json``; with ``--keep``, a model that is
-in it under the same fingerprint is not measured again (the teacher alone takes a quarter of an hour on one core).
+Both are encoded by the same runtime and measured by ``encoder_tools.evaluate`` at several widths; the model is also
+measured as the encoder of queries over documents by its teacher. TEACHER is an exported all-MiniLM-L6-v2. Figures go to
+``benchmarks/results/default_model.json``. With ``--cache``, vectors are kept there and found again by their texts: the
+teacher alone takes ten minutes on one core.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 
-from encoder_tools.evaluate.measure import evaluate
+from encoder_tools.evaluate.measure import Figure, evaluate
 from encoder_tools.evaluate.tasks import public_tasks
+from encoder_tools.files import write_json
+from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime import OnnxEncoder
 
 RESULT = Path(__file__).parent / "results" / "default_model.json"
-_DIMS = (64, 128, 256)
-_NAMES = {
-    ("stsb-dev", "spearman"): "stsb_dev_spearman",
-    ("stsb-test", "spearman"): "stsb_test_spearman",
-    ("banking77", "accuracy (8 a label)"): "banking77_accuracy_8_per_label",
-    ("xquad-en", "ndcg@10"): "xquad_en_ndcg_10",
-    ("scifact", "ndcg@10"): "scifact_test_ndcg_10",
-    ("cranfield", "ndcg@10"): "cranfield_ndcg_10",
-}
+DIMS = (64, 128, 256)
+SETS = ("stsb-dev", "stsb-test", "banking77", "xquad-en", "scifact", "cranfield", "clinc150-clusters")
+ASYMMETRIC = ("xquad-en", "scifact")
 
 
-def measure(encoder: OnnxEncoder, data: Path, dims: Sequence[int]) -> dict[str, float]:
-    """All figures of one model, and those of narrower vectors on STS-B."""
-    sets = tuple(name for name, _ in _NAMES)
-    figures = [
-        figure
-        for task in public_tasks(data, sets)
-        for figure in evaluate(encoder, task, dims=dims if task.name == "stsb-test" else ())
-    ]
-    return {
-        _NAMES[figure.task, figure.measure] + ("" if figure.dim == encoder.dim else f"_{figure.dim}_dims"): figure.value
-        for figure in figures
-        if (figure.task, figure.measure) in _NAMES
-    }
+class Remembering:
+    """An encoder that keeps what it encoded in a folder."""
+
+    def __init__(self, encoder: OnnxEncoder, folder: Path | None) -> None:
+        self._encoder, self._folder = encoder, folder
+        self.dim, self.fingerprint, self.name = encoder.dim, encoder.fingerprint, encoder.name
+
+    def encode(self, texts: Sequence[str]) -> FloatMatrix:
+        """Plain vectors, float32 (n_texts, dim)."""
+        return self._remembered("plain", texts, self._encoder.encode)
+
+    def encode_query(self, texts: Sequence[str]) -> FloatMatrix:
+        """Vectors of queries, float32 (n_texts, dim)."""
+        return self._remembered("query", texts, self._encoder.encode_query)
+
+    def encode_document(self, texts: Sequence[str]) -> FloatMatrix:
+        """Vectors of documents, float32 (n_texts, dim)."""
+        return self._remembered("document", texts, self._encoder.encode_document)
+
+    def _remembered(
+        self, role: str, texts: Sequence[str], encode: Callable[[Sequence[str]], FloatMatrix]
+    ) -> FloatMatrix:
+        if self._folder is None:
+            return encode(texts)
+        key = hashlib.sha256("\0".join([self.fingerprint, role, *texts]).encode()).hexdigest()[:32]
+        path = self._folder / f"{key}.npy"
+        if not path.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            np.save(path, encode(texts), allow_pickle=False)
+        found: FloatMatrix = np.load(path, allow_pickle=False)
+        return found
+
+
+def measure(encoder: Remembering, data: Path, dims: Sequence[int], documents: Remembering | None) -> dict[str, float]:
+    """All figures of one model by "set measure @width"; "asymmetric" ones are over documents of another model."""
+    figures: list[tuple[str, Figure]] = []
+    for task in public_tasks(data, SETS):
+        figures += [("", figure) for figure in evaluate(encoder, task, dims=dims)]
+        if documents is not None and task.name in ASYMMETRIC:
+            figures += [("asymmetric ", figure) for figure in evaluate(encoder, task, documents=documents)]
+        print(
+            "\n".join(f"{figure.task} {figure.measure} {figure.dim} {figure.value:.4f}" for _, figure in figures[-3:])
+        )
+    return {f"{kind}{f.task} {f.measure} @{f.dim}": round(f.value, 4) for kind, f in figures}
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("model", default="default")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the evaluation sets.")
-@click.option("--keep", is_flag=True, help="Keep the figures of models that have not changed.")
-def main(models: tuple[Path, ...], data: Path, keep: bool) -> None:
+@click.option("--teacher", required=True, type=click.Path(path_type=Path), help="An exported all-MiniLM-L6-v2.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Keep vectors here.")
+def main(model: str, data: Path, teacher: Path, cache: Path | None) -> None:
     """Measure, print, and write the result."""
-    known = json.loads(RESULT.read_text(encoding="utf-8")) if keep and RESULT.is_file() else {}
-    result: dict[str, object] = {}
-    for number, model in enumerate(models):
-        encoder = OnnxEncoder(model)
-        if known.get(encoder.name, {}).get("fingerprint") == encoder.fingerprint:
-            result[encoder.name] = known[encoder.name]
-            continue
-        measured = measure(encoder, data, _DIMS if number == 0 else ())
-        figures = {name: round(value, 4) for name, value in measured.items()}
-        result[encoder.name] = {"fingerprint": encoder.fingerprint, **figures}
-        print(json.dumps({encoder.name: figures}, indent=2))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    root, student = (Remembering(OnnxEncoder(name), cache) for name in (teacher, model))
+    theirs = measure(root, data, DIMS, None)
+    ours = measure(student, data, DIMS, root)
+    result = {
+        encoder.name: {"fingerprint": encoder.fingerprint, **figures}
+        for encoder, figures in ((student, ours), (root, theirs))
+    }
+    write_json(RESULT, result)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights of the parts of the loss; a part of weight 0 is not computed. See :mod:`encoder_tools.distill.objective`.
 
+    :ivar levels: the teacher's layer that each of the student's answers to in ``middle``, the student's last left out;
+        empty spreads them evenly.
     :ivar dims: Matryoshka prefixes over which ``cosine`` and ``geometry`` are averaged; empty takes the full width.
     """
 
@@ -112,6 +114,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     middle: float = 0.5
     cosine: float = 3.0
     geometry: float = 10.0
+    levels: tuple[int, ...] = ()
     dims: tuple[int, ...] = ()
 
 
@@ -194,5 +197,10 @@ def _check_choices(path: Path, recipe: Recipe) -> None:
         raise InputError(f"{path}: a student of family 'teacher' is as wide as its teacher. Leave hidden out.")
     if not (loss.token or loss.middle or loss.cosine or loss.geometry):
         raise InputError(f"{path}: every part of [loss] has weight 0. Give one of them a weight.")
+    if loss.levels and len(loss.levels) != student.layers - 1:
+        raise InputError(
+            f"{path}: levels has {len(loss.levels)} layers for {student.layers - 1} of the student's. Name one for each "
+            "but the last."
+        )
     if any(dim < 1 for dim in loss.dims):
         raise InputError(f"{path}: dims are {list(loss.dims)}, expected positive widths.")

@@ -175,6 +175,9 @@ def _check_fit(recipe: Recipe, teacher: Teacher) -> None:
     wrong = [dim for dim in recipe.loss.dims if dim > teacher.width]
     if wrong:
         raise InputError(f"dims of [loss] has {wrong[0]}, but the teacher's vectors are {teacher.width} wide.")
+    missing = [level for level in recipe.loss.levels if not 1 <= level <= teacher.layers]
+    if missing:
+        raise InputError(f"levels of [loss] has {missing[0]}, but the teacher has {teacher.layers} layers.")
     if recipe.student.start == "static" and recipe.student.family != "teacher":
         hidden = recipe.student.hidden or teacher.hidden
         if hidden > teacher.width:

@@ -118,7 +118,7 @@ class TokenObjective:
             answer = tokens if self.teacher.tokenwise else self.pupil.adapters[-1](output.last_hidden_state)
             parts["token"] = state_loss(answer[real], truth.levels[last][real])
         if weights.middle and layers > 1:
-            pairs = [(k, truth.levels[answering_layer(k, layers, last)]) for k in range(1, layers)]
+            pairs = [(k, truth.levels[level]) for k, level in enumerate(_answers(self.recipe, last), start=1)]
             parts["middle"] = torch.stack(
                 [
                     state_loss(self.pupil.adapters[k - 1](output.hidden_states[k][real]), level[real])
@@ -187,10 +187,16 @@ class TokenObjective:
 
 def levels_of(recipe: Recipe, teacher: Teacher) -> tuple[int, ...]:
     """The layers of the teacher whose states the loss needs."""
-    layers, weights = recipe.student.layers, recipe.loss
-    middle = {answering_layer(k, layers, teacher.layers) for k in range(1, layers)} if weights.middle else set()
+    weights = recipe.loss
+    middle = set(_answers(recipe, teacher.layers)) if weights.middle else set()
     last = {teacher.layers} if weights.token or (weights.middle and recipe.vocabulary.kind == "teacher") else set()
     return tuple(sorted(middle | last))
+
+
+def _answers(recipe: Recipe, teacher_layers: int) -> list[int]:
+    """The teacher's layer that each of the student's but the last answers to."""
+    layers = recipe.student.layers
+    return list(recipe.loss.levels) or [answering_layer(k, layers, teacher_layers) for k in range(1, layers)]
 
 
 def cut_texts(texts: Sequence[Ids], longest: int) -> list[Ids]:

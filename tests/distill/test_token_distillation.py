@@ -221,6 +221,8 @@ def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
         (lambda text: "teacher =", FileCorruptError, "not valid TOML"),
         (lambda text: text.replace("dims = [32, 8]", "dims = [33]"), InputError, "33"),
         (lambda text: text.replace("dims = [32, 8]", "dims = [0]"), InputError, "dims"),
+        (lambda text: text.replace("dims = [32, 8]", "levels = [1, 2]"), InputError, "levels"),
+        (lambda text: text.replace("dims = [32, 8]", "levels = [5]"), InputError, "has 4 layers"),
         (lambda text: text.replace("layers = 2", 'family = "teacher"\nlayers = 5'), InputError, "layers"),
         (lambda text: text.replace("layers = 2", 'family = "bert"\nlayers = 2'), FileCorruptError, "family"),
         (lambda text: text.replace("least_count = 2", 'kind = "trained"\nmost = 50'), InputError, "no token in common"),
