@@ -9,8 +9,8 @@ from torch.nn import functional
 def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean of 1 - cosine between matching rows of two (B, D) tensors.
 
-    Over prefixes of the vectors it is Matryoshka's: Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022.
-    Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual", EMNLP 2020 (there, of squares).
+    Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual", EMNLP 2020 (there, of squares);
+    over prefixes, Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022.
     """
     return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
 

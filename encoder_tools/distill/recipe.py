@@ -199,8 +199,8 @@ def _check_choices(path: Path, recipe: Recipe) -> None:
         raise InputError(f"{path}: every part of [loss] has weight 0. Give one of them a weight.")
     if loss.levels and len(loss.levels) != student.layers - 1:
         raise InputError(
-            f"{path}: levels has {len(loss.levels)} layers for {student.layers - 1} of the student's. Name one for each "
-            "but the last."
+            f"{path}: levels has {len(loss.levels)} layers for {student.layers - 1} of the student's. Name one for "
+            "each but the last."
         )
     if any(dim < 1 for dim in loss.dims):
         raise InputError(f"{path}: dims are {list(loss.dims)}, expected positive widths.")

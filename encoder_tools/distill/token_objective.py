@@ -81,15 +81,16 @@ class TokenObjective:
         """See :meth:`Pupil.groups`."""
         return self.pupil.groups(self.recipe.training.rate, self.recipe.training.table_rate)
 
-    def loss(self, rows: Rows) -> tuple[torch.Tensor, dict[str, float]]:
-        """Weighted sum of the parts, and the parts."""
+    def backward(self, rows: Rows) -> dict[str, float]:
+        """Gradients of the weighted sum of the parts; the sum, and the parts."""
         weights = self.recipe.loss
         with self._precision():
             truth = self._states(rows)
             ids, mask = self._tensors([self.texts.student[row] for row in rows])
             parts = self._parts(ids, mask, truth)
         loss = torch.stack([getattr(weights, name) * part.float() for name, part in parts.items()]).sum()
-        return loss, {name: float(part.detach()) for name, part in parts.items()}
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
 
     def measure(self) -> dict[str, float]:
         """Mean cosine between the student's and the teacher's vectors of the unseen texts."""

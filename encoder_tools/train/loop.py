@@ -31,8 +31,8 @@ class Objective(Protocol):
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's groups: ``params``, ``peak`` (their rate) and ``weight_decay``."""
 
-    def loss(self, rows: Rows) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss of one batch, and its parts by name."""
+    def backward(self, rows: Rows) -> dict[str, float]:
+        """Add the gradients of one batch to the parameters; return its loss, "loss", and the parts of it by name."""
 
     def measure(self) -> dict[str, float]:
         """Figures on texts that are not trained on; must not touch what the next steps depend on."""
@@ -104,17 +104,16 @@ class Loop:
     def _step(self, step: int, rows: Rows) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate_at(step, self.pace.steps, self.pace.warmup)
-        loss, parts = self.objective.loss(rows)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = self.objective.backward(rows)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.pace.clip)
         if not torch.isfinite(norm):
             raise TrainingError(
-                f"At step {step + 1} the loss is {float(loss.detach())}, its gradient's norm {float(norm)}; the batch "
+                f"At step {step + 1} the loss is {parts['loss']}, its gradient's norm {float(norm)}; the batch "
                 f"begins with rows {rows[:4].tolist()}. Lower the rates; {self.work / STATE_NAME} is from before."
             )
         self.optimizer.step()
-        return {"loss": float(loss.detach()), **parts}
+        return parts
 
     def _tell(self, parts: dict[str, float], steps_a_second: float, rate: float, say: Callable[[str], None]) -> None:
         left = (self.pace.steps - self.done) / steps_a_second / 60
