@@ -1,0 +1,190 @@
+"""The objective of contrastive training: batches of one set, one cached pass over all their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from encoder_tools.train.cached import cached_backward
+from encoder_tools.train.data import Example
+from encoder_tools.train.losses import Batch, cosent, info_nce, spread_out
+from encoder_tools.train.recipe import DataSet, Recipe
+from encoder_tools.train.schedule import Rows
+
+Ids = NDArray[np.int32]
+
+
+class TokenisedSet(NamedTuple):
+    """One set, ready to train on.
+
+    :ivar queries: token ids of each example's query; likewise ``documents`` and, a list each, ``negatives``.
+    :ivar texts: numbers of the texts of queries, documents and negatives: equal numbers, equal texts.
+    """
+
+    settings: DataSet
+    queries: list[Ids]
+    documents: list[Ids]
+    negatives: list[list[Ids]]
+    query_ids: NDArray[np.int64]
+    document_ids: NDArray[np.int64]
+    negative_ids: list[list[int]]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def tokenise(model: Any, settings: DataSet, examples: Sequence[Example], longest: int) -> TokenisedSet:
+    """Token ids of a set's texts, with their prompts; a text that is cut keeps its last special token."""
+    numbers: dict[str, int] = {}
+
+    def number(text: str) -> int:
+        return numbers.setdefault(" ".join(text.casefold().split()), len(numbers))
+
+    def ids(texts: Sequence[str], prompt: str) -> list[Ids]:
+        if not texts:
+            return []
+        found = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=longest)["input_ids"]
+        return [np.array(row, dtype=np.int32) for row in found]
+
+    negatives = ids([text for row in examples for text in row.negatives], settings.document_prompt)
+    split = np.cumsum([0, *(len(row.negatives) for row in examples)])
+    return TokenisedSet(
+        settings,
+        ids([row.query for row in examples], settings.query_prompt),
+        ids([row.document for row in examples], settings.document_prompt),
+        [negatives[start:end] for start, end in pairwise(split)],
+        np.array([number(row.query) for row in examples]),
+        np.array([number(row.document) for row in examples]),
+        [[number(text) for text in row.negatives] for row in examples],
+        np.array([row.score for row in examples], dtype=np.float32),
+    )
+
+
+class ContrastiveObjective:
+    """Gradients of a recipe's losses; see :class:`encoder_tools.train.loop.Objective`.
+
+    The model runs without dropout: a cached pass and a resumed run then need no random state.
+
+    :param model: a SentenceTransformer whose first module is a Transformer.
+    :param sets: what is trained on; a row of a batch is a number over all of them, in this order.
+    """
+
+    def __init__(self, recipe: Recipe, model: Any, sets: Sequence[TokenisedSet]) -> None:
+        self.recipe, self.model, self.sets = recipe, model.eval(), sets
+        self.device: torch.device = model.device
+        self.starts = np.cumsum([0, *map(len, sets)])
+        precision = recipe.training.precision
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        self.pad_id = int(model.tokenizer.pad_token_id or 0)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters of the model."""
+        return dict(self.model.named_parameters())
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The word table has a rate of its own; norms and biases are not decayed."""
+        training = self.recipe.training
+        table = self.model[0].model.get_input_embeddings().weight
+        rest = [value for value in self.model.parameters() if value is not table]
+        decay = training.weight_decay
+        return [
+            {"params": [table], "peak": training.table_rate, "weight_decay": 0.0},
+            {"params": [value for value in rest if value.dim() > 1], "peak": training.rate, "weight_decay": decay},
+            {"params": [value for value in rest if value.dim() <= 1], "peak": training.rate, "weight_decay": 0.0},
+        ]
+
+    def backward(self, rows: Rows) -> dict[str, float]:
+        """Gradients of one batch, whose rows are all of one set."""
+        place = int(np.searchsorted(self.starts, rows[0], side="right")) - 1
+        data, own = self.sets[place], rows - self.starts[place]
+        negatives = [text for row in own for text in data.negatives[row]]
+        texts = [*(data.queries[row] for row in own), *(data.documents[row] for row in own), *negatives]
+
+        def encode(part: NDArray[np.int64]) -> torch.Tensor:
+            return self.vectors([texts[row] for row in part])
+
+        def loss_of(vectors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+            return self._loss(data, own, vectors)
+
+        return cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
+
+    def measure(self) -> dict[str, float]:
+        """Nothing on the way: quality is measured before and after."""
+        return {}
+
+    def checkpoint(self) -> None:
+        """Nothing but the state itself."""
+
+    def _loss(self, data: TokenisedSet, own: Rows, vectors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        objective, size = self.recipe.objective, len(own)
+        batch = self._batch(data, own, vectors)
+        widths = sorted({*(dim for dim in objective.dims if dim < vectors.shape[1]), vectors.shape[1]})
+        cuts = [batch.cut(dim) for dim in widths]
+        if data.settings.score:
+            scores = torch.from_numpy(data.scores[own]).to(vectors.device)
+            loss = torch.stack(
+                [cosent(cut.queries, cut.documents, scores, scale=objective.scale) for cut in cuts]
+            ).mean()
+            return loss, {"cosent": float(loss.detach())}
+        contrast = torch.stack(
+            [
+                info_nce(
+                    cut,
+                    scale=objective.scale,
+                    both_directions=objective.both_directions,
+                    four_way=objective.four_way,
+                    hardness=objective.hardness,
+                )
+                for cut in cuts
+            ]
+        ).mean()
+        parts = {"info_nce": float(contrast.detach())}
+        if objective.spread_out and size > 1:
+            spread = torch.stack(
+                [spread_out(cut.queries, cut.query_ids) + spread_out(cut.documents, cut.document_ids) for cut in cuts]
+            ).mean()
+            parts["spread_out"] = float(spread.detach())
+            contrast = contrast + objective.spread_out * spread
+        return contrast, parts
+
+    def _batch(self, data: TokenisedSet, own: Rows, vectors: torch.Tensor) -> Batch:
+        size = len(own)
+        owners = [place for place, row in enumerate(own) for _ in data.negatives[row]]
+        numbers = [number for row in own for number in data.negative_ids[row]]
+        ids = (
+            data.query_ids[own],
+            data.document_ids[own],
+            np.array(numbers, dtype=np.int64),
+            np.array(owners, dtype=np.int64),
+        )
+        return Batch(
+            vectors[:size],
+            vectors[size : 2 * size],
+            vectors[2 * size :],
+            *(torch.from_numpy(i).to(vectors.device) for i in ids),
+        )
+
+    def vectors(self, texts: Sequence[Ids]) -> torch.Tensor:
+        """Unit vectors (n, D) of texts, by the whole pipeline."""
+        ids = np.full((len(texts), max(map(len, texts))), self.pad_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for line, row in enumerate(texts):
+            ids[line, : len(row)] = row
+            mask[line, : len(row)] = 1
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids).to(self.device),
+            "attention_mask": torch.from_numpy(mask).to(self.device),
+        }
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            found = self.model(features)["sentence_embedding"]
+        return functional.normalize(found.float(), dim=-1)

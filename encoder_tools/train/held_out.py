@@ -1,0 +1,66 @@
+"""Quality on examples that were held out, with the model as it is in training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from encoder_tools.evaluate.metrics import retrieval_quality, sts_spearman
+from encoder_tools.protocols import FloatMatrix
+from encoder_tools.train.cached import parts_of
+from encoder_tools.train.contrastive import ContrastiveObjective, Ids, tokenise
+from encoder_tools.train.data import Examples
+from encoder_tools.train.recipe import DataSet
+
+_DISTRACTORS = 2000  # documents of the training part among which the held-out ones are to be found
+
+
+class Quality(NamedTuple):
+    """One figure.
+
+    :ivar measure: "nDCG@10" of held-out queries among held-out and some training documents, or "Spearman" of held-out
+        pairs' cosines.
+    :ivar value: in [0, 1], Spearman's in [-1, 1].
+    :ivar examples: how many there were.
+    """
+
+    measure: str
+    value: float
+    examples: int
+
+    def __str__(self) -> str:
+        return f"{self.measure} {100 * self.value:.2f} over {self.examples} held-out examples"
+
+
+def quality_of(objective: ContrastiveObjective, settings: DataSet, examples: Examples, longest: int) -> Quality:
+    """Quality of an objective's model on the held-out part of one set."""
+    held_out = tokenise(objective.model, settings, examples.held_out, longest)
+    queries = _encode(objective, held_out.queries)
+    if settings.score:
+        value = sts_spearman(queries, _encode(objective, held_out.documents), held_out.scores)
+        return Quality("Spearman", round(value, 4), len(held_out))
+    others = [example for example in examples.train[:_DISTRACTORS]]
+    texts = list(dict.fromkeys(example.document for example in (*examples.held_out, *others)))
+    place = {text: row for row, text in enumerate(texts)}
+    pool = tokenise(objective.model, settings, [example for example in (*examples.held_out, *others)], longest)
+    rows = {example.document: row for row, example in reversed(list(enumerate((*examples.held_out, *others))))}
+    documents = _encode(objective, [pool.documents[rows[text]] for text in texts])
+    answers: dict[str, set[int]] = {}
+    for example in examples.held_out:
+        answers.setdefault(example.query, set()).add(place[example.document])
+    relevant = [dict.fromkeys(answers[example.query], 1) for example in examples.held_out]
+    found = retrieval_quality(queries, documents, relevant)
+    return Quality("nDCG@10", round(found.ndcg_10, 4), len(held_out))
+
+
+def _encode(objective: ContrastiveObjective, texts: list[Ids]) -> FloatMatrix:
+    made: FloatMatrix = np.zeros((len(texts), 0), dtype=np.float32)
+    with torch.no_grad():
+        for part in parts_of([len(text) for text in texts], objective.recipe.training.tokens):
+            vectors = objective.vectors([texts[row] for row in part]).cpu().numpy()
+            if made.shape[1] == 0:
+                made = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
+            made[part] = vectors
+    return made

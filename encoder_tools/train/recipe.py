@@ -1,0 +1,170 @@
+"""A contrastive recipe: one TOML file that says everything a run depends on."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.files import open_regular
+
+
+class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One set of examples; a batch never mixes two sets.
+
+    :ivar file: CSV, TSV or JSON Lines (``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``), or Parquet
+        (``.parquet``); relative to the recipe.
+    :ivar query: column of the queries (or of one side of a scored pair).
+    :ivar document: column of the texts that answer them (or of the other side).
+    :ivar negatives: columns of texts that do not.
+    :ivar score: column of how alike the two sides are; the set is then trained with CoSENT.
+    :ivar query_prompt: put before each query; likewise ``document_prompt``. The model keeps those of the first set.
+    :ivar limit: examples to take, the first of the shuffled ones; 0 takes all.
+    :ivar weight: how often its batches come, beside its size.
+    :ivar held_out: examples that are not trained on, and that quality is measured on before and after.
+    """
+
+    file: str
+    query: str = "query"
+    document: str = "document"
+    negatives: tuple[str, ...] = ()
+    score: str = ""
+    query_prompt: str = ""
+    document_prompt: str = ""
+    limit: int = 0
+    weight: float = 1.0
+    held_out: int = 0
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model is trained on; see :mod:`encoder_tools.train.losses`.
+
+    :ivar scale: inverse temperature.
+    :ivar both_directions: documents also look for their queries.
+    :ivar four_way: queries are negatives of queries, documents of documents.
+    :ivar hardness: extra weight of a hard negative, growing with its cosine; 0 counts it like any other.
+    :ivar spread_out: weight of the spread-out regulariser.
+    :ivar dims: Matryoshka prefixes over which all of it is averaged, beside the full width.
+    """
+
+    scale: float = 20.0
+    both_directions: bool = True
+    four_way: bool = False
+    hardness: float = 0.0
+    spread_out: float = 0.0
+    dims: tuple[int, ...] = ()
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One run.
+
+    :ivar epochs: passes over the data; ``steps``, where it is not 0, stands for it.
+    :ivar batch: examples in a step: each is a negative of all others, so more are harder.
+    :ivar tokens: padded tokens that are computed at a time; memory depends on this and not on ``batch``.
+    :ivar rate: peak learning rate; ``table_rate`` that of the word table.
+    :ivar warmup: share of the steps to the peak; a cosine then takes the rate to zero.
+    :ivar longest: tokens kept of each text, 0 takes the model's own limit.
+    :ivar precision: of matrix products; "auto" is fp32 on a CPU and bf16 on a GPU.
+    """
+
+    epochs: float = 1.0
+    steps: int = 0
+    batch: int = 128
+    tokens: int = 4096
+    rate: float = 2e-5
+    table_rate: float = 2e-5
+    warmup: float = 0.1
+    longest: int = 0
+    weight_decay: float = 0.01
+    seed: int = 1
+    save_every: int = 50
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a run depends on.
+
+    :ivar base: a Sentence Transformers folder relative to the recipe, or "default": the model that ships.
+    """
+
+    base: str
+    data: tuple[DataSet, ...]
+    training: Training = Training()
+    objective: Objective = Objective()
+
+    def digest(self) -> str:
+        """Hash of all settings: a state that was saved under others is refused."""
+        return hashlib.sha256(json.dumps(msgspec.to_builtins(self), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    :raises FileMissingError: if there is no such file.
+    :raises FileCorruptError: if it is not TOML, or a setting is unknown (the nearest one is named), missing or of
+        another type.
+    :raises InputError: if a number is out of range.
+    """
+    with open_regular(path) as file:
+        try:
+            value = tomllib.loads(file.read().decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise FileCorruptError(f"{path} is not valid TOML ({error}). Repair the file.") from None
+    _check_names(path, value)
+    try:
+        recipe = msgspec.convert(value, Recipe, strict=True)
+    except msgspec.ValidationError as error:
+        raise FileCorruptError(f"{path}: {error}. See encoder_tools/train/recipe.py for every setting.") from None
+    _check_ranges(path, recipe)
+    return recipe
+
+
+def _check_names(path: Path, value: dict[str, Any]) -> None:
+    """Unknown names, with the nearest that there is."""
+    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("", value, Recipe)]
+    tables += [("training", value.get("training"), Training), ("objective", value.get("objective"), Objective)]
+    sets = value.get("data")
+    tables += [(f"data {number}", row, DataSet) for number, row in enumerate(sets if isinstance(sets, list) else [], 1)]
+    for table, content, kind in tables:
+        known = kind.__struct_fields__
+        for name in content if isinstance(content, dict) else ():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+                meant = f" Did you mean {near[0]!r}?" if near else ""
+                place = f"[{table}]" if table else "The recipe"
+                raise FileCorruptError(f"{path}: {place} has no setting {name!r}, it has {', '.join(known)}.{meant}")
+
+
+def _check_ranges(path: Path, recipe: Recipe) -> None:
+    training, objective = recipe.training, recipe.objective
+    positive = {
+        **{name: getattr(training, name) for name in ("batch", "tokens", "rate", "save_every")},
+        "scale": objective.scale,
+        **{f"weight of {row.file}": row.weight for row in recipe.data},
+        **{f"dims ({dim})": dim for dim in objective.dims},
+    }
+    not_negative = {
+        **{name: getattr(training, name) for name in ("epochs", "steps", "table_rate", "warmup", "longest")},
+        **{name: getattr(objective, name) for name in ("hardness", "spread_out")},
+        "weight_decay": training.weight_decay,
+        **{f"limit of {row.file}": row.limit for row in recipe.data},
+        **{f"held_out of {row.file}": row.held_out for row in recipe.data},
+    }
+    wrong = [name for name, value in positive.items() if not value > 0]
+    wrong += [name for name, value in not_negative.items() if not value >= 0]
+    wrong += ["warmup (a share of the steps, below 1)"] if training.warmup >= 1 else []
+    wrong += ["batch (two or more: one example has no negative)"] if training.batch == 1 else []
+    wrong += ["epochs or steps (one of them)"] if not training.epochs and not training.steps else []
+    if wrong:
+        raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")
+    if not recipe.data:
+        raise InputError(f"{path} names no data. Add a [[data]] table with a file.")
+    for row in recipe.data:
+        if row.score and row.negatives:
+            raise InputError(f"{path}: {row.file} has a score and negatives; a scored pair has no negatives.")

@@ -1,0 +1,222 @@
+"""``train``: a base model and pairs in, an embedding model out, in as many slices as it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from encoder_tools.errors import CheckpointError, FingerprintError, InputError, one_line
+from encoder_tools.files import write_json
+from encoder_tools.model_folder import ModelFolder
+from encoder_tools.shipped import DEFAULT_MODEL, model_path
+from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.train.card import model_card
+from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
+from encoder_tools.train.curves import draw_curves
+from encoder_tools.train.data import Examples, read_examples
+from encoder_tools.train.held_out import Quality, quality_of
+from encoder_tools.train.loop import LOG_NAME, Loop, Pace
+from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
+from encoder_tools.train.recipe import Recipe, read_recipe
+
+_ENDLESS = 1e9
+_NO_LIMIT = 512  # tokens, of a model that has no limit of its own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    :ivar steps: of ``batch`` examples each.
+    :ivar sets: what was read of each file.
+    """
+
+    steps: int
+    batch: int
+    sets: dict[str, dict[str, int]]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a call did.
+
+    :ivar done: whether the model was written; False if time ran out first, or for a dry run.
+    :ivar before: quality on held-out examples by file; ``after``, of the trained model.
+    """
+
+    done: bool
+    plan: Plan
+    before: dict[str, Quality]
+    after: dict[str, Quality]
+
+
+def train(
+    recipe_file: str | Path,
+    out: str | Path,
+    *,
+    work: str | Path,
+    minutes: float | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Trained:
+    """Train an embedding model on pairs, and write it when the last step is done.
+
+    Called again with the same arguments it goes on where it stopped, to the same bits on a CPU.
+
+    :param recipe_file: a TOML file; see :class:`encoder_tools.train.recipe.Recipe`.
+    :param out: folder to write.
+    :param work: folder of the state, the log and the curves of this run.
+    :param minutes: stop after this time; None runs to the end.
+    :param device: "cpu" (fp32) or "cuda" (bf16), unless the recipe says another precision.
+    :param dry_run: read everything, say what would be done, and stop.
+    :param say: called with one line of text now and then.
+    :raises FileMissingError: if the recipe, the base or a file of examples is not there.
+    :raises FileCorruptError: if one of them is damaged.
+    :raises CheckpointError: if the base cannot be trained.
+    :raises FingerprintError: if ``work`` holds a run of another recipe, base or data.
+    :raises InputError: if a setting is out of range, a column is not there, or ``out`` exists.
+    :raises TrainingError: if the loss is not finite; the last good state is kept.
+    """
+    recipe_file, work = Path(recipe_file), Path(work)
+    check_destination(Path(out), overwrite=overwrite)
+    recipe = read_recipe(recipe_file)
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"device is {device!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
+    found = [read_examples(row, recipe_file.parent, recipe.training.seed) for row in recipe.data]
+    base = _base(recipe, recipe_file.parent, work)
+    model = _load(base.path, device)
+    longest = recipe.training.longest or base.max_length or _NO_LIMIT
+    sets = [tokenise(model, row, part.train, longest) for row, part in zip(recipe.data, found, strict=True)]
+    plan = _plan(recipe, found, model)
+    _say_plan(plan, say)
+    if dry_run:
+        return Trained(False, plan, {}, {})
+    objective = ContrastiveObjective(recipe, model, sets)
+    before = _quality(recipe, found, objective, longest, say, "before")
+    loop = _loop(recipe, objective, base, plan, work)
+    done = loop.run(_ENDLESS if minutes is None else 60 * minutes, say)
+    draw_curves(work / LOG_NAME, work / "curves.png")
+    if not done:
+        say(f"time is up at step {loop.done} of {plan.steps}; the same command goes on from here")
+        return Trained(False, plan, before, {})
+    after = _quality(recipe, found, objective, longest, say, "after")
+    trained = Trained(True, plan, before, after)
+    _write(recipe, model, base, trained, Path(out), overwrite)
+    say(f"wrote {out}")
+    return trained
+
+
+def _base(recipe: Recipe, root: Path, work: Path) -> ModelFolder:
+    """The base model's folder; the shipped one, which holds only a graph, is unpacked into ``work``."""
+    if recipe.base == DEFAULT_MODEL:
+        from encoder_tools.export.unpack import unpack
+
+        if not (work / "base" / "modules.json").is_file():
+            work.mkdir(parents=True, exist_ok=True)
+            unpack(DEFAULT_MODEL, work / "base")
+        return ModelFolder.open(work / "base")
+    return ModelFolder.open(root / model_path(recipe.base))
+
+
+def _load(folder: Path, device: str) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        return SentenceTransformer(
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": torch.float32, "attn_implementation": "eager"},
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"sentence-transformers cannot load {folder} ({type(error).__name__}: {one_line(error)}). For an "
+            "encoder-decoder checkpoint, run encoder-tools extract first."
+        ) from error
+
+
+def _plan(recipe: Recipe, found: Sequence[Examples], model: Any) -> Plan:
+    training = recipe.training
+    sizes = [len(part.train) for part in found]
+    epoch = batches_of_an_epoch(sizes, [row.weight for row in recipe.data], training.batch)
+    steps = training.steps or math.ceil(training.epochs * epoch)
+    sets = {row.file: part.facts for row, part in zip(recipe.data, found, strict=True)}
+    return Plan(steps, training.batch, sets, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _say_plan(plan: Plan, say: Callable[[str], None]) -> None:
+    for name, facts in plan.sets.items():
+        say(f"{name}: " + ", ".join(f"{count} {what}" for what, count in facts.items() if count))
+    say(f"{plan.steps} steps of {plan.batch} examples, {plan.parameters / 1e6:.2f} million parameters")
+
+
+def _loop(recipe: Recipe, objective: ContrastiveObjective, base: ModelFolder, plan: Plan, work: Path) -> Loop:
+    training, sets = recipe.training, objective.sets
+    sizes, weights = [len(part) for part in sets], [row.weight for row in recipe.data]
+    settings = f"recipe {recipe.digest()}, base {base.weights_digest()[:32]}, texts {_digest(sets)}"
+    pace = Pace(plan.steps, max(1, round(training.warmup * plan.steps)), training.save_every)
+    try:
+        return Loop(
+            objective,
+            pace,
+            lambda done: batches_of_sets(sizes, weights, training.batch, plan.steps, training.seed, done),
+            settings,
+            work,
+        )
+    except FingerprintError as error:
+        raise FingerprintError(f"{error} The base model counts too.") from None
+
+
+def _quality(
+    recipe: Recipe,
+    found: Sequence[Examples],
+    objective: ContrastiveObjective,
+    longest: int,
+    say: Callable[[str], None],
+    when: str,
+) -> dict[str, Quality]:
+    measured = {}
+    for row, part in zip(recipe.data, found, strict=True):
+        if part.held_out:
+            measured[row.file] = quality_of(objective, row, part, longest)
+            say(f"{when}: {row.file} {measured[row.file]}")
+    return measured
+
+
+def _write(recipe: Recipe, model: Any, base: ModelFolder, trained: Trained, out: Path, overwrite: bool) -> None:
+    first = recipe.data[0]
+    if first.query_prompt or first.document_prompt:
+        model.prompts = {**model.prompts, "query": first.query_prompt, "document": first.document_prompt}
+    with staged_folder(out, overwrite=overwrite) as staged:
+        model.save(str(staged), create_model_card=False)
+        facts = {
+            "recipe": msgspec.to_builtins(recipe),
+            "steps": trained.plan.steps,
+            "data": trained.plan.sets,
+            "before": {name: quality._asdict() for name, quality in trained.before.items()},
+            "after": {name: quality._asdict() for name, quality in trained.after.items()},
+        }
+        write_json(staged / "training.json", facts)
+        (staged / "README.md").write_text(model_card(recipe, base, trained.before, trained.after), encoding="utf-8")
+
+
+def _digest(sets: Sequence[TokenisedSet]) -> str:
+    state = hashlib.sha256()
+    for part in sets:
+        for row in (*part.queries, *part.documents, *(text for texts in part.negatives for text in texts)):
+            state.update(len(row).to_bytes(4, "little") + row.tobytes())
+        state.update(part.scores.tobytes())
+    return state.hexdigest()[:32]
