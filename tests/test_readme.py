@@ -31,12 +31,20 @@ def test_every_command_of_the_readme_is_one_that_exists():
 
     context = cli.make_context("encoder-tools", ["info"])
     used = re.findall(r"encoder-tools (\w+)((?: [^\n`#]*)?)", "\n".join(blocks("sh")))
-    assert {name for name, _ in used} == {"extract", "export", "info", "serve"}
+    assert {name for name, _ in used} == {"extract", "export", "info", "serve", "train"}
     for name, rest in used:
         command = cli.get_command(context, name)
         assert command is not None
         known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[\w-]+", rest)) <= known
+
+
+def test_the_recipe_of_the_readme_is_one(tmp_path: Path):
+    from encoder_tools.distill.recipe import read_recipe
+
+    (recipe,) = blocks("toml")
+    (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+    assert read_recipe(tmp_path / "recipe.toml").texts.held_out == 1000
 
 
 def test_every_target_of_make_that_the_readme_names_exists():
