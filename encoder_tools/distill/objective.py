@@ -1,27 +1,9 @@
-"""What the student is trained on: the teacher's vectors, and the geometry between them."""
+"""What a student is trained on, token by token: its teacher's hidden states."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
-
-
-def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 - cosine between matching rows of two (B, D) tensors.
-
-    Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual", EMNLP 2020 (there, of squares);
-    over prefixes, Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022.
-    """
-    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
-
-
-def geometry_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference between the two batches' cosine matrices.
-
-    Source: Kim et al., "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval", 2023.
-    """
-    left, right = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
-    return functional.mse_loss(left @ left.T, right @ right.T)
 
 
 def state_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

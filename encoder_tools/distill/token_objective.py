@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from encoder_tools.distill.kept_states import KeptStates
-from encoder_tools.distill.objective import answering_layer, cosine_loss, geometry_loss, mean_pooled, state_loss
+from encoder_tools.distill.objective import answering_layer, mean_pooled, state_loss
 from encoder_tools.distill.pupil import Pupil
 from encoder_tools.distill.recipe import Recipe
 from encoder_tools.distill.teacher import Teacher
+from encoder_tools.train.losses import cosine_loss, geometry_loss
 from encoder_tools.train.schedule import Rows
 
 _MULTIPLE = 8  # padded lengths are multiples of it: kernels are made anew for each shape

@@ -25,7 +25,7 @@ def mark_space(model: str | Path, root: str | Path, texts: Sequence[str]) -> Agr
     """
     if not texts:
         raise InputError("There are no texts to compare the models on. Name a file with one text a line.")
-    ours, theirs = _open(model), _open(root)
+    ours, theirs = open_encoder(model), open_encoder(root)
     if ours.dim != theirs.dim:
         raise InputError(f"{model} is {ours.dim} wide, {root} is {theirs.dim}: they are not of one space.")
     agreement = agreement_of(ours.encode(texts), theirs.encode(texts))
@@ -33,7 +33,8 @@ def mark_space(model: str | Path, root: str | Path, texts: Sequence[str]) -> Agr
     return agreement
 
 
-def _open(model: str | Path) -> OnnxEncoder | TorchEncoder:
+def open_encoder(model: str | Path) -> OnnxEncoder | TorchEncoder:
+    """A model from its export where it has one, else with torch; errors as :func:`mark_space`."""
     folder = ModelFolder.open(model_path(model))
     try:
         return OnnxEncoder(model)

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from encoder_tools.train.cached import cached_backward
 from encoder_tools.train.data import Example
-from encoder_tools.train.losses import Batch, cosent, info_nce, spread_out
+from encoder_tools.train.losses import Batch, cosent, cosine_loss, geometry_loss, info_nce, spread_out
 from encoder_tools.train.recipe import DataSet, Recipe
 from encoder_tools.train.schedule import Rows
+from encoder_tools.train.targets import Targets
 
 Ids = NDArray[np.int32]
 
@@ -75,10 +76,13 @@ class ContrastiveObjective:
 
     :param model: a SentenceTransformer whose first module is a Transformer.
     :param sets: what is trained on; a row of a batch is a number over all of them, in this order.
+    :param targets: a teacher's vectors for each set, where the recipe matches them.
     """
 
-    def __init__(self, recipe: Recipe, model: Any, sets: Sequence[TokenisedSet]) -> None:
-        self.recipe, self.model, self.sets = recipe, model.eval(), sets
+    def __init__(
+        self, recipe: Recipe, model: Any, sets: Sequence[TokenisedSet], targets: Sequence[Targets] = ()
+    ) -> None:
+        self.recipe, self.model, self.sets, self.targets = recipe, model.eval(), sets, targets
         self.device: torch.device = model.device
         self.starts = np.cumsum([0, *map(len, sets)])
         precision = recipe.training.precision
@@ -86,16 +90,23 @@ class ContrastiveObjective:
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+        self.projection: nn.Linear | None = None  # thrown away afterwards
+        if targets and targets[0].width != model.get_embedding_dimension():
+            torch.manual_seed(recipe.training.seed)
+            self.projection = nn.Linear(model.get_embedding_dimension(), targets[0].width, bias=False).to(self.device)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All parameters of the model."""
-        return dict(self.model.named_parameters())
+        """All parameters of the model, and of the projection to a teacher of another width."""
+        own: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        if self.projection is not None:
+            own |= {f"projection.{name}": value for name, value in self.projection.named_parameters()}
+        return own
 
     def groups(self) -> list[dict[str, Any]]:
         """The word table has a rate of its own; norms and biases are not decayed."""
         training = self.recipe.training
         table = self.model[0].model.get_input_embeddings().weight
-        rest = [value for value in self.model.parameters() if value is not table]
+        rest = [value for value in self.parameters().values() if value is not table]
         decay = training.weight_decay
         return [
             {"params": [table], "peak": training.table_rate, "weight_decay": 0.0},
@@ -114,7 +125,8 @@ class ContrastiveObjective:
             return self.vectors([texts[row] for row in part])
 
         def loss_of(vectors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-            return self._loss(data, own, vectors)
+            targets = self.targets[place].of(own, vectors.device) if self.targets else None
+            return self._loss(data, own, vectors, targets)
 
         return cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
 
@@ -125,7 +137,19 @@ class ContrastiveObjective:
     def checkpoint(self) -> None:
         """Nothing but the state itself."""
 
-    def _loss(self, data: TokenisedSet, own: Rows, vectors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    def _loss(
+        self, data: TokenisedSet, own: Rows, vectors: torch.Tensor, targets: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, parts = self._contrast(data, own, vectors)
+        if targets is None:
+            return loss, parts
+        objective = self.recipe.objective
+        found = vectors if self.projection is None else functional.normalize(self.projection(vectors), dim=-1)
+        match, geometry = cosine_loss(found, targets), geometry_loss(found, targets)
+        parts |= {"match": float(match.detach()), "geometry": float(geometry.detach())}
+        return loss + objective.match * match + objective.geometry * geometry, parts
+
+    def _contrast(self, data: TokenisedSet, own: Rows, vectors: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         objective, size = self.recipe.objective, len(own)
         batch = self._batch(data, own, vectors)
         widths = sorted({*(dim for dim in objective.dims if dim < vectors.shape[1]), vectors.shape[1]})

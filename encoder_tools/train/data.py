@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.files import write_bytes
 from encoder_tools.train.recipe import DataSet
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -73,6 +74,20 @@ def read_examples(settings: DataSet, root: Path, seed: int) -> Examples:
     if len(train) < 2:
         raise InputError(f"{path} leaves {len(train)} examples to train on ({facts}), expected two or more. Add rows.")
     return Examples(train, held_out, {**facts, "trained on": len(train)})
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> int:
+    """Write examples as JSON Lines of query, document, negative_1 and so on; return how many.
+
+    :raises SaveError: if writing fails; what stood there before is untouched.
+    """
+    rows = [
+        {"query": row.query, "document": row.document}
+        | {f"negative_{number}": text for number, text in enumerate(row.negatives, start=1)}
+        for row in examples
+    ]
+    write_bytes(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return len(rows)
 
 
 def columns_of(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Losses of contrastive training, each a pure function of unit vectors and of which texts are equal."""
+"""Losses over vectors, each a pure function: contrastive ones, and those that match a teacher's."""
 
 from __future__ import annotations
 
@@ -93,6 +93,24 @@ def cosent(left: torch.Tensor, right: torch.Tensor, scores: torch.Tensor, *, sca
     above = cosines[None, :] - cosines[:, None]  # (B, B): pair j minus pair i
     wrong = above[scores[:, None] > scores[None, :]]
     return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
+
+
+def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 - cosine between matching rows of two (B, D) tensors.
+
+    Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual", EMNLP 2020 (there, of squares);
+    over prefixes, Kusupati et al., "Matryoshka Representation Learning", NeurIPS 2022.
+    """
+    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+def geometry_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference between the two batches' cosine matrices.
+
+    Source: Kim et al., "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval", 2023.
+    """
+    left, right = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
+    return functional.mse_loss(left @ left.T, right @ right.T)
 
 
 def _to_negatives(batch: Batch, scale: float, hardness: float, same_query: torch.Tensor) -> torch.Tensor:

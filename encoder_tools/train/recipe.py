@@ -50,6 +50,10 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar four_way: queries are negatives of queries, documents of documents.
     :ivar hardness: extra weight of a hard negative, growing with its cosine; 0 counts it like any other.
     :ivar spread_out: weight of the spread-out regulariser.
+    :ivar match: weight of 1 - cosine between the model's vectors and a teacher's, of queries, documents and negatives;
+        ``geometry``, of the squared difference of all their cosines. With the base model as the teacher they keep what
+        it knows; with a better model they teach.
+    :ivar teacher: "base", "default", or an exported model folder relative to the recipe.
     :ivar dims: Matryoshka prefixes over which all of it is averaged, beside the full width.
     """
 
@@ -58,6 +62,9 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     four_way: bool = False
     hardness: float = 0.0
     spread_out: float = 0.0
+    match: float = 0.0
+    geometry: float = 0.0
+    teacher: str = "base"
     dims: tuple[int, ...] = ()
 
 
@@ -151,7 +158,7 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     }
     not_negative = {
         **{name: getattr(training, name) for name in ("epochs", "steps", "table_rate", "warmup", "longest")},
-        **{name: getattr(objective, name) for name in ("hardness", "spread_out")},
+        **{name: getattr(objective, name) for name in ("hardness", "spread_out", "match", "geometry")},
         "weight_decay": training.weight_decay,
         **{f"limit of {row.file}": row.limit for row in recipe.data},
         **{f"held_out of {row.file}": row.held_out for row in recipe.data},

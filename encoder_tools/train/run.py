@@ -13,6 +13,7 @@ import msgspec
 import torch
 
 from encoder_tools.errors import CheckpointError, FingerprintError, InputError, one_line
+from encoder_tools.evaluate.agreement import open_encoder
 from encoder_tools.files import write_json
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.shipped import DEFAULT_MODEL, model_path
@@ -25,6 +26,7 @@ from encoder_tools.train.held_out import Quality, quality_of
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
 from encoder_tools.train.recipe import Recipe, read_recipe
+from encoder_tools.train.targets import Targets, targets_of
 
 _ENDLESS = 1e9
 _NO_LIMIT = 512  # tokens, of a model that has no limit of its own
@@ -101,7 +103,8 @@ def train(
     _say_plan(plan, say)
     if dry_run:
         return Trained(False, plan, {}, {})
-    objective = ContrastiveObjective(recipe, model, sets)
+    targets = _targets(recipe, base, recipe_file.parent, found, work, say)
+    objective = ContrastiveObjective(recipe, model, sets, targets)
     before = _quality(recipe, found, objective, longest, say, "before")
     loop = _loop(recipe, objective, base, plan, work)
     done = loop.run(_ENDLESS if minutes is None else 60 * minutes, say)
@@ -146,6 +149,19 @@ def _load(folder: Path, device: str) -> Any:
             f"sentence-transformers cannot load {folder} ({type(error).__name__}: {one_line(error)}). For an "
             "encoder-decoder checkpoint, run encoder-tools extract first."
         ) from error
+
+
+def _targets(
+    recipe: Recipe, base: ModelFolder, root: Path, found: Sequence[Examples], work: Path, say: Callable[[str], None]
+) -> list[Targets]:
+    """The teacher's vectors, where the recipe matches them."""
+    objective = recipe.objective
+    if not (objective.match or objective.geometry):
+        return []
+    path = base.path if objective.teacher == "base" else model_path(objective.teacher)
+    path = path if objective.teacher in ("base", DEFAULT_MODEL) else root / path
+    teacher = open_encoder(path)
+    return targets_of(teacher, [part.train for part in found], work / "teacher", say)
 
 
 def _plan(recipe: Recipe, found: Sequence[Examples], model: Any) -> Plan:

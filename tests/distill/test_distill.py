@@ -12,14 +12,14 @@ import torch
 from encoder_tools.distill.bodies import StudentShape, make_body, open_branches, start_table
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.grid import on_grid, snap
-from encoder_tools.distill.objective import cosine_loss, geometry_loss
 from encoder_tools.distill.student import Student, save_student
-from encoder_tools.distill.teacher_vectors import TeacherVectors
 from encoder_tools.distill.texts import join_texts
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.errors import FileMissingError, FingerprintError
 from encoder_tools.extract.sample import long_text, sample_texts
+from encoder_tools.train.losses import cosine_loss, geometry_loss
 from encoder_tools.train.schedule import batches
+from encoder_tools.train.teacher_vectors import TeacherVectors
 
 SHAPE = StudentShape(vocab_size=120, hidden=16, layers=2, heads=2, key_value_heads=1, head_dim=8, mlp=24, width=20)
 ENGLISH = [*(text for text in sample_texts() if text.isascii()), long_text(280)]
@@ -88,7 +88,7 @@ def test_a_folder_without_texts_is_named(tmp_path: Path):
 
 
 def test_teacher_vectors_are_computed_once_and_found_by_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("encoder_tools.distill.teacher_vectors._CHUNK", 2)
+    monkeypatch.setattr("encoder_tools.train.teacher_vectors._CHUNK", 2)
     teacher = CountingTeacher()
     TeacherVectors(tmp_path, teacher).ensure(["a", "b", "ccc", "a"], lambda _: None)
     again = TeacherVectors(tmp_path, teacher)

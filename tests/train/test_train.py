@@ -173,6 +173,45 @@ held_out = 10
     assert SentenceTransformer(str(root / "out"), device="cpu").prompts["query"] == "query: "
 
 
+def test_matching_the_base_keeps_what_it_knows_and_vectors_are_computed_once(root: Path):
+    change = lambda text: text.replace("epochs = 4", "steps = 12")  # noqa: E731
+    texts = [f"the {word} is here" for word in WORDS]
+
+    def moved(name: str) -> float:
+        found, base = (SentenceTransformer(str(root / folder), device="cpu").encode(texts) for folder in (name, "base"))
+        return float((found * base).sum(1).mean())
+
+    assert run(root, "free", change).done
+    said: list[str] = []
+    matched = lambda text: change(text) + "[objective]\nmatch = 50.0\ngeometry = 50.0\n"  # noqa: E731
+    assert run(root, "kept", matched, say=said.append).done
+    assert moved("kept") > moved("free") + 0.1
+    assert sum("teacher vectors" in line for line in said) == 2  # of queries, of documents
+    again: list[str] = []
+    assert run(root, "kept", matched, say=again.append, overwrite=True).done
+    assert not any("teacher vectors" in line for line in again)
+
+
+def test_a_teacher_of_another_width_is_matched_through_a_projection(root: Path):
+    def change(text: str) -> str:
+        return text.replace("epochs = 4", "steps = 6") + '[objective]\nmatch = 1.0\nteacher = "default"\n'
+
+    assert run(root, "out", change).done
+    rows = [json.loads(line) for line in (root / "work-out" / "train.jsonl").read_text().splitlines()]
+    assert rows[-1]["match"] < rows[0]["match"]
+    assert SentenceTransformer(str(root / "out"), device="cpu").encode("a").shape == (32,)
+    torch.set_num_threads(1)
+    while not run(root, "sliced", change, minutes=0).done:
+        pass
+    same_bits(root, "out", "sliced")
+    with pytest.raises(FingerprintError):
+        train_with_another_teacher(root, change)
+
+
+def train_with_another_teacher(root: Path, change: Callable[[str], str]) -> None:
+    run(root, "out", lambda text: change(text).replace('teacher = "default"', 'teacher = "base"'), overwrite=True)
+
+
 def test_a_dry_run_writes_nothing(root: Path):
     said: list[str] = []
     assert not run(root, say=said.append, dry_run=True).done
