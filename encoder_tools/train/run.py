@@ -96,8 +96,8 @@ def train(
         raise InputError(f"device is {device!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
     found = [read_examples(row, recipe_file.parent, recipe.training.seed) for row in recipe.data]
     base = _base(recipe, recipe_file.parent, work)
-    model = _load(base.path, device)
-    longest = recipe.training.longest or base.max_length or _NO_LIMIT
+    model, base = load_trainable(base.path, device)
+    longest = longest_of(recipe, base)
     sets = [tokenise(model, row, part.train, longest) for row, part in zip(recipe.data, found, strict=True)]
     plan = _plan(recipe, found, model)
     _say_plan(plan, say)
@@ -131,13 +131,25 @@ def _base(recipe: Recipe, root: Path, work: Path) -> ModelFolder:
     return ModelFolder.open(root / model_path(recipe.base))
 
 
-def _load(folder: Path, device: str) -> Any:
+def longest_of(recipe: Recipe, base: ModelFolder) -> int:
+    """Tokens kept of each text: the recipe's, else the model's own limit."""
+    return recipe.training.longest or base.max_length or _NO_LIMIT
+
+
+def load_trainable(folder: Path, device: str) -> tuple[Any, ModelFolder]:
+    """A model as sentence-transformers has it, in fp32, and its folder.
+
+    :raises FileMissingError: if the folder is not there.
+    :raises FileCorruptError: if its description is damaged.
+    :raises CheckpointError: if sentence-transformers cannot load it.
+    """
+    checked = ModelFolder.open(folder)
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     try:
-        return SentenceTransformer(
+        model = SentenceTransformer(
             str(folder),
             device=device,
             local_files_only=True,
@@ -149,6 +161,7 @@ def _load(folder: Path, device: str) -> Any:
             f"sentence-transformers cannot load {folder} ({type(error).__name__}: {one_line(error)}). For an "
             "encoder-decoder checkpoint, run encoder-tools extract first."
         ) from error
+    return model, checked
 
 
 def _targets(

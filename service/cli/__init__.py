@@ -16,7 +16,20 @@ import click
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, one_line
 
-COMMANDS = ("extract", "distill", "mine", "train", "export", "unpack", "evaluate", "mark", "info", "serve", "demo")
+COMMANDS = (
+    "extract",
+    "distill",
+    "mine",
+    "train",
+    "soup",
+    "export",
+    "unpack",
+    "evaluate",
+    "mark",
+    "info",
+    "serve",
+    "demo",
+)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 

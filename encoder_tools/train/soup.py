@@ -1,0 +1,131 @@
+"""Greedy soup: the mean of several models' weights, each taken in only where held-out quality rises.
+
+Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+increasing inference time", ICML 2022 (the greedy recipe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from encoder_tools.errors import InputError
+from encoder_tools.files import write_json
+from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.train.contrastive import ContrastiveObjective
+from encoder_tools.train.data import Examples, read_examples
+from encoder_tools.train.held_out import quality_of
+from encoder_tools.train.recipe import Recipe, read_recipe
+from encoder_tools.train.run import load_trainable, longest_of
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Ladle:
+    """One model, and what it did to the soup.
+
+    :ivar alone: its own quality, the mean over all held-out sets.
+    :ivar together: of the soup with it.
+    :ivar taken: whether it is in the soup.
+    """
+
+    model: str
+    alone: float
+    together: float
+    taken: bool
+
+
+def soup(
+    recipe_file: str | Path,
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Ladle]:
+    """Write the greedy soup of trained models, best first.
+
+    :param recipe_file: the recipe of :func:`encoder_tools.train.run.train`, whose held-out examples judge.
+    :param models: folders of one architecture and vocabulary, two or more.
+    :raises InputError: if the recipe holds nothing out, the models differ in shape, or ``out`` exists.
+    :raises FileMissingError: if a file or a folder is not there.
+    :raises FileCorruptError: if one is damaged.
+    """
+    check_destination(Path(out), overwrite=overwrite)
+    recipe = read_recipe(Path(recipe_file))
+    if len(models) < 2:
+        raise InputError(f"A soup needs two models or more, found {len(models)}.")
+    if not any(row.held_out for row in recipe.data):
+        raise InputError(f"{recipe_file} holds no examples out, so nothing can be compared. Set held_out.")
+    found = [read_examples(row, Path(recipe_file).parent, recipe.training.seed) for row in recipe.data]
+    pot = _Pot(recipe, found, models)
+    order = sorted(range(len(models)), key=lambda place: -pot.alone[place])
+    taken, best = [order[0]], pot.alone[order[0]]
+    ladles = [Ladle(str(models[order[0]]), best, best, True)]
+    for place in order[1:]:
+        together = pot.quality(pot.mean([*taken, place]))
+        better = together > best
+        ladles.append(Ladle(str(models[place]), pot.alone[place], together, better))
+        taken, best = ([*taken, place], together) if better else (taken, best)
+    for ladle in ladles:
+        say(f"{ladle.model}: alone {100 * ladle.alone:.2f}, together {100 * ladle.together:.2f}, "
+            f"{'taken' if ladle.taken else 'left out'}")  # fmt: skip
+    pot.write(pot.mean(taken), Path(out), ladles, overwrite=overwrite)
+    return ladles
+
+
+class _Pot:
+    """Models of one shape, and the examples that judge their means."""
+
+    def __init__(self, recipe: Recipe, found: Sequence[Examples], models: Sequence[str | Path]) -> None:
+        self.recipe, self.found = recipe, found
+        self.states: list[State] = []
+        for folder in models:
+            model, base = load_trainable(Path(folder), "cpu")
+            self.states.append({name: value.detach().clone() for name, value in model.state_dict().items()})
+            self._check_same(models)
+            if len(self.states) == 1:
+                self.model, self.base = model, base
+        self.objective = ContrastiveObjective(recipe, self.model, [])
+        self.alone = [self.quality(state) for state in self.states]
+
+    def mean(self, places: Sequence[int]) -> State:
+        """Mean of some models' weights; what is no floating-point number is the first one's."""
+        first = self.states[places[0]]
+        return {
+            name: torch.stack([self.states[place][name] for place in places]).mean(0)
+            if value.is_floating_point()
+            else value
+            for name, value in first.items()
+        }
+
+    def quality(self, state: State) -> float:
+        """Mean quality of weights over the held-out sets."""
+        self.model.load_state_dict(dict(state))
+        longest = longest_of(self.recipe, self.base)
+        values = [
+            quality_of(self.objective, row, part, longest).value
+            for row, part in zip(self.recipe.data, self.found, strict=True)
+            if part.held_out
+        ]
+        return sum(values) / len(values)
+
+    def write(self, state: State, out: Path, ladles: Sequence[Ladle], *, overwrite: bool) -> None:
+        """Write weights as a folder like the first model's, with the report ``soup.json``."""
+        self.model.load_state_dict(dict(state))
+        with staged_folder(out, overwrite=overwrite) as staged:
+            self.model.save(str(staged), create_model_card=False)
+            write_json(staged / "soup.json", {"models": [vars(ladle) for ladle in ladles]})
+
+    def _check_same(self, models: Sequence[str | Path]) -> None:
+        left, right = ({name: value.shape for name, value in self.states[place].items()} for place in (0, -1))
+        if left != right:
+            name = next(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+            raise InputError(
+                f"{models[len(self.states) - 1]} is not of the shape of {models[0]}: {name} is {right.get(name)} and "
+                f"{left.get(name)}. Only models of one base can be averaged."
+            )
