@@ -27,6 +27,7 @@ from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
 from encoder_tools.errors import FileMissingError, InputError
 from encoder_tools.evaluate.agreement import mark_space
 from encoder_tools.files import read_json
+from encoder_tools.model_folder import ModelFolder
 from encoder_tools.staging import check_destination, staged_folder
 from encoder_tools.train.curves import draw_curves
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
@@ -80,6 +81,8 @@ def distill(
     folder = recipe_file.parent / recipe.teacher
     if not (folder / "tokenizer.json").is_file():
         raise FileMissingError(f"{folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher.")
+    about = ModelFolder.open(folder)
+    mark = about.fingerprint(about.weights_digest())
     found = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
     corpus = _read(recipe, folder, found.texts, found.sources, work / "tokenizer")
     say(f"{len(corpus.texts)} texts; {len(corpus.pieces.names)} pieces")
@@ -87,15 +90,13 @@ def distill(
     teacher = Teacher(folder, corpus.pieces.kept, place)
     _check_fit(recipe, teacher)
     pupil = make_pupil(recipe, teacher, corpus.pieces, place)
-    loop = _loop(recipe, pupil, teacher, corpus, work)
+    loop = _loop(recipe, pupil, teacher, mark, corpus, work)
     if not loop.run(_ENDLESS if minutes is None else 60 * minutes, say):
         draw_curves(work / LOG_NAME, work / CURVES_NAME)
         say(f"time is up at step {loop.done} of {recipe.training.steps}; the same command goes on from here")
         return False
     draw_curves(work / LOG_NAME, work / CURVES_NAME)
-    figures = (
-        loop.last_figures or loop.objective.measure()
-    )  # measured already, unless an earlier call did the last step
+    figures = loop.last_figures or loop.objective.measure()  # not measured yet if an earlier call did the last step
     unseen = found.texts[len(found.texts) - recipe.texts.held_out :]
     with staged_folder(Path(out), overwrite=overwrite) as staged:
         _write(recipe, pupil, {**found.facts, **figures}, work, staged)
@@ -117,9 +118,7 @@ def _read(recipe: Recipe, teacher: Path, texts: list[str], sources: list[str], f
         save_cut_tokenizer(tokenizer, teacher, folder, recipe.student.max_length)
         names = [str(tokenizer.id_to_token(place)) for place in range(len(kept))]
     else:
-        tokenizer = train_tokenizer(texts, cut.most)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_tokenizer(tokenizer, folder, recipe.student.max_length)
+        tokenizer = _trained_tokenizer(texts, cut.most, folder, recipe.student.max_length)
         names = pieces(tokenizer)
         whole = Tokenizer.from_file(str(teacher / "tokenizer.json"))
         whole.no_truncation()
@@ -137,10 +136,22 @@ def _read(recipe: Recipe, teacher: Path, texts: list[str], sources: list[str], f
     return _Corpus(Reading(joined), unseen, made)
 
 
-def _loop(recipe: Recipe, pupil: Pupil, teacher: Teacher, corpus: _Corpus, work: Path) -> Loop:
+def _trained_tokenizer(texts: list[str], most: int, folder: Path, max_length: int) -> Tokenizer:
+    """The tokenizer of this run: trained once, then read again. Training it twice need not give the same pieces."""
+    if not (folder / "tokenizer.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tokenizer(train_tokenizer(texts, most), folder, max_length)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _loop(recipe: Recipe, pupil: Pupil, teacher: Teacher, mark: str, corpus: _Corpus, work: Path) -> Loop:
+    """The run in its folder.
+
+    :param mark: the teacher's fingerprint.
+    """
     training, texts = recipe.training, corpus.texts
     lengths = np.array([len(row) for row in texts.student])
-    settings = f"recipe {recipe.digest()}, texts {_digest(texts.student)}"
+    settings = f"recipe {recipe.digest()}, teacher {mark}, texts {_digest(texts.student)}"
     kept = _kept(recipe, teacher, texts, settings, work / "teacher")
     return Loop(
         TokenObjective(recipe, pupil, teacher, texts, corpus.unseen, kept),
@@ -159,7 +170,7 @@ def _kept(recipe: Recipe, teacher: Teacher, texts: Reading, settings: str, folde
     sizes = int(lengths.sum()), max(1, levels), width
     again = training.steps * training.batch > len(texts)
     if training.states == "kept" or (training.states == "auto" and again and room_for(folder, *sizes)):
-        return KeptStates(folder, f"{settings}, teacher {recipe.teacher}", lengths, max(1, levels), width)
+        return KeptStates(folder, settings, lengths, max(1, levels), width)
     return None
 
 
@@ -175,6 +186,9 @@ def _check_fit(recipe: Recipe, teacher: Teacher) -> None:
     wrong = [dim for dim in recipe.loss.dims if dim > teacher.width]
     if wrong:
         raise InputError(f"dims of [loss] has {wrong[0]}, but the teacher's vectors are {teacher.width} wide.")
+    positions = getattr(teacher.body.config, "max_position_embeddings", None)
+    if positions is not None and recipe.training.longest > positions:
+        raise InputError(f"longest is {recipe.training.longest}, but the teacher has {positions} positions. Lower it.")
     missing = [level for level in recipe.loss.levels if not 1 <= level <= teacher.layers]
     if missing:
         raise InputError(f"levels of [loss] has {missing[0]}, but the teacher has {teacher.layers} layers.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
@@ -193,6 +194,17 @@ def test_a_state_of_other_settings_is_refused(root: Path, change: Any, says: str
         run(root)
 
 
+def test_another_teacher_does_not_continue_a_run(root: Path, tmp_path: Path):
+    assert not run(root, minutes=0)[0]
+    teacher = (root / "teacher").resolve()
+    (root / "teacher").unlink()
+    shutil.copytree(teacher, root / "teacher")
+    tensors = load_file(root / "teacher" / "model.safetensors")
+    save_file({name: value * 1.01 for name, value in tensors.items()}, root / "teacher" / "model.safetensors")
+    with pytest.raises(FingerprintError, match="teacher"):
+        run(root)
+
+
 def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
     assert not run(root, minutes=0)[0]
     before = (root / "texts.txt").read_text()
@@ -223,6 +235,12 @@ def test_a_state_over_other_texts_or_a_damaged_one_is_refused(root: Path):
         (lambda text: text.replace("dims = [32, 8]", "dims = [0]"), InputError, "dims"),
         (lambda text: text.replace("dims = [32, 8]", "levels = [1, 2]"), InputError, "levels"),
         (lambda text: text.replace("dims = [32, 8]", "levels = [5]"), InputError, "has 4 layers"),
+        (
+            lambda text: text.replace("max_length = 64", "max_length = 200").replace("longest = 24", "longest = 129"),
+            InputError,
+            "128 positions",
+        ),
+        (lambda text: text.replace("[student]", "held_out = 5000\n[student]"), InputError, "fewer than a batch"),
         (lambda text: text.replace("layers = 2", 'family = "teacher"\nlayers = 5'), InputError, "layers"),
         (lambda text: text.replace("layers = 2", 'family = "bert"\nlayers = 2'), FileCorruptError, "family"),
         (lambda text: text.replace("least_count = 2", 'kind = "trained"\nmost = 50'), InputError, "no token in common"),
