@@ -113,7 +113,12 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from _json_lines(path, text)
         return
     try:
-        yield from csv.DictReader(io.StringIO(text), delimiter="," if kind == ".csv" else "\t", strict=True)
+        if kind == ".csv":
+            yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        else:  # a quotation mark in a TSV is a quotation mark
+            yield from csv.DictReader(
+                io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True
+            )
     except csv.Error as error:
         raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
 

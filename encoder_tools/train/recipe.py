@@ -18,8 +18,8 @@ from encoder_tools.files import open_regular
 class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set of examples; a batch never mixes two sets.
 
-    :ivar file: CSV, TSV or JSON Lines (``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``), or Parquet
-        (``.parquet``); relative to the recipe.
+    :ivar file: CSV, TSV (without quoting) or JSON Lines (``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``), or
+        Parquet (``.parquet``); relative to the recipe.
     :ivar query: column of the queries (or of one side of a scored pair).
     :ivar document: column of the texts that answer them (or of the other side).
     :ivar negatives: columns of texts that do not.
