@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -77,12 +77,19 @@ class ContrastiveObjective:
     :param model: a SentenceTransformer whose first module is a Transformer.
     :param sets: what is trained on; a row of a batch is a number over all of them, in this order.
     :param targets: a teacher's vectors for each set, where the recipe matches them.
+    :param held_out: quality of the model on examples that are not trained on, if it is to be measured on the way.
     """
 
     def __init__(
-        self, recipe: Recipe, model: Any, sets: Sequence[TokenisedSet], targets: Sequence[Targets] = ()
+        self,
+        recipe: Recipe,
+        model: Any,
+        sets: Sequence[TokenisedSet],
+        targets: Sequence[Targets] = (),
+        held_out: Callable[[], float] | None = None,
     ) -> None:
         self.recipe, self.model, self.sets, self.targets = recipe, model.eval(), sets, targets
+        self.held_out = held_out
         self.device: torch.device = model.device
         self.starts = np.cumsum([0, *map(len, sets)])
         precision = recipe.training.precision
@@ -131,8 +138,8 @@ class ContrastiveObjective:
         return cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
 
     def measure(self) -> dict[str, float]:
-        """Nothing on the way: quality is measured before and after."""
-        return {}
+        """Quality on the way, if it was asked for."""
+        return {} if self.held_out is None else {"held_out": self.held_out()}
 
     def checkpoint(self) -> None:
         """Nothing but the state itself."""

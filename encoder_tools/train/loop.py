@@ -14,9 +14,9 @@ from torch import nn
 
 from encoder_tools.errors import TrainingError
 from encoder_tools.train.schedule import Rows, rate_at
-from encoder_tools.train.state import restore_state, save_state
+from encoder_tools.train.state import restore_state, restore_weights, save_state, save_weights
 
-STATE_NAME, LOG_NAME = "state.safetensors", "train.jsonl"
+STATE_NAME, LOG_NAME, BEST_NAME = "state.safetensors", "train.jsonl", "best.safetensors"
 
 Plan = Callable[[int], Iterator[tuple[int, Rows]]]
 """From the number of steps that are done to the steps that follow, with the rows of each."""
@@ -49,6 +49,9 @@ class Pace:
     :ivar save_every: steps between two states on disk, and two lines in the log.
     :ivar measure_every: steps between two measurements; 0 measures at the end alone.
     :ivar clip: largest norm of all gradients together.
+    :ivar best: name of the figure that is best when it is highest: the weights it was measured at are kept, and are the
+        result; empty takes the last ones.
+    :ivar patience: measurements without a better one after which the run ends early; 0 never does.
     """
 
     steps: int
@@ -56,6 +59,8 @@ class Pace:
     save_every: int
     measure_every: int = 0
     clip: float = 1.0
+    best: str = ""
+    patience: int = 0
 
 
 class Loop:
@@ -75,31 +80,53 @@ class Loop:
         self.optimizer = torch.optim.AdamW(objective.groups(), lr=1.0, betas=(0.9, 0.98))
         self.last_figures: dict[str, float] = {}
         work.mkdir(parents=True, exist_ok=True)
-        self.done = restore_state(work / STATE_NAME, self.parameters, self.optimizer, settings)
+        self.at = restore_state(work / STATE_NAME, self.parameters, self.optimizer, settings)
+
+    @property
+    def done(self) -> int:
+        """Steps that are done."""
+        return self.at.step
 
     def run(self, seconds: float, say: Callable[[str], None]) -> bool:
         """Train until the last step or the limit, whichever comes first; save on the way and at the end.
 
-        :return: whether the last step is done.
+        With :attr:`Pace.best`, the parameters are the best ones when it returns true.
+
+        :return: whether the last step is done, or the run ended early.
         :raises TrainingError: if the loss is not finite; the last state on disk is from before.
         """
         pace, started, first, texts = self.pace, time.monotonic(), self.done, 0
-        for step, rows in self.plan(self.done):
+        for step, rows in self.plan(self.done) if not self.at.stopped else ():
             parts = self._step(step, rows)
-            self.done, texts = step + 1, texts + len(rows)
+            self.at, texts = self.at._replace(step=step + 1), texts + len(rows)
             spent = time.monotonic() - started
             last, over = self.done == pace.steps, spent > seconds
-            if over or last or self.done % pace.save_every == 0:
+            due = last or bool(pace.measure_every and self.done % pace.measure_every == 0)
+            if due:
+                self._measure()
+                parts |= self.last_figures
+            if due or over or self.done % pace.save_every == 0:
                 self.objective.checkpoint()
-                save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.done)
-                due = last or (pace.measure_every and self.done % pace.measure_every == 0)
-                self.last_figures = self.objective.measure() if due else self.last_figures
-                self._tell(
-                    {**parts, **(self.last_figures if due else {})}, (self.done - first) / spent, texts / spent, say
-                )
-            if over:
+                save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.at)
+                self._tell(parts, (self.done - first) / spent, texts / spent, say)
+            if over or self.at.stopped:
                 break
-        return self.done == pace.steps
+        ended = self.at.stopped or self.done == pace.steps
+        if ended and self.at.best is not None:
+            restore_weights(self.work / BEST_NAME, self.parameters)
+        return ended
+
+    def _measure(self) -> None:
+        """Measure; keep the weights if they are the best so far, and see whether to go on."""
+        self.last_figures = self.objective.measure()
+        value, at, pace = self.last_figures.get(self.pace.best), self.at, self.pace
+        if value is None:
+            return
+        if at.best is None or value > at.best:
+            save_weights(self.work / BEST_NAME, self.parameters)
+            self.at = at._replace(best=value, best_step=at.step)
+        elif pace.patience and at.step - at.best_step >= pace.patience * pace.measure_every > 0:
+            self.at = at._replace(stopped=True)
 
     def _step(self, step: int, rows: Rows) -> dict[str, float]:
         for group in self.optimizer.param_groups:

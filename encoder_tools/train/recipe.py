@@ -77,6 +77,9 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar rate: peak learning rate; ``table_rate`` that of the word table.
     :ivar warmup: share of the steps to the peak; a cosine then takes the rate to zero.
     :ivar longest: tokens kept of each text, 0 takes the model's own limit.
+    :ivar measure_every: steps between two measurements on held-out examples, whose best weights are the result; 0
+        measures before and after alone.
+    :ivar patience: measurements without a better one after which the run ends early; 0 never does.
     :ivar precision: of matrix products; "auto" is fp32 on a CPU and bf16 on a GPU.
     """
 
@@ -91,6 +94,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: float = 0.01
     seed: int = 1
     save_every: int = 50
+    measure_every: int = 0
+    patience: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
@@ -157,7 +162,10 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
         **{f"dims ({dim})": dim for dim in objective.dims},
     }
     not_negative = {
-        **{name: getattr(training, name) for name in ("epochs", "steps", "table_rate", "warmup", "longest")},
+        **{
+            name: getattr(training, name)
+            for name in ("epochs", "steps", "table_rate", "warmup", "longest", "measure_every", "patience")
+        },
         **{name: getattr(objective, name) for name in ("hardness", "spread_out", "match", "geometry")},
         "weight_decay": training.weight_decay,
         **{f"limit of {row.file}": row.limit for row in recipe.data},
@@ -170,6 +178,8 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     wrong += ["epochs or steps (one of them)"] if not training.epochs and not training.steps else []
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")
+    if training.measure_every and not any(row.held_out for row in recipe.data):
+        raise InputError(f"{path}: measure_every needs held-out examples. Set held_out in a [[data]] table.")
     if not recipe.data:
         raise InputError(f"{path} names no data. Add a [[data]] table with a file.")
     for row in recipe.data:

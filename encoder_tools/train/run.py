@@ -105,6 +105,8 @@ def train(
         return Trained(False, plan, {}, {})
     targets = _targets(recipe, base, recipe_file.parent, found, work, say)
     objective = ContrastiveObjective(recipe, model, sets, targets)
+    if recipe.training.measure_every:
+        objective.held_out = lambda: mean_quality(recipe, found, objective, longest)
     before = _quality(recipe, found, objective, longest, say, "before")
     loop = _loop(recipe, objective, base, plan, work)
     done = loop.run(_ENDLESS if minutes is None else 60 * minutes, say)
@@ -196,7 +198,14 @@ def _loop(recipe: Recipe, objective: ContrastiveObjective, base: ModelFolder, pl
     training, sets = recipe.training, objective.sets
     sizes, weights = [len(part) for part in sets], [row.weight for row in recipe.data]
     settings = f"recipe {recipe.digest()}, base {base.weights_digest()[:32]}, texts {_digest(sets)}"
-    pace = Pace(plan.steps, max(1, round(training.warmup * plan.steps)), training.save_every)
+    pace = Pace(
+        plan.steps,
+        max(1, round(training.warmup * plan.steps)),
+        training.save_every,
+        measure_every=training.measure_every,
+        best="held_out",
+        patience=training.patience,
+    )
     try:
         return Loop(
             objective,
@@ -223,6 +232,16 @@ def _quality(
             measured[row.file] = quality_of(objective, row, part, longest)
             say(f"{when}: {row.file} {measured[row.file]}")
     return measured
+
+
+def mean_quality(recipe: Recipe, found: Sequence[Examples], objective: ContrastiveObjective, longest: int) -> float:
+    """Mean of the held-out sets' figures."""
+    values = [
+        quality_of(objective, row, part, longest).value
+        for row, part in zip(recipe.data, found, strict=True)
+        if part.held_out
+    ]
+    return sum(values) / len(values)
 
 
 def _write(recipe: Recipe, model: Any, base: ModelFolder, trained: Trained, out: Path, overwrite: bool) -> None:

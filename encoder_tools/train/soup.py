@@ -17,9 +17,8 @@ from encoder_tools.files import write_json
 from encoder_tools.staging import check_destination, staged_folder
 from encoder_tools.train.contrastive import ContrastiveObjective
 from encoder_tools.train.data import Examples, read_examples
-from encoder_tools.train.held_out import quality_of
 from encoder_tools.train.recipe import Recipe, read_recipe
-from encoder_tools.train.run import load_trainable, longest_of
+from encoder_tools.train.run import load_trainable, longest_of, mean_quality
 
 State = Mapping[str, torch.Tensor]
 
@@ -106,13 +105,7 @@ class _Pot:
     def quality(self, state: State) -> float:
         """Mean quality of weights over the held-out sets."""
         self.model.load_state_dict(dict(state))
-        longest = longest_of(self.recipe, self.base)
-        values = [
-            quality_of(self.objective, row, part, longest).value
-            for row, part in zip(self.recipe.data, self.found, strict=True)
-            if part.held_out
-        ]
-        return sum(values) / len(values)
+        return mean_quality(self.recipe, self.found, self.objective, longest_of(self.recipe, self.base))
 
     def write(self, state: State, out: Path, ladles: Sequence[Ladle], *, overwrite: bool) -> None:
         """Write weights as a folder like the first model's, with the report ``soup.json``."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -14,8 +16,41 @@ from encoder_tools.errors import FileCorruptError, FingerprintError
 from encoder_tools.files import write_bytes
 
 
+class Progress(NamedTuple):
+    """How far a run is.
+
+    :ivar step: steps that are done.
+    :ivar best: best quality that was measured, and ``best_step``, after how many steps; None before the first.
+    :ivar stopped: whether it was ended early.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    stopped: bool = False
+
+
+def save_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Write weights alone, atomically."""
+    write_bytes(path, save({name: value.detach().cpu().contiguous() for name, value in parameters.items()}))
+
+
+def restore_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Read what :func:`save_weights` wrote.
+
+    :raises FileCorruptError: if the file is damaged or of another model.
+    """
+    try:
+        tensors = load_file(path)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[name])
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise FileCorruptError(f"{path} does not hold the weights of this run ({error}). Begin again.") from None
+
+
 def save_state(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, settings: str, step: int
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, settings: str, at: Progress
 ) -> None:
     """Write the state atomically.
 
@@ -26,27 +61,26 @@ def save_state(
     for name, parameter in parameters.items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{name}.{key}"] = value.detach().cpu()
-    write_bytes(path, save(tensors, metadata={"settings": settings, "step": str(step)}))
+    write_bytes(path, save(tensors, metadata={"settings": settings, "progress": msgspec.json.encode(at).decode()}))
 
 
 def restore_state(
     path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, settings: str
-) -> int:
+) -> Progress:
     """Read a state into parameters and optimizer, in place.
 
-    :return: steps that are done; 0 if there is no state.
+    :return: how far the run is; at its beginning if there is no state.
     :raises FileCorruptError: if the file is damaged.
     :raises FingerprintError: if it was made with other settings.
     """
     if not path.is_file():
-        return 0
+        return Progress()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         tensors = load_file(path)
-        step = int(metadata["step"])
-        found = metadata["settings"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        found, at = metadata["settings"], msgspec.json.decode(metadata["progress"], type=Progress)
+    except (SafetensorError, OSError, KeyError, ValueError, msgspec.DecodeError) as error:
         raise FileCorruptError(f"{path} is no state of a run ({error}). Remove it to begin again.") from None
     if found != settings:
         raise FingerprintError(
@@ -61,4 +95,4 @@ def restore_state(
             optimizer.state[parameter] = {
                 key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
             }
-    return step
+    return at

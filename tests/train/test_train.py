@@ -212,6 +212,31 @@ def train_with_another_teacher(root: Path, change: Callable[[str], str]) -> None
     run(root, "out", lambda text: change(text).replace('teacher = "default"', 'teacher = "base"'), overwrite=True)
 
 
+def test_the_best_weights_are_kept_and_a_run_that_gets_worse_ends_early(root: Path):
+    def change(text: str) -> str:
+        return text.replace("epochs = 4", "steps = 40\nmeasure_every = 2\npatience = 3").replace("3e-3", "1e-2")
+
+    trained = run(root, "straight", change)
+    rows = [json.loads(line) for line in (root / "work-straight" / "train.jsonl").read_text().splitlines()]
+    measured = {row["step"]: row["held_out"] for row in rows if "held_out" in row}
+    best = max(measured.values())
+    best_step = min(step for step, value in measured.items() if value == best)
+    assert max(measured) == best_step + 6 < 40  # three measurements later, and long before the end
+    assert trained.after["pairs.csv"].value == pytest.approx(best, abs=1e-4)
+    torch.set_num_threads(1)
+    while not run(root, "sliced", change, minutes=0).done:
+        pass
+    same_bits(root, "straight", "sliced")
+    assert run(root, "again", change).done
+    again = train(root / "recipe.toml", root / "more", work=root / "work-straight")  # ended, and stays ended
+    assert again.after == trained.after
+
+
+def test_measuring_on_the_way_needs_held_out_examples(root: Path):
+    with pytest.raises(InputError, match="held_out"):
+        run(root, change=lambda text: text.replace("held_out = 20", "").replace("batch", "measure_every = 2\nbatch"))
+
+
 def test_a_dry_run_writes_nothing(root: Path):
     said: list[str] = []
     assert not run(root, say=said.append, dry_run=True).done
