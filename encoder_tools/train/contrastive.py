@@ -137,6 +137,14 @@ class ContrastiveObjective:
 
         return cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
 
+    def tokens_of(self, rows: Rows) -> int:
+        """Tokens of one batch, padding left out."""
+        place = int(np.searchsorted(self.starts, rows[0], side="right")) - 1
+        data, own = self.sets[place], rows - self.starts[place]
+        return sum(
+            len(data.queries[row]) + len(data.documents[row]) + sum(map(len, data.negatives[row])) for row in own
+        )
+
     def measure(self) -> dict[str, float]:
         """Quality on the way, if it was asked for."""
         return {} if self.held_out is None else {"held_out": self.held_out()}

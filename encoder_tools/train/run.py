@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from encoder_tools.train.card import model_card
 from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
 from encoder_tools.train.curves import draw_curves
 from encoder_tools.train.data import Examples, read_examples
+from encoder_tools.train.estimate import estimate
 from encoder_tools.train.held_out import Quality, quality_of
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
 from encoder_tools.train.recipe import Recipe, read_recipe
+from encoder_tools.train.schedule import Rows
 from encoder_tools.train.targets import Targets, targets_of
 
 _ENDLESS = 1e9
@@ -102,6 +104,8 @@ def train(
     plan = _plan(recipe, found, model)
     _say_plan(plan, say)
     if dry_run:
+        first = estimate(ContrastiveObjective(recipe, model, sets), _batches(recipe, sets, plan, 0), plan.steps)
+        say(str(first))
         return Trained(False, plan, {}, {})
     targets = _targets(recipe, base, recipe_file.parent, found, work, say)
     objective = ContrastiveObjective(recipe, model, sets, targets)
@@ -196,7 +200,6 @@ def _say_plan(plan: Plan, say: Callable[[str], None]) -> None:
 
 def _loop(recipe: Recipe, objective: ContrastiveObjective, base: ModelFolder, plan: Plan, work: Path) -> Loop:
     training, sets = recipe.training, objective.sets
-    sizes, weights = [len(part) for part in sets], [row.weight for row in recipe.data]
     settings = f"recipe {recipe.digest()}, base {base.weights_digest()[:32]}, texts {_digest(sets)}"
     pace = Pace(
         plan.steps,
@@ -210,12 +213,17 @@ def _loop(recipe: Recipe, objective: ContrastiveObjective, base: ModelFolder, pl
         return Loop(
             objective,
             pace,
-            lambda done: batches_of_sets(sizes, weights, training.batch, plan.steps, training.seed, done),
+            lambda done: _batches(recipe, sets, plan, done),
             settings,
             work,
         )
     except FingerprintError as error:
         raise FingerprintError(f"{error} The base model counts too.") from None
+
+
+def _batches(recipe: Recipe, sets: Sequence[TokenisedSet], plan: Plan, done: int) -> Iterator[tuple[int, Rows]]:
+    sizes, weights = [len(part) for part in sets], [row.weight for row in recipe.data]
+    return batches_of_sets(sizes, weights, recipe.training.batch, plan.steps, recipe.training.seed, done)
 
 
 def _quality(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -240,7 +241,8 @@ def test_measuring_on_the_way_needs_held_out_examples(root: Path):
 def test_a_dry_run_writes_nothing(root: Path):
     said: list[str] = []
     assert not run(root, say=said.append, dry_run=True).done
-    assert "28 steps of 16 examples" in said[-1]
+    assert "28 steps of 16 examples" in said[-2]
+    assert re.search(r"about \d+\.\d min, \d\d+ tokens a step, \d+ MB", said[-1])
     assert not (root / "out").exists()
     assert not (root / "work-out").exists()
 
