@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from encoder_tools.errors import FileCorruptError, InputError
-from encoder_tools.files import checked_as, open_regular
+from encoder_tools.errors import InputError
+from encoder_tools.train.settings import read_settings, settings_digest
 
 
 class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,7 +130,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def digest(self) -> str:
         """Hash of all settings: a state that was saved under others is refused."""
-        return hashlib.sha256(json.dumps(msgspec.to_builtins(self), sort_keys=True).encode()).hexdigest()[:32]
+        return settings_digest(self)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -143,12 +140,7 @@ def read_recipe(path: Path) -> Recipe:
     :raises FileCorruptError: if it is not TOML, or a setting is unknown, missing or of another type.
     :raises InputError: if a number is out of range.
     """
-    with open_regular(path) as file:
-        try:
-            value = tomllib.loads(file.read().decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileCorruptError(f"{path} is not valid TOML ({error}). Repair the file.") from None
-    recipe = checked_as(value, Recipe, str(path))
+    recipe = read_settings(path, Recipe)
     if bool(recipe.texts.files) == (recipe.texts.corpus is not None):
         raise InputError(f"{path}: [texts] needs either files or corpus. Name one of them.")
     _check_ranges(path, recipe)

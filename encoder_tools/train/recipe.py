@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from encoder_tools.errors import FileCorruptError, InputError
-from encoder_tools.files import open_regular
+from encoder_tools.errors import InputError
+from encoder_tools.train.settings import read_settings, settings_digest
 
 
 class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,7 +108,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def digest(self) -> str:
         """Hash of all settings: a state that was saved under others is refused."""
-        return hashlib.sha256(json.dumps(msgspec.to_builtins(self), sort_keys=True).encode()).hexdigest()[:32]
+        return settings_digest(self)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -123,34 +119,9 @@ def read_recipe(path: Path) -> Recipe:
         another type.
     :raises InputError: if a number is out of range.
     """
-    with open_regular(path) as file:
-        try:
-            value = tomllib.loads(file.read().decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileCorruptError(f"{path} is not valid TOML ({error}). Repair the file.") from None
-    _check_names(path, value)
-    try:
-        recipe = msgspec.convert(value, Recipe, strict=True)
-    except msgspec.ValidationError as error:
-        raise FileCorruptError(f"{path}: {error}. See encoder_tools/train/recipe.py for every setting.") from None
+    recipe = read_settings(path, Recipe)
     _check_ranges(path, recipe)
     return recipe
-
-
-def _check_names(path: Path, value: dict[str, Any]) -> None:
-    """Unknown names, with the nearest that there is."""
-    tables: list[tuple[str, Any, type[msgspec.Struct]]] = [("", value, Recipe)]
-    tables += [("training", value.get("training"), Training), ("objective", value.get("objective"), Objective)]
-    sets = value.get("data")
-    tables += [(f"data {number}", row, DataSet) for number, row in enumerate(sets if isinstance(sets, list) else [], 1)]
-    for table, content, kind in tables:
-        known = kind.__struct_fields__
-        for name in content if isinstance(content, dict) else ():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-                meant = f" Did you mean {near[0]!r}?" if near else ""
-                place = f"[{table}]" if table else "The recipe"
-                raise FileCorruptError(f"{path}: {place} has no setting {name!r}, it has {', '.join(known)}.{meant}")
 
 
 def _check_ranges(path: Path, recipe: Recipe) -> None:
