@@ -101,7 +101,7 @@ def distill(
     with staged_folder(Path(out), overwrite=overwrite) as staged:
         _write(recipe, pupil, {**found.facts, **figures}, work, staged)
         if unseen:
-            say(f"agreement with the teacher: {mark_space(staged, folder, unseen)}")
+            say(_mark(staged, folder, unseen))
     say(f"wrote {out}: {_count(pupil) / 1e6:.2f} million parameters, {asdict(pupil.student.shape)}")
     return True
 
@@ -180,6 +180,14 @@ def _write(recipe: Recipe, pupil: Pupil, facts: dict[str, object], work: Path, o
     snap(student)
     training = {"recipe": msgspec.to_builtins(recipe), "parameters": _count(pupil), **facts}
     save_student(student, work / "tokenizer", out, training)
+
+
+def _mark(student: Path, teacher: Path, unseen: Sequence[str]) -> str:
+    """Mark the student as one of its teacher's space, if it is; what to say of it. A run too short is no failure."""
+    try:
+        return f"agreement with the teacher: {mark_space(student, teacher, unseen)}"
+    except InputError as error:
+        return f"not marked as of its teacher's space: {error}"
 
 
 def _check_fit(recipe: Recipe, teacher: Teacher) -> None:

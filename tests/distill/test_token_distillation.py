@@ -151,6 +151,16 @@ def test_held_out_and_joined_texts_and_a_narrow_student_in_bf16(root: Path):
     assert SentenceTransformer(str(root / "a"), device="cpu").encode("a").shape == (32,)
 
 
+def test_a_run_too_short_to_agree_is_written_without_a_mark(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("encoder_tools.spaces.LEAST_AGREEMENT", 0.999)
+    write(root, steps=1, recipe=RECIPE.replace('files = ["texts.txt"]', 'files = ["texts.txt"]\nheld_out = 20'))
+    done, said = run(root)
+    assert done
+    assert "not marked" in said[-2]
+    assert (root / "a" / "modules.json").is_file()
+    assert not (root / "a" / "space.json").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_state(root: Path):
     write(root, steps=40, save_every=5, recipe=RECIPE.replace("warmup = 4", "warmup = 4\nrate = 1e30"))
     with pytest.raises(TrainingError, match="Lower the rates"):
