@@ -3,8 +3,8 @@
     python -m benchmarks.contrastive_memory
 
 Each runs in a process of its own, one thread, the model that ships, pairs of a bank customer's question and the name of
-its intent, at most 4,096 tokens at a time. "Added" is the process's peak over what it had before its first step; AdamW's
-moments are left out. Figures go to ``benchmarks/results/contrastive_memory.json``.
+its intent, at most 4,096 tokens at a time. "Added" is the process's peak over what it had before its first step. The
+result is ``benchmarks/results/contrastive_memory.json``.
 """
 
 from __future__ import annotations
