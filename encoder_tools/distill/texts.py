@@ -19,7 +19,7 @@ Ids = NDArray[np.int32]
 
 
 class RunTexts(NamedTuple):
-    """Distinct texts in training order.
+    """Distinct texts: those to train on, then those held out, a random sample.
 
     :ivar sources: of each text.
     :ivar facts: what the model's folder says of them.
@@ -50,8 +50,11 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
         order = np.random.default_rng(seed).permutation(len(lines))
         texts = [lines[row] for row in order]
         sources, facts = [found[text] for text in texts], {}
-    most = settings.most or len(texts)
-    return RunTexts(texts[:most], sources[:most], {**facts, "texts": len(texts[:most])})
+    count = min(settings.most or len(texts), len(texts))
+    # a corpus may end in texts of one kind: what is held out is drawn from all of it
+    drawn = set(np.random.default_rng([seed, 3]).permutation(count)[: settings.held_out].tolist())
+    order = [row for row in range(count) if row not in drawn] + sorted(drawn)
+    return RunTexts([texts[row] for row in order], [sources[row] for row in order], {**facts, "texts": count})
 
 
 def join_texts(ids: Sequence[Ids], sources: Sequence[str], share: float, longest: int, seed: int) -> list[Ids]:

@@ -82,6 +82,21 @@ def test_the_corpus_holds_only_what_may_ship_and_no_test_sentence(data: Path):
     assert read_corpus(data, seed=1).texts == corpus.texts
 
 
+def test_held_out_texts_are_drawn_from_all_of_the_corpus(tmp_path: Path):
+    from encoder_tools.distill.recipe import Texts
+    from encoder_tools.distill.texts import read_texts
+
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} {number}\n" for number in range(300)))
+    settings = Texts(files=("a.txt", "b.txt"), held_out=100, most=500)
+    found = read_texts(settings, tmp_path, seed=1)
+    assert len(found.texts) == len(set(found.texts)) == 500
+    assert [source[0] for source in found.sources] == [text[0] for text in found.texts]
+    assert 20 < sum(text.startswith("a") for text in found.texts[400:]) < 80
+    assert found == read_texts(settings, tmp_path, seed=1)
+    assert set(found.texts[400:]) != set(read_texts(settings, tmp_path, seed=2).texts[400:])
+
+
 def test_a_folder_without_texts_is_named(tmp_path: Path):
     with pytest.raises(FileMissingError, match=r"sentences\.tsv\.gz"):
         read_corpus(tmp_path, seed=1)
