@@ -17,8 +17,7 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar files: text files, one text a line, gzip-compressed if their names end in ``.gz``.
     :ivar corpus: a data folder of this project instead, of which only what may ship is taken.
     :ivar most: texts to take, after shuffling; 0 takes all.
-    :ivar held_out: texts, drawn at random, that are not trained on; the student's agreement with the teacher is measured
-        on them.
+    :ivar held_out: texts, drawn at random, that are not trained on; the agreement with the teacher is measured on them.
     :ivar joined: share of the texts that is joined, several of one source behind each other, to long ones: most texts
         at hand are single sentences, and a student that never saw a longer one does not read paragraphs well.
     """

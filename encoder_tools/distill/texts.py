@@ -53,8 +53,8 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
     count = min(settings.most or len(texts), len(texts))
     # a corpus may end in texts of one kind: what is held out is drawn from all of it
     drawn = set(np.random.default_rng([seed, 3]).permutation(count)[: settings.held_out].tolist())
-    order = [row for row in range(count) if row not in drawn] + sorted(drawn)
-    return RunTexts([texts[row] for row in order], [sources[row] for row in order], {**facts, "texts": count})
+    places = [row for row in range(count) if row not in drawn] + sorted(drawn)
+    return RunTexts([texts[row] for row in places], [sources[row] for row in places], {**facts, "texts": count})
 
 
 def join_texts(ids: Sequence[Ids], sources: Sequence[str], share: float, longest: int, seed: int) -> list[Ids]:
