@@ -1,6 +1,6 @@
 """What serving adds to a single short query: the server's median beside that of the bare ``encode``, in one run.
 
-Two models: the one that ships (20,480 pieces), and a bare word table of 262,144 pieces, the vocabulary of T5Gemma 2, to
+Two models: the one that ships (27,500 pieces), and a bare word table of 262,144 pieces, the vocabulary of T5Gemma 2, to
 show what the size of a vocabulary costs: time to open, resident memory, time of a query.
 
 Run it from the repository in the environment of ``make dev``: ``python -m benchmarks.request_overhead``.

@@ -41,12 +41,10 @@ def quality_of(objective: ContrastiveObjective, settings: DataSet, examples: Exa
     if settings.score:
         value = sts_spearman(queries, _encode(objective, held_out.documents), held_out.scores)
         return Quality("Spearman", round(value, 4), len(held_out))
-    others = [example for example in examples.train[:_DISTRACTORS]]
-    texts = list(dict.fromkeys(example.document for example in (*examples.held_out, *others)))
-    place = {text: row for row, text in enumerate(texts)}
-    pool = tokenise(objective.model, settings, [example for example in (*examples.held_out, *others)], longest)
-    rows = {example.document: row for row, example in reversed(list(enumerate((*examples.held_out, *others))))}
-    documents = _encode(objective, [pool.documents[rows[text]] for text in texts])
+    whole = {example.document: example for example in (*examples.train[:_DISTRACTORS], *examples.held_out)}
+    pool = tokenise(objective.model, settings, list(whole.values()), longest)
+    documents = _encode(objective, pool.documents)
+    place = {text: row for row, text in enumerate(whole)}
     answers: dict[str, set[int]] = {}
     for example in examples.held_out:
         answers.setdefault(example.query, set()).add(place[example.document])
