@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,16 +33,6 @@ class Pupil:
         """All parameters by name."""
         named = {f"student.{name}": value for name, value in self.student.named_parameters()}
         return named | {f"adapters.{name}": value for name, value in self.adapters.named_parameters()}
-
-    def groups(self, rate: float, table_rate: float) -> list[dict[str, Any]]:
-        """Groups of an optimizer: the word table learns slowly, norms and biases are not decayed."""
-        named, table = self.named(), self.student.body.get_input_embeddings().weight
-        rest = [value for value in named.values() if value is not table]
-        return [
-            {"params": [table], "peak": table_rate, "weight_decay": 0.0},
-            {"params": [value for value in rest if value.dim() > 1], "peak": rate, "weight_decay": 0.01},
-            {"params": [value for value in rest if value.dim() == 1], "peak": rate, "weight_decay": 0.0},
-        ]
 
 
 @dataclass(frozen=True)

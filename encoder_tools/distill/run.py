@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -21,7 +20,7 @@ from encoder_tools.distill.recipe import Recipe, read_recipe
 from encoder_tools.distill.student import save_student
 from encoder_tools.distill.teacher import Teacher
 from encoder_tools.distill.texts import join_texts, read_texts
-from encoder_tools.distill.token_objective import Ids, Reading, TokenObjective, cut_texts, levels_of
+from encoder_tools.distill.token_objective import Reading, TokenObjective, cut_texts, levels_of
 from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
 from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
 from encoder_tools.errors import FileMissingError, InputError
@@ -32,9 +31,9 @@ from encoder_tools.staging import check_destination, staged_folder
 from encoder_tools.train.curves import draw_curves
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.schedule import batches
+from encoder_tools.train.tensors import Ids, checked_device
 
 CURVES_NAME = "curves.png"
-_ENDLESS = 1e9
 
 
 class _Corpus(NamedTuple):
@@ -76,8 +75,7 @@ def distill(
     recipe_file, work = Path(recipe_file), Path(work)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device is {device!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
+    place = checked_device(device)
     folder = recipe_file.parent / recipe.teacher
     if not (folder / "tokenizer.json").is_file():
         raise FileMissingError(f"{folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher.")
@@ -86,12 +84,11 @@ def distill(
     found = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
     corpus = _read(recipe, folder, found.texts, found.sources, work / "tokenizer")
     say(f"{len(corpus.texts)} texts; {len(corpus.pieces.names)} pieces")
-    place = torch.device(device)
     teacher = Teacher(folder, corpus.pieces.kept, place)
     _check_fit(recipe, teacher)
     pupil = make_pupil(recipe, teacher, corpus.pieces, place)
     loop = _loop(recipe, pupil, teacher, mark, corpus, work)
-    if not loop.run(_ENDLESS if minutes is None else 60 * minutes, say):
+    if not loop.run(minutes, say):
         draw_curves(work / LOG_NAME, work / CURVES_NAME)
         say(f"time is up at step {loop.done} of {recipe.training.steps}; the same command goes on from here")
         return False

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.recipe import Texts
 from encoder_tools.errors import FileCorruptError, FileMissingError
-
-Ids = NDArray[np.int32]
+from encoder_tools.train.tensors import Ids
 
 
 class RunTexts(NamedTuple):

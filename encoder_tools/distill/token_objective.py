@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from encoder_tools.distill.kept_states import KeptStates
@@ -16,13 +15,14 @@ from encoder_tools.distill.objective import answering_layer, mean_pooled, state_
 from encoder_tools.distill.pupil import Pupil
 from encoder_tools.distill.recipe import Recipe
 from encoder_tools.distill.teacher import Teacher
+from encoder_tools.train.loop import optimizer_groups
 from encoder_tools.train.losses import cosine_loss, geometry_loss
 from encoder_tools.train.schedule import Rows
+from encoder_tools.train.tensors import Ids, bf16_products, padded, uses_bf16
 
 _MULTIPLE = 8  # padded lengths are multiples of it: kernels are made anew for each shape
+_DECAY = 0.01
 _MEASURED = 128  # texts of a batch while measuring
-
-Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,22 @@ class TokenObjective:
         self.recipe, self.pupil, self.teacher, self.kept = recipe, pupil, teacher, kept
         self.texts, self.unseen = texts, unseen
         self.device = next(pupil.student.parameters()).device
-        precision, kind = recipe.training.precision, self.device.type
-        self.bf16 = precision == "bf16" or (precision == "auto" and kind == "cuda")
         self.levels = levels_of(recipe, teacher)
         self._truth: torch.Tensor | None = None
         if recipe.training.compiled:
             pupil.student.body.forward = torch.compile(pupil.student.body.forward, dynamic=True)
-        teacher.prepare(bf16=self.bf16, compiled=recipe.training.compiled)
+        teacher.prepare(bf16=uses_bf16(recipe.training.precision, self.device), compiled=recipe.training.compiled)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Student and adapters."""
         return self.pupil.named()
 
     def groups(self) -> list[dict[str, Any]]:
-        """See :meth:`Pupil.groups`."""
-        return self.pupil.groups(self.recipe.training.rate, self.recipe.training.table_rate)
+        """The word table learns slowly, norms and biases are not decayed."""
+        training, table = self.recipe.training, self.pupil.student.body.get_input_embeddings().weight
+        return optimizer_groups(
+            self.parameters(), table, rate=training.rate, table_rate=training.table_rate, weight_decay=_DECAY
+        )
 
     def backward(self, rows: Rows) -> dict[str, float]:
         """Gradients of the weighted sum of the parts; the sum, and the parts."""
@@ -173,18 +174,11 @@ class TokenObjective:
         return torch.cat(made)[torch.from_numpy(np.argsort(order))]
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return bf16_products(self.recipe.training.precision, self.device)
 
     def _tensors(self, texts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
         """Padded ids and mask of shape (B, L)."""
-        longest = self.recipe.training.longest
-        length = max(map(len, texts))
-        ids = np.zeros((len(texts), min(longest, length + -length % _MULTIPLE)), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for line, row in enumerate(texts):
-            ids[line, : len(row)] = row
-            mask[line, : len(row)] = 1
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+        return padded(texts, self.device, multiple=_MULTIPLE, longest=self.recipe.training.longest)
 
 
 def levels_of(recipe: Recipe, teacher: Teacher) -> tuple[int, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from encoder_tools.evaluate.measure import Figure
-from encoder_tools.files import write_bytes
+from encoder_tools.pictures import save_png
 
 
 def draw_figures(measured: Mapping[str, Sequence[Figure]], picture: Path) -> None:
@@ -33,6 +32,4 @@ def draw_figures(measured: Mapping[str, Sequence[Figure]], picture: Path) -> Non
         panel.margins(y=0.25)
         panel.grid(alpha=0.3)
     whole.axes[0].legend(fontsize=7)
-    made = io.BytesIO()
-    whole.savefig(made, format="png", dpi=110)
-    write_bytes(picture, made.getvalue())
+    save_png(whole, picture)

@@ -13,13 +13,13 @@ from torch import nn
 from torch.nn import functional
 
 from encoder_tools.train.cached import cached_backward
-from encoder_tools.train.data import Example
+from encoder_tools.train.data import Example, folded
+from encoder_tools.train.loop import optimizer_groups
 from encoder_tools.train.losses import Batch, cosent, cosine_loss, geometry_loss, info_nce, spread_out
 from encoder_tools.train.recipe import DataSet, Recipe
 from encoder_tools.train.schedule import Rows
 from encoder_tools.train.targets import Targets
-
-Ids = NDArray[np.int32]
+from encoder_tools.train.tensors import Ids, bf16_products, padded
 
 
 class TokenisedSet(NamedTuple):
@@ -47,7 +47,7 @@ def tokenise(model: Any, settings: DataSet, examples: Sequence[Example], longest
     numbers: dict[str, int] = {}
 
     def number(text: str) -> int:
-        return numbers.setdefault(" ".join(text.casefold().split()), len(numbers))
+        return numbers.setdefault(folded(text), len(numbers))
 
     def ids(texts: Sequence[str], prompt: str) -> list[Ids]:
         if not texts:
@@ -92,8 +92,6 @@ class ContrastiveObjective:
         self.held_out = held_out
         self.device: torch.device = model.device
         self.starts = np.cumsum([0, *map(len, sets)])
-        precision = recipe.training.precision
-        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -113,18 +111,18 @@ class ContrastiveObjective:
         """The word table has a rate of its own; norms and biases are not decayed."""
         training = self.recipe.training
         table = self.model[0].model.get_input_embeddings().weight
-        rest = [value for value in self.parameters().values() if value is not table]
-        decay = training.weight_decay
-        return [
-            {"params": [table], "peak": training.table_rate, "weight_decay": 0.0},
-            {"params": [value for value in rest if value.dim() > 1], "peak": training.rate, "weight_decay": decay},
-            {"params": [value for value in rest if value.dim() <= 1], "peak": training.rate, "weight_decay": 0.0},
-        ]
+        return optimizer_groups(
+            self.parameters(),
+            table,
+            rate=training.rate,
+            table_rate=training.table_rate,
+            weight_decay=training.weight_decay,
+        )
 
     def backward(self, rows: Rows) -> dict[str, float]:
         """Gradients of one batch, whose rows are all of one set."""
-        place = int(np.searchsorted(self.starts, rows[0], side="right")) - 1
-        data, own = self.sets[place], rows - self.starts[place]
+        place, own = self._place(rows)
+        data = self.sets[place]
         negatives = [text for row in own for text in data.negatives[row]]
         texts = [*(data.queries[row] for row in own), *(data.documents[row] for row in own), *negatives]
 
@@ -139,11 +137,16 @@ class ContrastiveObjective:
 
     def tokens_of(self, rows: Rows) -> int:
         """Tokens of one batch, padding left out."""
-        place = int(np.searchsorted(self.starts, rows[0], side="right")) - 1
-        data, own = self.sets[place], rows - self.starts[place]
+        place, own = self._place(rows)
+        data = self.sets[place]
         return sum(
             len(data.queries[row]) + len(data.documents[row]) + sum(map(len, data.negatives[row])) for row in own
         )
+
+    def _place(self, rows: Rows) -> tuple[int, Rows]:
+        """Which set the rows of a batch are of, and which rows of it they are."""
+        place = int(np.searchsorted(self.starts, rows[0], side="right")) - 1
+        return place, rows - self.starts[place]
 
     def measure(self) -> dict[str, float]:
         """Quality on the way, if it was asked for."""
@@ -215,15 +218,8 @@ class ContrastiveObjective:
 
     def vectors(self, texts: Sequence[Ids]) -> torch.Tensor:
         """Unit vectors (n, D) of texts, by the whole pipeline."""
-        ids = np.full((len(texts), max(map(len, texts))), self.pad_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for line, row in enumerate(texts):
-            ids[line, : len(row)] = row
-            mask[line, : len(row)] = 1
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(ids).to(self.device),
-            "attention_mask": torch.from_numpy(mask).to(self.device),
-        }
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        ids, mask = padded(texts, self.device, pad_id=self.pad_id)
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        with bf16_products(self.recipe.training.precision, self.device):
             found = self.model(features)["sentence_embedding"]
         return functional.normalize(found.float(), dim=-1)

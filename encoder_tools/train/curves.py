@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from encoder_tools.files import write_bytes
+from encoder_tools.pictures import save_png
 
 _NOT_DRAWN = ("step", "texts_per_s")
 
@@ -19,8 +19,6 @@ def draw_curves(log: Path, picture: Path) -> None:
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in _NOT_DRAWN]
     if len(rows) < 2 or not names:
         return
-    import io
-
     from matplotlib.figure import Figure
 
     columns = min(3, len(names))
@@ -35,9 +33,7 @@ def draw_curves(log: Path, picture: Path) -> None:
         panel.grid(alpha=0.3)
         if name != "unseen_cosine" and all(value > 0 for _, value in points):
             panel.set_yscale("log")
-    made = io.BytesIO()
-    figure.savefig(made, format="png", dpi=110)
-    write_bytes(picture, made.getvalue())
+    save_png(figure, picture)
 
 
 def _rows(log: Path) -> list[dict[str, float]]:

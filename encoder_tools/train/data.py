@@ -57,12 +57,12 @@ def read_examples(settings: DataSet, root: Path, seed: int) -> Examples:
     whole = [row for row in rows if row.query.strip() and row.document.strip()]
     if whole and not settings.score and all(_same(row.query, row.document) for row in whole):
         raise InputError(f"{path}: query and document are equal in every row. Name two different columns.")
-    distinct = list({(_normal(row.query), _normal(row.document), row.score): row for row in reversed(whole)}.values())
+    distinct = list({(folded(row.query), folded(row.document), row.score): row for row in reversed(whole)}.values())
     order = np.random.default_rng(seed).permutation(len(distinct))
     shuffled = [distinct[place] for place in order]
     held_out, rest = shuffled[: settings.held_out], shuffled[settings.held_out :]
-    seen = {_normal(text) for row in held_out for text in (row.query, row.document)}
-    train = [row for row in rest if _normal(row.query) not in seen and _normal(row.document) not in seen]
+    seen = {folded(text) for row in held_out for text in (row.query, row.document)}
+    train = [row for row in rest if folded(row.query) not in seen and folded(row.document) not in seen]
     facts = {
         "read": len(rows),
         "empty": len(rows) - len(whole),
@@ -187,9 +187,10 @@ def _score_of(path: Path, number: int, value: Any) -> float:
     return score
 
 
-def _normal(text: str) -> str:
+def folded(text: str) -> str:
+    """A text without what makes no other text of it: case, and how words are spaced."""
     return " ".join(text.casefold().split())
 
 
 def _same(left: str, right: str) -> bool:
-    return _normal(left) == _normal(right)
+    return folded(left) == folded(right)

@@ -10,9 +10,10 @@ import torch
 from encoder_tools.evaluate.metrics import retrieval_quality, sts_spearman
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.train.cached import parts_of
-from encoder_tools.train.contrastive import ContrastiveObjective, Ids, tokenise
+from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
 from encoder_tools.train.data import Examples
 from encoder_tools.train.recipe import DataSet
+from encoder_tools.train.tensors import Ids
 
 _DISTRACTORS = 2000  # documents of the training part among which the held-out ones are to be found
 

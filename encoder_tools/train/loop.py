@@ -63,6 +63,18 @@ class Pace:
     patience: int = 0
 
 
+def optimizer_groups(
+    parameters: Mapping[str, nn.Parameter], table: nn.Parameter, *, rate: float, table_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups of an optimizer: the word table has a rate of its own; neither it nor norms and biases are decayed."""
+    rest = [value for value in parameters.values() if value is not table]
+    return [
+        {"params": [table], "peak": table_rate, "weight_decay": 0.0},
+        {"params": [value for value in rest if value.dim() > 1], "peak": rate, "weight_decay": weight_decay},
+        {"params": [value for value in rest if value.dim() <= 1], "peak": rate, "weight_decay": 0.0},
+    ]
+
+
 class Loop:
     """A run in a folder of its own, continued from its last state.
 
@@ -87,8 +99,8 @@ class Loop:
         """Steps that are done."""
         return self.at.step
 
-    def run(self, seconds: float, say: Callable[[str], None]) -> bool:
-        """Train until the last step or the limit, whichever comes first; save on the way and at the end.
+    def run(self, minutes: float | None, say: Callable[[str], None]) -> bool:
+        """Train until the last step or the limit, if there is one; save on the way and at the end.
 
         With :attr:`Pace.best`, the parameters are the best ones when it returns true.
 
@@ -100,7 +112,7 @@ class Loop:
             parts = self._step(step, rows)
             self.at, texts = self.at._replace(step=step + 1), texts + len(rows)
             spent = time.monotonic() - started
-            last, over = self.done == pace.steps, spent > seconds
+            last, over = self.done == pace.steps, minutes is not None and spent > 60 * minutes
             due = last or bool(pace.measure_every and self.done % pace.measure_every == 0)
             if due:
                 self._measure()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import TextEncoder
-from encoder_tools.train.data import Example
+from encoder_tools.train.data import Example, folded
 from encoder_tools.vectors import unit_rows
 
 _BLOCK = 256  # queries searched at a time
@@ -82,7 +82,7 @@ def mine(
     places = {text: place for place, text in enumerate(texts)}
     answers: dict[str, set[int]] = defaultdict(set)
     for row in examples:
-        answers[_normal(row.query)].add(places[row.document])
+        answers[folded(row.query)].add(places[row.document])
     scores = _Scores(encoder, examples, texts)
     second = None if guide is None else _Scores(guide, examples, texts)
     mined = Mined()
@@ -96,7 +96,7 @@ def mine(
                 example,
                 texts,
                 places[example.document],
-                answers[_normal(example.query)],
+                answers[folded(example.query)],
                 first[line],
                 None if judged is None else judged[line],
                 per_query=per_query,
@@ -159,7 +159,3 @@ def _choose(
 def _sample(mined: Mined, dropped: Dropped) -> None:
     if len(mined.samples) < _SAMPLES:
         mined.samples.append(dropped)
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split())

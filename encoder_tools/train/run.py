@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import torch
 
-from encoder_tools.errors import CheckpointError, FingerprintError, InputError, one_line
+from encoder_tools.errors import CheckpointError, FingerprintError, one_line
 from encoder_tools.evaluate.agreement import open_encoder
 from encoder_tools.files import write_json
 from encoder_tools.model_folder import ModelFolder
@@ -29,8 +29,8 @@ from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
 from encoder_tools.train.recipe import Recipe, read_recipe
 from encoder_tools.train.schedule import Rows
 from encoder_tools.train.targets import Targets, targets_of
+from encoder_tools.train.tensors import checked_device
 
-_ENDLESS = 1e9
 _NO_LIMIT = 512  # tokens, of a model that has no limit of its own
 
 
@@ -94,8 +94,7 @@ def train(
     recipe_file, work = Path(recipe_file), Path(work)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device is {device!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
+    checked_device(device)
     found = [read_examples(row, recipe_file.parent, recipe.training.seed) for row in recipe.data]
     base = _base(recipe, recipe_file.parent, work)
     model, base = load_trainable(base.path, device)
@@ -113,7 +112,7 @@ def train(
         objective.held_out = lambda: mean_quality(recipe, found, objective, longest)
     before = _quality(recipe, found, objective, longest, say, "before")
     loop = _loop(recipe, objective, base, plan, work)
-    done = loop.run(_ENDLESS if minutes is None else 60 * minutes, say)
+    done = loop.run(minutes, say)
     draw_curves(work / LOG_NAME, work / "curves.png")
     if not done:
         say(f"time is up at step {loop.done} of {plan.steps}; the same command goes on from here")
