@@ -36,11 +36,14 @@ class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "teacher", the teacher's own, all but ``layers`` of them dropped, at the teacher's sizes.
     :ivar start: of the word table. "words": the teacher's word vectors; "static": its vector of each piece as a text of
         its own, which needs no shared vocabulary. Family "teacher" starts from the teacher's weights in any case.
+    :ivar earlier: a student to go on from instead, "default" or a folder relative to the recipe: its weights and its
+        pieces are taken, whatever the numbers of [vocabulary] are; ``start`` and the sizes must be those it has.
     :ivar hidden: width of its layers; 0 takes the teacher's. Its vectors are as wide as the teacher's in any case.
     """
 
     family: Literal["gemma3", "t5", "teacher"] = "gemma3"
     start: Literal["words", "static"] = "words"
+    earlier: str = ""
     hidden: int = 0
     layers: int = 3
     heads: int = 6

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from encoder_tools.distill.earlier import Earlier, teachers_ids
 from encoder_tools.distill.grid import snap
 from encoder_tools.distill.kept_states import KeptStates, room_for
 from encoder_tools.distill.pupil import Pieces, Pupil, make_pupil
@@ -82,11 +83,15 @@ def distill(
     about = ModelFolder.open(folder)
     mark = about.fingerprint(about.weights_digest())
     found = read_texts(recipe.texts, recipe_file.parent, recipe.training.seed)
-    corpus = _read(recipe, folder, found.texts, found.sources, work / "tokenizer")
+    earlier = Earlier(recipe.student.earlier, recipe_file.parent, work) if recipe.student.earlier else None
+    corpus = _read(recipe, folder, found.texts, found.sources, work / "tokenizer", earlier)
     say(f"{len(corpus.texts)} texts; {len(corpus.pieces.names)} pieces")
     teacher = Teacher(folder, corpus.pieces.kept, place)
     _check_fit(recipe, teacher)
     pupil = make_pupil(recipe, teacher, corpus.pieces, place)
+    if earlier is not None:
+        earlier.take(pupil.student, recipe)
+        mark += f", earlier {earlier.digest()}"
     loop = _loop(recipe, pupil, teacher, mark, corpus, work)
     if not loop.run(minutes, say):
         draw_curves(work / LOG_NAME, work / CURVES_NAME)
@@ -103,19 +108,26 @@ def distill(
     return True
 
 
-def _read(recipe: Recipe, teacher: Path, texts: list[str], sources: list[str], folder: Path) -> _Corpus:
+def _read(
+    recipe: Recipe, teacher: Path, texts: list[str], sources: list[str], folder: Path, earlier: Earlier | None
+) -> _Corpus:
     """Read all texts with the student's tokenizer, left in ``folder``, and the teacher's where it is another."""
     cut, longest = recipe.vocabulary, recipe.training.longest
     trained = len(texts) - recipe.texts.held_out
     _check_enough(trained, recipe.training.batch, "texts to train on")
     theirs: list[Ids] | None = None
     kept: NDArray[np.int64] | None = None
-    if cut.kind == "teacher":
+    if earlier is not None:
+        tokenizer = earlier.copy_tokenizer(folder)
+        kept = teachers_ids(tokenizer, teacher) if cut.kind == "teacher" else None
+    elif cut.kind == "teacher":
         tokenizer, kept = cut_vocabulary(teacher / "tokenizer.json", texts, cut.least_count, cut.most)
         save_cut_tokenizer(tokenizer, teacher, folder, recipe.student.max_length)
-        names = [str(tokenizer.id_to_token(place)) for place in range(len(kept))]
     else:
         tokenizer = _trained_tokenizer(texts, cut.most, folder, recipe.student.max_length)
+    if kept is not None:
+        names = [str(tokenizer.id_to_token(place)) for place in range(len(kept))]
+    else:
         names = pieces(tokenizer)
         whole = Tokenizer.from_file(str(teacher / "tokenizer.json"))
         whole.no_truncation()
