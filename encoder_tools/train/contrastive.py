@@ -25,8 +25,10 @@ from encoder_tools.train.tensors import Ids, bf16_products, padded
 class TokenisedSet(NamedTuple):
     """One set, ready to train on.
 
-    :ivar queries: token ids of each example's query; likewise ``documents`` and, a list each, ``negatives``.
-    :ivar texts: numbers of the texts of queries, documents and negatives: equal numbers, equal texts.
+    :ivar queries: token ids of each example's query; likewise ``documents``, empty for plain texts, and, a list each,
+        ``negatives``.
+    :ivar query_ids: numbers of the queries' texts: equal numbers, equal texts; likewise of documents and negatives. Of
+        labelled texts, numbers of the labels, so that the mask of equal texts keeps apart what is of one label.
     """
 
     settings: DataSet
@@ -55,15 +57,17 @@ def tokenise(model: Any, settings: DataSet, examples: Sequence[Example], longest
         found = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=longest)["input_ids"]
         return [np.array(row, dtype=np.int32) for row in found]
 
+    single = settings.shape in ("labelled", "plain")
+    document_prompt = settings.query_prompt if single else settings.document_prompt
     negatives = ids([text for row in examples for text in row.negatives], settings.document_prompt)
     split = np.cumsum([0, *(len(row.negatives) for row in examples)])
     return TokenisedSet(
         settings,
         ids([row.query for row in examples], settings.query_prompt),
-        ids([row.document for row in examples], settings.document_prompt),
+        ids([row.document for row in examples if row.document], document_prompt),
         [negatives[start:end] for start, end in pairwise(split)],
-        np.array([number(row.query) for row in examples]),
-        np.array([number(row.document) for row in examples]),
+        np.array([number(row.label or row.query) for row in examples]),
+        np.array([number(row.label or row.document) for row in examples]),
         [[number(text) for text in row.negatives] for row in examples],
         np.array([row.score for row in examples], dtype=np.float32),
     )
@@ -123,8 +127,7 @@ class ContrastiveObjective:
         """Gradients of one batch, whose rows are all of one set."""
         place, own = self._place(rows)
         data = self.sets[place]
-        negatives = [text for row in own for text in data.negatives[row]]
-        texts = [*(data.queries[row] for row in own), *(data.documents[row] for row in own), *negatives]
+        texts = _texts(data, own)
 
         def encode(part: NDArray[np.int64]) -> torch.Tensor:
             return self.vectors([texts[row] for row in part])
@@ -138,10 +141,7 @@ class ContrastiveObjective:
     def tokens_of(self, rows: Rows) -> int:
         """Tokens of one batch, padding left out."""
         place, own = self._place(rows)
-        data = self.sets[place]
-        return sum(
-            len(data.queries[row]) + len(data.documents[row]) + sum(map(len, data.negatives[row])) for row in own
-        )
+        return sum(map(len, _texts(self.sets[place], own)))
 
     def _place(self, rows: Rows) -> tuple[int, Rows]:
         """Which set the rows of a batch are of, and which rows of it they are."""
@@ -158,7 +158,8 @@ class ContrastiveObjective:
     def _loss(
         self, data: TokenisedSet, own: Rows, vectors: torch.Tensor, targets: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        loss, parts = self._contrast(data, own, vectors)
+        plain = data.settings.shape == "plain"
+        loss, parts = (vectors.new_zeros(()), {}) if plain else self._contrast(data, own, vectors)
         if targets is None:
             return loss, parts
         objective = self.recipe.objective
@@ -223,3 +224,9 @@ class ContrastiveObjective:
         with bf16_products(self.recipe.training.precision, self.device):
             found = self.model(features)["sentence_embedding"]
         return functional.normalize(found.float(), dim=-1)
+
+
+def _texts(data: TokenisedSet, own: Rows) -> list[Ids]:
+    """Queries, documents and negatives of a batch, one behind another."""
+    documents = [data.documents[row] for row in own] if data.documents else []
+    return [*(data.queries[row] for row in own), *documents, *(text for row in own for text in data.negatives[row])]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from encoder_tools.evaluate.metrics import retrieval_quality, sts_spearman
+from encoder_tools.evaluate.metrics import full_accuracy, retrieval_quality, sts_spearman
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.train.cached import parts_of
 from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
@@ -21,8 +21,8 @@ _DISTRACTORS = 2000  # documents of the training part among which the held-out o
 class Quality(NamedTuple):
     """One figure.
 
-    :ivar measure: "nDCG@10" of held-out queries among held-out and some training documents, or "Spearman" of held-out
-        pairs' cosines.
+    :ivar measure: "nDCG@10" of held-out queries among held-out and some training documents, "Spearman" of held-out
+        pairs' cosines, or "accuracy" on held-out labelled texts of a logistic regression over some training texts.
     :ivar value: in [0, 1], Spearman's in [-1, 1].
     :ivar examples: how many there were.
     """
@@ -39,6 +39,9 @@ def quality_of(objective: ContrastiveObjective, settings: DataSet, examples: Exa
     """Quality of an objective's model on the held-out part of one set."""
     held_out = tokenise(objective.model, settings, examples.held_out, longest)
     queries = _encode(objective, held_out.queries)
+    if settings.label:
+        value = _accuracy(objective, settings, examples, queries, longest)
+        return Quality("accuracy", round(value, 4), len(held_out))
     if settings.score:
         value = sts_spearman(queries, _encode(objective, held_out.documents), held_out.scores)
         return Quality("Spearman", round(value, 4), len(held_out))
@@ -52,6 +55,15 @@ def quality_of(objective: ContrastiveObjective, settings: DataSet, examples: Exa
     relevant = [dict.fromkeys(answers[example.query], 1) for example in examples.held_out]
     found = retrieval_quality(queries, documents, relevant)
     return Quality("nDCG@10", round(found.ndcg_10, 4), len(held_out))
+
+
+def _accuracy(
+    objective: ContrastiveObjective, settings: DataSet, examples: Examples, queries: FloatMatrix, longest: int
+) -> float:
+    known = list({row.query: row for row in examples.train}.values())[:_DISTRACTORS]
+    vectors = _encode(objective, tokenise(objective.model, settings, known, longest).queries)
+    labels = [row.label for row in known], [row.label for row in examples.held_out]
+    return full_accuracy(vectors, labels[0], queries, labels[1])
 
 
 def _encode(objective: ContrastiveObjective, texts: list[Ids]) -> FloatMatrix:

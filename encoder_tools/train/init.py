@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoder_tools.errors import InputError
 from encoder_tools.files import write_bytes
-from encoder_tools.train.data import columns_of
+from encoder_tools.train.rows import columns_of
 
 _QUERIES = ("query", "question", "anchor", "sentence1", "title", "text1")
 _DOCUMENTS = ("document", "answer", "positive", "sentence2", "passage", "text", "text2")
@@ -23,6 +23,7 @@ query = "{query}"         # the column of what people ask
 document = "{document}"   # the column of what answers it
 # negatives = ["..."]     # columns of texts that look like answers and are none
 held_out = {held_out}            # examples that are not trained on: quality is measured on them, before and after
+near_duplicates = 0.9     # leave out what is all but equal to another example, or to a held-out one
 
 [training]
 epochs = 1.0

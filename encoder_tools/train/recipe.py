@@ -14,28 +14,68 @@ from encoder_tools.train.settings import read_settings, settings_digest
 class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set of examples; a batch never mixes two sets.
 
-    :ivar file: CSV, TSV (without quoting) or JSON Lines (``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``), or
-        Parquet (``.parquet``); relative to the recipe.
+    What it holds follows from what is set: pairs (``query`` and ``document``), triples (and ``negatives``), scored
+    pairs (and ``score``), labelled texts (``text`` and ``label``), plain texts (``text`` alone), which only a teacher's
+    vectors can teach: :class:`Objective` must match them.
+
+    :ivar file: CSV, TSV (without quoting) or JSON Lines (``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``),
+        Parquet (``.parquet``), or a folder: one of ``datasets``' ``save_to_disk``, or one with Parquet files that are
+        named by their split; relative to the recipe.
+    :ivar split: which of a folder.
     :ivar query: column of the queries (or of one side of a scored pair).
     :ivar document: column of the texts that answer them (or of the other side).
     :ivar negatives: columns of texts that do not.
     :ivar score: column of how alike the two sides are; the set is then trained with CoSENT.
-    :ivar query_prompt: put before each query; likewise ``document_prompt``. The model keeps those of the first set.
+    :ivar text: column of the labelled or plain texts.
+    :ivar label: column of their labels: texts of one label are each other's answers, and never each other's negatives.
+    :ivar positives: texts of its label that each labelled text is paired with.
+    :ivar query_prompt: put before each query, labelled and plain text; likewise ``document_prompt``. The model keeps
+        those of the first set.
     :ivar limit: examples to take, the first of the shuffled ones; 0 takes all.
     :ivar weight: how often its batches come, beside its size.
     :ivar held_out: examples that are not trained on, and that quality is measured on before and after.
+    :ivar near_duplicates: leave out what shares this much of its five-character pieces with another example, or with a
+        held-out one: 0.9, for example; 0 leaves out exact repetitions alone.
+    :ivar licence: of the texts, as Hugging Face's cards name it ("cc-by-4.0"); the card of the model names it.
     """
 
     file: str
+    split: str = "train"
     query: str = "query"
     document: str = "document"
     negatives: tuple[str, ...] = ()
     score: str = ""
+    text: str = ""
+    label: str = ""
+    positives: int = 1
     query_prompt: str = ""
     document_prompt: str = ""
     limit: int = 0
     weight: float = 1.0
     held_out: int = 0
+    near_duplicates: float = 0.0
+    licence: str = ""
+
+    @property
+    def shape(self) -> Literal["pairs", "scored", "labelled", "plain"]:
+        """What the set holds; triples are pairs with negatives."""
+        if self.label:
+            return "labelled"
+        if self.text:
+            return "plain"
+        return "scored" if self.score else "pairs"
+
+    @property
+    def paired(self) -> bool:
+        """Whether a row has two sides."""
+        return self.shape in ("pairs", "scored")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that each row must have."""
+        if not self.paired:
+            return (self.text, self.label) if self.label else (self.text,)
+        return (self.query, self.document, *self.negatives, *((self.score,) if self.score else ()))
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +181,7 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
         "weight_decay": training.weight_decay,
         **{f"limit of {row.file}": row.limit for row in recipe.data},
         **{f"held_out of {row.file}": row.held_out for row in recipe.data},
+        **{f"near_duplicates of {row.file}": row.near_duplicates for row in recipe.data},
     }
     wrong = [name for name, value in positive.items() if not value > 0]
     wrong += [name for name, value in not_negative.items() if not value >= 0]
@@ -154,5 +195,25 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     if not recipe.data:
         raise InputError(f"{path} names no data. Add a [[data]] table with a file.")
     for row in recipe.data:
-        if row.score and row.negatives:
-            raise InputError(f"{path}: {row.file} has a score and negatives; a scored pair has no negatives.")
+        _check_shape(path, row, teaches=bool(objective.match or objective.geometry))
+
+
+def _check_shape(path: Path, row: DataSet, *, teaches: bool) -> None:
+    """What a set's settings say together."""
+    wrong = ""
+    if row.score and row.negatives:
+        wrong = "has a score and negatives; a scored pair has no negatives"
+    elif row.label and not row.text:
+        wrong = "has labels and no texts. Set text to the column of the labelled texts"
+    elif row.text and (row.score or row.negatives):
+        wrong = "has text together with score or negatives. Labelled and plain texts have neither"
+    elif row.shape == "plain" and not teaches:
+        wrong = "holds plain texts, which teach nothing without a teacher. Set match or geometry of [objective]"
+    elif row.shape == "plain" and row.held_out:
+        wrong = "holds plain texts, on which no quality can be measured. Take held_out out"
+    elif row.near_duplicates > 1:
+        wrong = "has near_duplicates above 1, expected a share of what two texts have"
+    elif row.positives < 1:
+        wrong = f"has positives = {row.positives}, expected 1 or more"
+    if wrong:
+        raise InputError(f"{path}: {row.file} {wrong}.")

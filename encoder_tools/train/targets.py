@@ -19,6 +19,7 @@ from encoder_tools.train.teacher_vectors import TeacherVectors
 class Targets(NamedTuple):
     """Vectors of one set, float16 of shape (n, width).
 
+    :ivar documents: empty for plain texts, which are queries.
     :ivar starts: where the negatives of each example begin among ``negatives``, int64 (n_examples + 1,).
     """
 
@@ -35,7 +36,8 @@ class Targets(NamedTuple):
     def of(self, rows: Rows, device: torch.device) -> torch.Tensor:
         """Vectors of a batch: its queries, its documents, its negatives, float32 (n, width)."""
         negatives = [self.negatives[self.starts[row] : self.starts[row + 1]] for row in rows]
-        found = np.concatenate([self.queries[rows], self.documents[rows], *negatives])
+        documents = self.documents[rows] if len(self.documents) else self.documents
+        found = np.concatenate([self.queries[rows], documents, *negatives])
         return torch.from_numpy(found.astype(np.float32)).to(device)
 
 
@@ -61,13 +63,18 @@ def targets_of(
     """
     stores = {role: TeacherVectors(folder / role, _Role(teacher, role)) for role in ("query", "document")}
     stores["query"].ensure([row.query for part in sets for row in part], say)
-    stores["document"].ensure([text for part in sets for row in part for text in (row.document, *row.negatives)], say)
+    others = [text for part in sets for row in part for text in (*_documents([row]), *row.negatives)]
+    stores["document"].ensure(others, say)
     return [
         Targets(
             stores["query"].lookup([row.query for row in part]),
-            stores["document"].lookup([row.document for row in part]),
+            stores["document"].lookup(_documents(part)),
             stores["document"].lookup([text for row in part for text in row.negatives]),
             np.cumsum([0, *(len(row.negatives) for row in part)]),
         )
         for part in sets
     ]
+
+
+def _documents(examples: Sequence[Example]) -> list[str]:
+    return [row.document for row in examples if row.document]

@@ -295,26 +295,6 @@ def test_quotation_marks_are_those_of_the_kind_of_file(tmp_path: Path):
     assert found == {"two\nlines": 'say "hello", please', "x": "y"}
 
 
-def test_every_kind_of_file_gives_the_same_examples(tmp_path: Path):
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = [{"query": f"q {n}", "document": f"d, {n}"} for n in range(5)]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with gzip.open(tmp_path / "x.csv.gz", "wt") as file:
-        file.write("query,document\n" + "".join(f'{row["query"]},"{row["document"]}"\n' for row in rows))
-    (tmp_path / "x.tsv").write_text(
-        "query\tdocument\n" + "".join(f"{row['query']}\t{row['document']}\n" for row in rows)
-    )
-    found = [read_examples(DataSet(name), tmp_path, 1) for name in ("x.parquet", "x.jsonl", "x.csv.gz", "x.tsv")]
-    assert all(part == found[0] for part in found)
-    assert len(found[0].train) == 5
-    (tmp_path / "y.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(FileCorruptError, match="Parquet"):
-        read_examples(DataSet("y.parquet"), tmp_path, 1)
-
-
 def test_every_batch_is_of_one_set_and_weights_count():
     sizes, weights = [40, 9, 100], [1.0, 3.0, 0.5]
     steps = batches_of_an_epoch(sizes, weights, 10)

@@ -1,0 +1,138 @@
+"""Rows of a file or a folder, each a mapping from column to value, whatever format they are in."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
+from encoder_tools.files import write_bytes
+
+_KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
+_DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
+
+Row = Mapping[str, Any]
+
+
+def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
+    """Rows in their order.
+
+    :param path: CSV, TSV without quoting or JSON Lines, each also gzip-compressed; Parquet; or a folder: one that
+        ``datasets`` wrote with ``save_to_disk``, or Parquet files that are named by their split, as on Hugging Face.
+    :param split: which of a folder.
+    :raises FileMissingError: if there is no such file or split.
+    :raises FileCorruptError: if it is damaged.
+    :raises InputError: if it is of another kind.
+    """
+    if path.is_dir():
+        yield from _folder(path, split)
+        return
+    name = path.name.removesuffix(".gz")
+    kind = next((kind for kind in _KINDS if name.endswith(kind)), None)
+    if kind is None:
+        raise InputError(f"{path} is of no known kind, expected {', '.join(_KINDS)}. Rename or convert the file.")
+    if not path.is_file():
+        raise FileMissingError(f"{path} does not exist. Name a file relative to the recipe.")
+    if kind == ".parquet":
+        yield from _parquet(path)
+    elif kind == ".jsonl":
+        yield from _json_lines(path, _text(path))
+    else:
+        yield from _separated(path, _text(path), kind)
+
+
+def columns_of(path: Path) -> list[str]:
+    """Names of the columns, by the first row; errors as :func:`read_rows`, and if there is no row."""
+    first = next(iter(read_rows(path)), None)
+    if not first:
+        raise FileCorruptError(f"{path} is empty, expected rows with columns.")
+    return [str(name) for name in first]
+
+
+def write_rows(path: Path, rows: Iterator[Row]) -> None:
+    """Write rows as JSON Lines.
+
+    :raises SaveError: if writing fails; what stood there before is untouched.
+    """
+    write_bytes(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def _separated(path: Path, text: str, kind: str) -> Iterator[Row]:
+    lines = io.StringIO(text, newline="")
+    try:
+        if kind == ".csv":
+            yield from csv.DictReader(lines, strict=True)
+        else:  # a quotation mark in a TSV is a quotation mark
+            yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    except csv.Error as error:
+        raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, ValueError) as error:
+        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+
+
+def _json_lines(path: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise FileCorruptError(f"{path}, line {number}: {error}. Repair the line.") from None
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        for batch in table.iter_batches():
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise FileCorruptError(f"{path} is no whole Parquet file ({error}). Restore it.") from None
+
+
+def _folder(path: Path, split: str) -> Iterator[Row]:
+    if any((path / name).is_file() for name in _DATASET_FILES):
+        yield from _saved(path, split)
+        return
+    files = sorted(path.rglob("*.parquet"))
+    chosen = [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
+    if not chosen:
+        found = ", ".join(sorted({file.stem.split("-")[0] for file in files})) or "no Parquet file"
+        raise FileMissingError(
+            f"{path} has no split {split!r}, found {found}. Name a folder of datasets' save_to_disk, or of Parquet "
+            "files named by their split."
+        )
+    for file in chosen:
+        yield from _parquet(file)
+
+
+def _saved(path: Path, split: str) -> Iterator[Row]:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        found = load_from_disk(str(path))
+    except Exception as error:  # noqa: BLE001 - datasets' errors share no base below Exception
+        raise FileCorruptError(
+            f"{path} cannot be read as a folder of datasets ({type(error).__name__}: {one_line(error)}). Save it again."
+        ) from None
+    if isinstance(found, DatasetDict):
+        if split not in found:
+            raise FileMissingError(f"{path} has no split {split!r}, it has {', '.join(found)}. Set split of [[data]].")
+        found = found[split]
+    try:
+        yield from found
+    except Exception as error:  # noqa: BLE001 - as above
+        raise FileCorruptError(f"{path} cannot be read to its end ({one_line(error)}). Save it again.") from None
