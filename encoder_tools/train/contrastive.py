@@ -82,6 +82,7 @@ class ContrastiveObjective:
     :param sets: what is trained on; a row of a batch is a number over all of them, in this order.
     :param targets: a teacher's vectors for each set, where the recipe matches them.
     :param held_out: quality of the model on examples that are not trained on, if it is to be measured on the way.
+    :ivar width: of the model's vectors.
     """
 
     def __init__(
@@ -99,10 +100,11 @@ class ContrastiveObjective:
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+        self.width = int(model.get_embedding_dimension())
         self.projection: nn.Linear | None = None  # thrown away afterwards
-        if targets and targets[0].width != model.get_embedding_dimension():
+        if targets and targets[0].width != self.width:
             torch.manual_seed(recipe.training.seed)
-            self.projection = nn.Linear(model.get_embedding_dimension(), targets[0].width, bias=False).to(self.device)
+            self.projection = nn.Linear(self.width, targets[0].width, bias=False).to(self.device)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """All parameters of the model, and of the projection to a teacher of another width."""

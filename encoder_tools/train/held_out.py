@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
 from encoder_tools.train.data import Examples
 from encoder_tools.train.recipe import DataSet
 from encoder_tools.train.tensors import Ids
+from encoder_tools.vectors import unit_rows
 
 _DISTRACTORS = 2000  # documents of the training part among which the held-out ones are to be found
 
@@ -25,45 +27,54 @@ class Quality(NamedTuple):
         pairs' cosines, or "accuracy" on held-out labelled texts of a logistic regression over some training texts.
     :ivar value: in [0, 1], Spearman's in [-1, 1].
     :ivar examples: how many there were.
+    :ivar by_dim: the same figure of prefixes of the vectors, by their width.
     """
 
     measure: str
     value: float
     examples: int
+    by_dim: dict[int, float]
 
     def __str__(self) -> str:
         return f"{self.measure} {100 * self.value:.2f} over {self.examples} held-out examples"
 
 
-def quality_of(objective: ContrastiveObjective, settings: DataSet, examples: Examples, longest: int) -> Quality:
-    """Quality of an objective's model on the held-out part of one set."""
+def quality_of(
+    objective: ContrastiveObjective, settings: DataSet, examples: Examples, longest: int, dims: Sequence[int] = ()
+) -> Quality:
+    """Quality of an objective's model on the held-out part of one set, and of the prefixes of these widths."""
+    measure, figure = _figure(objective, settings, examples, longest)
+    narrower = sorted({dim for dim in dims if dim < objective.width}, reverse=True)
+    by_dim = {dim: round(figure(dim), 4) for dim in narrower}
+    return Quality(measure, round(figure(objective.width), 4), len(examples.held_out), by_dim)
+
+
+def _figure(
+    objective: ContrastiveObjective, settings: DataSet, examples: Examples, longest: int
+) -> tuple[str, Callable[[int], float]]:
+    """What is measured, and how high it is at a width; texts are encoded once."""
     held_out = tokenise(objective.model, settings, examples.held_out, longest)
     queries = _encode(objective, held_out.queries)
     if settings.label:
-        value = _accuracy(objective, settings, examples, queries, longest)
-        return Quality("accuracy", round(value, 4), len(held_out))
+        known = list({row.query: row for row in examples.train}.values())[:_DISTRACTORS]
+        vectors = _encode(objective, tokenise(objective.model, settings, known, longest).queries)
+        labels = [row.label for row in known], [row.label for row in examples.held_out]
+        return "accuracy", lambda dim: full_accuracy(_cut(vectors, dim), labels[0], _cut(queries, dim), labels[1])
     if settings.score:
-        value = sts_spearman(queries, _encode(objective, held_out.documents), held_out.scores)
-        return Quality("Spearman", round(value, 4), len(held_out))
+        right = _encode(objective, held_out.documents)
+        return "Spearman", lambda dim: sts_spearman(_cut(queries, dim), _cut(right, dim), held_out.scores)
     whole = {example.document: example for example in (*examples.train[:_DISTRACTORS], *examples.held_out)}
-    pool = tokenise(objective.model, settings, list(whole.values()), longest)
-    documents = _encode(objective, pool.documents)
+    documents = _encode(objective, tokenise(objective.model, settings, list(whole.values()), longest).documents)
     place = {text: row for row, text in enumerate(whole)}
     answers: dict[str, set[int]] = {}
     for example in examples.held_out:
         answers.setdefault(example.query, set()).add(place[example.document])
     relevant = [dict.fromkeys(answers[example.query], 1) for example in examples.held_out]
-    found = retrieval_quality(queries, documents, relevant)
-    return Quality("nDCG@10", round(found.ndcg_10, 4), len(held_out))
+    return "nDCG@10", lambda dim: retrieval_quality(_cut(queries, dim), _cut(documents, dim), relevant).ndcg_10
 
 
-def _accuracy(
-    objective: ContrastiveObjective, settings: DataSet, examples: Examples, queries: FloatMatrix, longest: int
-) -> float:
-    known = list({row.query: row for row in examples.train}.values())[:_DISTRACTORS]
-    vectors = _encode(objective, tokenise(objective.model, settings, known, longest).queries)
-    labels = [row.label for row in known], [row.label for row in examples.held_out]
-    return full_accuracy(vectors, labels[0], queries, labels[1])
+def _cut(vectors: FloatMatrix, dim: int) -> FloatMatrix:
+    return unit_rows(vectors[:, :dim])
 
 
 def _encode(objective: ContrastiveObjective, texts: list[Ids]) -> FloatMatrix:

@@ -107,7 +107,7 @@ class Loop:
         :return: whether the last step is done, or the run ended early.
         :raises TrainingError: if the loss is not finite; the last state on disk is from before.
         """
-        pace, started, first, texts = self.pace, time.monotonic(), self.done, 0
+        pace, started, first, texts, before = self.pace, time.monotonic(), self.done, 0, self.at.seconds
         for step, rows in self.plan(self.done) if not self.at.stopped else ():
             parts = self._step(step, rows)
             self.at, texts = self.at._replace(step=step + 1), texts + len(rows)
@@ -118,6 +118,7 @@ class Loop:
                 self._measure()
                 parts |= self.last_figures
             if due or over or self.done % pace.save_every == 0:
+                self.at = self.at._replace(seconds=before + time.monotonic() - started)
                 self.objective.checkpoint()
                 save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.at)
                 self._tell(parts, (self.done - first) / spent, texts / spent, say)

@@ -14,11 +14,11 @@ import torch
 
 from encoder_tools.errors import CheckpointError, FingerprintError, one_line
 from encoder_tools.evaluate.agreement import open_encoder
-from encoder_tools.files import write_json
+from encoder_tools.files import write_bytes, write_json
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.staging import check_destination, staged_folder
-from encoder_tools.train.card import model_card
+from encoder_tools.train.card import Cost, model_card
 from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
 from encoder_tools.train.curves import draw_curves
 from encoder_tools.train.data import Examples, read_examples
@@ -54,12 +54,14 @@ class Trained:
 
     :ivar done: whether the model was written; False if time ran out first, or for a dry run.
     :ivar before: quality on held-out examples by file; ``after``, of the trained model.
+    :ivar cost: what it took, once it is done.
     """
 
     done: bool
     plan: Plan
     before: dict[str, Quality]
     after: dict[str, Quality]
+    cost: Cost | None = None
 
 
 def train(
@@ -118,7 +120,7 @@ def train(
         say(f"time is up at step {loop.done} of {plan.steps}; the same command goes on from here")
         return Trained(False, plan, before, {})
     after = _quality(recipe, found, objective, longest, say, "after")
-    trained = Trained(True, plan, before, after)
+    trained = Trained(True, plan, before, after, Cost.here(loop.at.seconds, device))
     _write(recipe, model, base, trained, Path(out), overwrite)
     say(f"wrote {out}")
     return trained
@@ -236,7 +238,7 @@ def _quality(
     measured = {}
     for row, part in zip(recipe.data, found, strict=True):
         if part.held_out:
-            measured[row.file] = quality_of(objective, row, part, longest)
+            measured[row.file] = quality_of(objective, row, part, longest, recipe.objective.dims)
             say(f"{when}: {row.file} {measured[row.file]}")
     return measured
 
@@ -263,9 +265,11 @@ def _write(recipe: Recipe, model: Any, base: ModelFolder, trained: Trained, out:
             "data": trained.plan.sets,
             "before": {name: quality._asdict() for name, quality in trained.before.items()},
             "after": {name: quality._asdict() for name, quality in trained.after.items()},
+            "cost": trained.cost and trained.cost._asdict(),
         }
         write_json(staged / "training.json", facts)
-        (staged / "README.md").write_text(model_card(recipe, base, trained.before, trained.after), encoding="utf-8")
+        card = model_card(recipe, base, trained.before, trained.after, trained.cost)
+        write_bytes(staged / "README.md", card.encode("utf-8"))
 
 
 def _digest(sets: Sequence[TokenisedSet]) -> str:

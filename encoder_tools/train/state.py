@@ -22,12 +22,14 @@ class Progress(NamedTuple):
     :ivar step: steps that are done.
     :ivar best: best quality that was measured, and ``best_step``, after how many steps; None before the first.
     :ivar stopped: whether it was ended early.
+    :ivar seconds: spent on it, over all calls: on its steps, its measurements and its states.
     """
 
     step: int = 0
     best: float | None = None
     best_step: int = 0
     stopped: bool = False
+    seconds: float = 0.0
 
 
 def save_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:

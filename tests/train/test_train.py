@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny import make_checkpoint
@@ -93,11 +94,35 @@ def test_training_makes_a_better_model_and_says_how_much(root: Path):
     written = json.loads((root / "out" / "training.json").read_text())
     assert written["after"]["pairs.csv"]["value"] == after.value
     card = (root / "out" / "README.md").read_text()
-    assert f"{100 * before.value:.2f} | {100 * after.value:.2f}" in card
+    assert f"| pairs.csv | nDCG@10 | all | {100 * before.value:.2f} | {100 * after.value:.2f} | 20 |" in card
     assert (root / "work-out" / "curves.png").is_file()
     export(root / "out")
     texts = ["where is amber", "the olive"]
     np.testing.assert_allclose(OnnxEncoder(root / "out").encode(texts), model.encode(texts), atol=1e-5)
+
+
+def test_the_card_names_data_settings_widths_and_cost_and_hugging_face_reads_it(root: Path):
+    table = 'licence = "cc0-1.0"\nquery_prompt = "q: "\nheld_out = 20'
+    recipe = RECIPE.replace("held_out = 20", table) + "[objective]\ndims = [16, 8]\nspread_out = 0.1\n"
+    recipe = recipe.replace("epochs = 4", "steps = 6")
+    trained = run(root, change=lambda _: recipe, minutes=0)
+    while not trained.done:
+        trained = run(root, change=lambda _: recipe, minutes=0)
+    before, after = trained.before["pairs.csv"], trained.after["pairs.csv"]
+    card = ModelCard.load(root / "out" / "README.md")
+    assert card.data.library_name == "sentence-transformers"
+    assert card.data.pipeline_tag == "sentence-similarity"
+    for dim in (16, 8):
+        row = f"| pairs.csv | nDCG@10 | {dim} | {100 * before.by_dim[dim]:.2f} | {100 * after.by_dim[dim]:.2f} | 20 |"
+        assert row in card.text
+    assert after.by_dim[16] != after.by_dim[8]
+    assert "| pairs.csv | pairs | `q: ` | cc0-1.0 |" in card.text
+    assert "spread-out 0.1; Matryoshka at 16, 8. 6 steps of 16 examples" in card.text
+    assert f"torch {torch.__version__}" in card.text
+    cost = json.loads((root / "out" / "training.json").read_text())["cost"]
+    log = [json.loads(line) for line in (root / "work-out" / "train.jsonl").read_text().splitlines()]
+    spent = sum(16 / row["texts_per_s"] for row in log)  # each call was one step
+    assert cost["seconds"] == pytest.approx(spent, rel=0.3)
 
 
 def test_slices_end_in_the_bits_of_a_straight_run(root: Path):
