@@ -132,6 +132,7 @@ def _settings(recipe: Recipe) -> list[str]:
             if _taught(recipe)
             else []
         ),
+        *([f"LoRA of rank {recipe.lora.rank}, merged"] if recipe.lora.rank else []),
         *([f"Matryoshka at {', '.join(map(str, objective.dims))}"] if objective.dims else []),
     ]
     schedule = f"{training.steps} steps" if training.steps else f"{training.epochs:g} epochs"

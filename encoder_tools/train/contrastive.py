@@ -98,8 +98,8 @@ class ContrastiveObjective:
         self.device: torch.device = model.device
         self.starts = np.cumsum([0, *map(len, sets)])
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        if not recipe.lora.rank:
+            model.requires_grad_(True)
         self.width = int(model.get_embedding_dimension())
         self.projection: nn.Linear | None = None  # thrown away afterwards
         if targets and targets[0].width != self.width:
@@ -107,8 +107,8 @@ class ContrastiveObjective:
             self.projection = nn.Linear(self.width, targets[0].width, bias=False).to(self.device)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """All parameters of the model, and of the projection to a teacher of another width."""
-        own: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        """What is trained of the model, and the projection to a teacher of another width."""
+        own = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         if self.projection is not None:
             own |= {f"projection.{name}": value for name, value in self.projection.named_parameters()}
         return own

@@ -66,10 +66,13 @@ class Pace:
 def optimizer_groups(
     parameters: Mapping[str, nn.Parameter], table: nn.Parameter, *, rate: float, table_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups of an optimizer: the word table has a rate of its own; neither it nor norms and biases are decayed."""
+    """Groups of an optimizer: the word table has a rate of its own; neither it nor norms and biases are decayed.
+
+    :param table: is trained if it is one of ``parameters``.
+    """
     rest = [value for value in parameters.values() if value is not table]
     return [
-        {"params": [table], "peak": table_rate, "weight_decay": 0.0},
+        {"params": [table] if len(rest) < len(parameters) else [], "peak": table_rate, "weight_decay": 0.0},
         {"params": [value for value in rest if value.dim() > 1], "peak": rate, "weight_decay": weight_decay},
         {"params": [value for value in rest if value.dim() <= 1], "peak": rate, "weight_decay": 0.0},
     ]

@@ -135,6 +135,19 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
+class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Low-rank adapters instead of all of the base's weights; see :mod:`encoder_tools.train.lora`.
+
+    :ivar rank: of each adapter; 0 trains all weights.
+    :ivar alpha: an adapter counts ``alpha / rank`` times; 0 takes twice the rank.
+    :ivar targets: names of the layers that get one, such as "q_proj"; empty takes every linear layer.
+    """
+
+    rank: int = 0
+    alpha: float = 0.0
+    targets: tuple[str, ...] = ()
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a run depends on.
 
@@ -145,6 +158,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: tuple[DataSet, ...]
     training: Training = Training()
     objective: Objective = Objective()
+    lora: Lora = Lora()
 
     def digest(self) -> str:
         """Hash of all settings: a state that was saved under others is refused."""
@@ -179,6 +193,8 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
         },
         **{name: getattr(objective, name) for name in ("hardness", "spread_out", "match", "geometry")},
         "weight_decay": training.weight_decay,
+        "rank": recipe.lora.rank,
+        "alpha": recipe.lora.alpha,
         **{f"limit of {row.file}": row.limit for row in recipe.data},
         **{f"held_out of {row.file}": row.held_out for row in recipe.data},
         **{f"near_duplicates of {row.file}": row.near_duplicates for row in recipe.data},
@@ -190,6 +206,8 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     wrong += ["epochs or steps (one of them)"] if not training.epochs and not training.steps else []
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")
+    if recipe.lora.targets and not recipe.lora.rank:
+        raise InputError(f"{path}: targets of [lora] say nothing without a rank. Set rank, for instance to 8.")
     if training.measure_every and not any(row.held_out for row in recipe.data):
         raise InputError(f"{path}: measure_every needs held-out examples. Set held_out in a [[data]] table.")
     if not recipe.data:

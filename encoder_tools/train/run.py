@@ -25,6 +25,7 @@ from encoder_tools.train.data import Examples, read_examples
 from encoder_tools.train.estimate import estimate
 from encoder_tools.train.held_out import Quality, quality_of
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
+from encoder_tools.train.lora import Adapters
 from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
 from encoder_tools.train.recipe import Recipe, read_recipe
 from encoder_tools.train.schedule import Rows
@@ -40,12 +41,14 @@ class Plan:
 
     :ivar steps: of ``batch`` examples each.
     :ivar sets: what was read of each file.
+    :ivar parameters: of the model, of which ``trained`` are trained; with adapters, those count too.
     """
 
     steps: int
     batch: int
     sets: dict[str, dict[str, int]]
     parameters: int
+    trained: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def train(
     found = [read_examples(row, recipe_file.parent, recipe.training.seed) for row in recipe.data]
     base = _base(recipe, recipe_file.parent, work)
     model, base = load_trainable(base.path, device)
+    adapters = Adapters(model, recipe) if recipe.lora.rank else None
     longest = longest_of(recipe, base)
     sets = [tokenise(model, row, part.train, longest) for row, part in zip(recipe.data, found, strict=True)]
     plan = _plan(recipe, found, model)
@@ -121,6 +125,8 @@ def train(
         return Trained(False, plan, before, {})
     after = _quality(recipe, found, objective, longest, say, "after")
     trained = Trained(True, plan, before, after, Cost.here(loop.at.seconds, device))
+    if adapters is not None:
+        adapters.merge()
     _write(recipe, model, base, trained, Path(out), overwrite)
     say(f"wrote {out}")
     return trained
@@ -190,13 +196,18 @@ def _plan(recipe: Recipe, found: Sequence[Examples], model: Any) -> Plan:
     epoch = batches_of_an_epoch(sizes, [row.weight for row in recipe.data], training.batch)
     steps = training.steps or math.ceil(training.epochs * epoch)
     sets = {row.file: part.facts for row, part in zip(recipe.data, found, strict=True)}
-    return Plan(steps, training.batch, sets, sum(parameter.numel() for parameter in model.parameters()))
+    every = list(model.parameters())
+    learning = [value for value in every if value.requires_grad or not recipe.lora.rank]
+    return Plan(steps, training.batch, sets, *(sum(value.numel() for value in part) for part in (every, learning)))
 
 
 def _say_plan(plan: Plan, say: Callable[[str], None]) -> None:
     for name, facts in plan.sets.items():
         say(f"{name}: " + ", ".join(f"{count} {what}" for what, count in facts.items() if count))
-    say(f"{plan.steps} steps of {plan.batch} examples, {plan.parameters / 1e6:.2f} million parameters")
+    say(
+        f"{plan.steps} steps of {plan.batch} examples, {plan.trained / 1e6:.2f} million parameters"
+        + (f" of {plan.parameters / 1e6:.2f}" if plan.trained < plan.parameters else "")
+    )
 
 
 def _loop(recipe: Recipe, objective: ContrastiveObjective, base: ModelFolder, plan: Plan, work: Path) -> Loop:
