@@ -20,7 +20,8 @@ test: .venv-dev/.installed
 
 # Branch coverage of what runs without torch; its bar is in pyproject.toml. Tests of what needs torch run apart, because
 # counting lines makes torch's tracing much slower and adds none that are asked for.
-TORCH_TESTS := tests/distill tests/train/test_train.py tests/train/test_data.py tests/train/test_lora.py tests/train/test_losses.py tests/extract tests/encoder/test_export.py tests/encoder/test_fused.py \
+TORCH_TESTS := tests/distill tests/train/test_train.py tests/train/test_data.py tests/train/test_lora.py tests/train/test_losses.py \
+	tests/train/test_processes.py tests/train/test_bad_ends.py tests/extract tests/encoder/test_export.py tests/encoder/test_fused.py \
 	tests/encoder/test_unpack.py
 define tests-with-coverage
 	.venv-dev/bin/python -m pytest -q $(TORCH_TESTS)

@@ -94,7 +94,7 @@ def main(one: tuple[str, str, str] | None) -> None:
 def _one(which: str, count: str, folder: str) -> None:
     import torch
 
-    from encoder_tools.train.run import load_trainable
+    from encoder_tools.train.base import load_trainable
 
     torch.set_num_threads(1)
     model, _ = load_trainable(Path(folder), "cpu")

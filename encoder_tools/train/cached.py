@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from encoder_tools.train import processes
+
 Encode = Callable[[NDArray[np.int64]], torch.Tensor]
 """From the rows of some texts to their vectors, (n, D), with gradients where they are enabled."""
 
@@ -44,22 +46,39 @@ def cached_backward(
     :param loss_of: from vectors, (n, D) in the order of ``lengths``, to the loss and its parts by name.
     :param tokens: padded tokens of a part.
     :return: the loss, "loss", and its parts.
+
+    Where several processes train together, each adds the gradients of its share of the texts.
     """
     parts = parts_of(lengths, tokens)
-    if len(parts) == 1:  # nothing to save
+    if len(parts) == 1 and processes.count() == 1:  # nothing to save
         back = torch.from_numpy(np.argsort(parts[0]))
         loss, told = loss_of(encode(parts[0])[back])
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach()), **told}
-    with torch.no_grad():
-        found = torch.cat([encode(part) for part in parts])
-    back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(found.device)
-    vectors = found[back].requires_grad_(True)
+    mine = _share(parts, len(lengths))
+    vectors = _all_vectors(encode, mine, len(lengths)).requires_grad_(True)
     loss, told = loss_of(vectors)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = vectors.grad
     assert gradients is not None  # noqa: S101 - the loss is of these vectors
     if torch.isfinite(loss):
-        for part in parts:
+        for part in mine:
             encode(part).backward(gradients[torch.from_numpy(part).to(gradients.device)])  # type: ignore[no-untyped-call]
     return {"loss": float(loss.detach()), **told}
+
+
+def _share(parts: list[NDArray[np.int64]], texts: int) -> list[NDArray[np.int64]]:
+    """The parts that are this process's: every second one of two processes."""
+    if len(parts) < processes.count():
+        parts = np.array_split(np.concatenate(parts), min(processes.count(), texts))
+    return parts[processes.rank() :: processes.count()]
+
+
+def _all_vectors(encode: Encode, mine: list[NDArray[np.int64]], texts: int) -> torch.Tensor:
+    """Vectors of all texts, (n, D), each computed by the process whose it is."""
+    with torch.no_grad():
+        found = torch.cat([encode(part) for part in mine])
+        rows = torch.from_numpy(np.concatenate(mine)).to(found.device)
+        vectors = found.new_zeros((texts, found.shape[1]))
+        vectors[rows] = found
+    return processes.add_up(vectors)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from encoder_tools.train import processes
 from encoder_tools.train.cached import cached_backward
 from encoder_tools.train.data import Example, folded
 from encoder_tools.train.loop import optimizer_groups
@@ -138,7 +139,16 @@ class ContrastiveObjective:
             targets = self.targets[place].of(own, vectors.device) if self.targets else None
             return self._loss(data, own, vectors, targets)
 
-        return cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
+        told = cached_backward(encode, [len(text) for text in texts], loss_of, tokens=self.recipe.training.tokens)
+        if processes.count() > 1:
+            self._add_up_gradients()
+        return told
+
+    def _add_up_gradients(self) -> None:
+        """Each process has those of its texts, and all have the same ones of the projection."""
+        for name, parameter in self.parameters().items():
+            own = parameter.grad if processes.is_lead() or not name.startswith("projection.") else None
+            parameter.grad = processes.add_up(torch.zeros_like(parameter) if own is None else own)
 
     def tokens_of(self, rows: Rows) -> int:
         """Tokens of one batch, padding left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ import torch
 from torch import nn
 
 from encoder_tools.errors import TrainingError
+from encoder_tools.files import save_error
+from encoder_tools.train import processes
+from encoder_tools.train.board import Board
 from encoder_tools.train.schedule import Rows, rate_at
 from encoder_tools.train.state import restore_state, restore_weights, save_state, save_weights
 
@@ -85,6 +89,7 @@ class Loop:
     :param settings: all that the run depends on; a state of other settings is refused.
     :param work: folder of the state and the log.
     :ivar last_figures: of the last measurement.
+    :ivar board: also gets each line of the log.
     :raises FingerprintError: if the folder holds a state of other settings.
     :raises FileCorruptError: if the state is damaged.
     """
@@ -94,6 +99,7 @@ class Loop:
         self.parameters = objective.parameters()
         self.optimizer = torch.optim.AdamW(objective.groups(), lr=1.0, betas=(0.9, 0.98))
         self.last_figures: dict[str, float] = {}
+        self.board: Board | None = None
         work.mkdir(parents=True, exist_ok=True)
         self.at = restore_state(work / STATE_NAME, self.parameters, self.optimizer, settings)
 
@@ -115,12 +121,13 @@ class Loop:
             parts = self._step(step, rows)
             self.at, texts = self.at._replace(step=step + 1), texts + len(rows)
             spent = time.monotonic() - started
-            last, over = self.done == pace.steps, minutes is not None and spent > 60 * minutes
+            last = self.done == pace.steps
+            over = processes.lead_decides(minutes is not None and spent > 60 * minutes)
             due = last or bool(pace.measure_every and self.done % pace.measure_every == 0)
             if due:
                 self._measure()
                 parts |= self.last_figures
-            if due or over or self.done % pace.save_every == 0:
+            if (due or over or self.done % pace.save_every == 0) and processes.is_lead():
                 self.at = self.at._replace(seconds=before + time.monotonic() - started)
                 self.objective.checkpoint()
                 save_state(self.work / STATE_NAME, self.parameters, self.optimizer, self.settings, self.at)
@@ -129,7 +136,8 @@ class Loop:
                 break
         ended = self.at.stopped or self.done == pace.steps
         if ended and self.at.best is not None:
-            restore_weights(self.work / BEST_NAME, self.parameters)
+            with processes.lead_first():  # which has written them
+                restore_weights(self.work / BEST_NAME, self.parameters)
         return ended
 
     def _measure(self) -> None:
@@ -139,7 +147,8 @@ class Loop:
         if value is None:
             return
         if at.best is None or value > at.best:
-            save_weights(self.work / BEST_NAME, self.parameters)
+            if processes.is_lead():
+                save_weights(self.work / BEST_NAME, self.parameters)
             self.at = at._replace(best=value, best_step=at.step)
         elif pace.patience and at.step - at.best_step >= pace.patience * pace.measure_every > 0:
             self.at = at._replace(stopped=True)
@@ -150,7 +159,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.objective.backward(rows)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.pace.clip)
-        if not torch.isfinite(norm):
+        if not (torch.isfinite(norm) and math.isfinite(parts["loss"])):  # a cached pass gives none for a loss of NaN
             raise TrainingError(
                 f"At step {step + 1} the loss is {parts['loss']}, its gradient's norm {float(norm)}; the batch "
                 f"begins with rows {rows[:4].tolist()}. Lower the rates; {self.work / STATE_NAME} is from before."
@@ -163,5 +172,11 @@ class Loop:
         shown = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
         say(f"step {self.done}/{self.pace.steps} {shown} {rate:.0f} texts/s, {left:.0f} min left")
         row = {"step": self.done, **parts, "texts_per_s": round(rate, 1)}
-        with (self.work / LOG_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        log = self.work / LOG_NAME
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise save_error(log, error) from error
+        if self.board is not None:
+            self.board(self.done, {**parts, "texts_per_s": rate})

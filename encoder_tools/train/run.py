@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
-from encoder_tools.errors import CheckpointError, FingerprintError, one_line
+from encoder_tools.errors import FingerprintError
 from encoder_tools.evaluate.agreement import open_encoder
 from encoder_tools.files import write_bytes, write_json
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.train.base import base_folder, load_trainable, longest_of
+from encoder_tools.train.board import board
 from encoder_tools.train.card import Cost, model_card
 from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
 from encoder_tools.train.curves import draw_curves
@@ -27,12 +28,11 @@ from encoder_tools.train.held_out import Quality, quality_of
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.lora import Adapters
 from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
+from encoder_tools.train.processes import is_lead, lead_first, place_of, run_in_processes
 from encoder_tools.train.recipe import Recipe, read_recipe
 from encoder_tools.train.schedule import Rows
 from encoder_tools.train.targets import Targets, targets_of
 from encoder_tools.train.tensors import checked_device
-
-_NO_LIMIT = 512  # tokens, of a model that has no limit of its own
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def train(
     device: str = "cpu",
     overwrite: bool = False,
     dry_run: bool = False,
+    processes: int = 1,
+    tensorboard: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Trained:
     """Train an embedding model on pairs, and write it when the last step is done.
@@ -88,6 +90,9 @@ def train(
     :param minutes: stop after this time; None runs to the end.
     :param device: "cpu" (fp32) or "cuda" (bf16), unless the recipe says another precision.
     :param dry_run: read everything, say what would be done, and stop.
+    :param processes: that train together, each a share of every step: on as many GPUs, or on one CPU; see
+        :mod:`encoder_tools.train.processes`.
+    :param tensorboard: also write ``work/tensorboard``.
     :param say: called with one line of text now and then.
     :raises FileMissingError: if the recipe, the base or a file of examples is not there.
     :raises FileCorruptError: if one of them is damaged.
@@ -99,9 +104,15 @@ def train(
     recipe_file, work = Path(recipe_file), Path(work)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
-    checked_device(device)
+    checked_device(device, processes)
+    if processes > 1 and not dry_run:
+        arguments = {"recipe_file": recipe_file, "out": out, "work": work, "minutes": minutes, "device": device}
+        arguments |= {"overwrite": overwrite, "tensorboard": tensorboard}
+        return run_in_processes(train, arguments, processes, device, say)  # type: ignore[no-any-return]
+    device = place_of(device)
     found = [read_examples(row, recipe_file.parent, recipe.training.seed) for row in recipe.data]
-    base = _base(recipe, recipe_file.parent, work)
+    with lead_first():
+        base = base_folder(recipe, recipe_file.parent, work)
     model, base = load_trainable(base.path, device)
     adapters = Adapters(model, recipe) if recipe.lora.rank else None
     longest = longest_of(recipe, base)
@@ -112,14 +123,17 @@ def train(
         first = estimate(ContrastiveObjective(recipe, model, sets), _batches(recipe, sets, plan, 0), plan.steps)
         say(str(first))
         return Trained(False, plan, {}, {})
-    targets = _targets(recipe, base, recipe_file.parent, found, work, say)
+    with lead_first():
+        targets = _targets(recipe, base, recipe_file.parent, found, work, say)
     objective = ContrastiveObjective(recipe, model, sets, targets)
     if recipe.training.measure_every:
         objective.held_out = lambda: mean_quality(recipe, found, objective, longest)
     before = _quality(recipe, found, objective, longest, say, "before")
     loop = _loop(recipe, objective, base, plan, work)
+    loop.board = board(work) if tensorboard and is_lead() else None
     done = loop.run(minutes, say)
-    draw_curves(work / LOG_NAME, work / "curves.png")
+    if is_lead():
+        draw_curves(work / LOG_NAME, work / "curves.png")
     if not done:
         say(f"time is up at step {loop.done} of {plan.steps}; the same command goes on from here")
         return Trained(False, plan, before, {})
@@ -127,54 +141,10 @@ def train(
     trained = Trained(True, plan, before, after, Cost.here(loop.at.seconds, device))
     if adapters is not None:
         adapters.merge()
-    _write(recipe, model, base, trained, Path(out), overwrite)
+    if is_lead():
+        _write(recipe, model, base, trained, Path(out), overwrite)
     say(f"wrote {out}")
     return trained
-
-
-def _base(recipe: Recipe, root: Path, work: Path) -> ModelFolder:
-    """The base model's folder; the shipped one, which holds only a graph, is unpacked into ``work``."""
-    if recipe.base == DEFAULT_MODEL:
-        from encoder_tools.export.unpack import unpack
-
-        if not (work / "base" / "modules.json").is_file():
-            work.mkdir(parents=True, exist_ok=True)
-            unpack(DEFAULT_MODEL, work / "base")
-        return ModelFolder.open(work / "base")
-    return ModelFolder.open(root / model_path(recipe.base))
-
-
-def longest_of(recipe: Recipe, base: ModelFolder) -> int:
-    """Tokens kept of each text: the recipe's, else the model's own limit."""
-    return recipe.training.longest or base.max_length or _NO_LIMIT
-
-
-def load_trainable(folder: Path, device: str) -> tuple[Any, ModelFolder]:
-    """A model as sentence-transformers has it, in fp32, and its folder.
-
-    :raises FileMissingError: if the folder is not there.
-    :raises FileCorruptError: if its description is damaged.
-    :raises CheckpointError: if sentence-transformers cannot load it.
-    """
-    checked = ModelFolder.open(folder)
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    try:
-        model = SentenceTransformer(
-            str(folder),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"dtype": torch.float32, "attn_implementation": "eager"},
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"sentence-transformers cannot load {folder} ({type(error).__name__}: {one_line(error)}). For an "
-            "encoder-decoder checkpoint, run encoder-tools extract first."
-        ) from error
-    return model, checked
 
 
 def _targets(

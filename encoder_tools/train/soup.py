@@ -15,10 +15,11 @@ import torch
 from encoder_tools.errors import InputError
 from encoder_tools.files import write_json
 from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.train.base import load_trainable, longest_of
 from encoder_tools.train.contrastive import ContrastiveObjective
 from encoder_tools.train.data import Examples, read_examples
 from encoder_tools.train.recipe import Recipe, read_recipe
-from encoder_tools.train.run import load_trainable, longest_of, mean_quality
+from encoder_tools.train.run import mean_quality
 
 State = Mapping[str, torch.Tensor]
 

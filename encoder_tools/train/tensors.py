@@ -14,11 +14,14 @@ Ids = NDArray[np.int32]
 """Token ids of a text, special tokens included."""
 
 
-def checked_device(name: str) -> torch.device:
+def checked_device(name: str, processes: int = 1) -> torch.device:
     """The device of this name.
 
-    :raises InputError: if it is neither "cpu" nor "cuda", or torch finds no GPU.
+    :param processes: that it is for; on GPUs, one for each.
+    :raises InputError: if it is neither "cpu" nor "cuda", or torch finds no GPU, or too few.
     """
+    if processes < 1 or (name == "cuda" and processes > max(1, torch.cuda.device_count())):
+        raise InputError(f"processes is {processes}, expected 1 or more, and at most one for each GPU.")
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device is {name!r}, expected 'cpu', or 'cuda' where torch finds a GPU.")
     return torch.device(name)

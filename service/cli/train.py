@@ -18,6 +18,8 @@ _NOT_DONE = 75  # EX_TEMPFAIL of sysexits.h: try again
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the run's state, log and curves.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Stop after this time; the same command goes on later.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Train in several at once.")
+@click.option("--tensorboard", is_flag=True, help="Also write WORK/tensorboard.")
 @click.option("--dry-run", is_flag=True, help="Read everything, say what would be done, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def command(
@@ -27,6 +29,8 @@ def command(
     work: Path | None,
     minutes: float | None,
     device: Literal["cpu", "cuda"],
+    processes: int,
+    tensorboard: bool,
     dry_run: bool,
     overwrite: bool,
 ) -> None:
@@ -57,6 +61,8 @@ def command(
         device=device,
         overwrite=overwrite,
         dry_run=dry_run,
+        processes=processes,
+        tensorboard=tensorboard,
         say=click.echo,
     )
     if not trained.done and not dry_run:
