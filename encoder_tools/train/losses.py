@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+_BLOCK = 512  # rows of a matrix of cosines at a time
 
 
 class Batch(NamedTuple):
@@ -47,25 +51,10 @@ def info_nce(batch: Batch, *, scale: float, both_directions: bool, four_way: boo
     :param both_directions: also ask for each document's query.
     :param four_way: queries are negatives of queries too, documents of documents.
     """
-    q, d, n = batch.queries, batch.documents, batch.negatives
-    same_query = batch.query_ids[:, None] == batch.query_ids[None, :]  # (B, B)
-    same_document = batch.document_ids[:, None] == batch.document_ids[None, :]
-    equal = same_query | same_document
-    others = ~torch.eye(len(q), dtype=torch.bool, device=q.device)
-    target = torch.arange(len(q), device=q.device)
-    to_documents = (scale * q @ d.T).masked_fill(equal & others, -torch.inf)  # (B, B)
-    columns = [to_documents]
-    if len(n):
-        columns.append(_to_negatives(batch, scale, hardness, same_query))
-    if four_way:
-        columns.append((scale * q @ q.T).masked_fill(equal, -torch.inf))
-    loss = functional.cross_entropy(torch.cat(columns, dim=1), target)
+    loss = _cross_entropy(_asked(batch, scale, hardness, four_way=four_way), batch)
     if not both_directions:
         return loss
-    back = [to_documents.T]
-    if four_way:
-        back.append((scale * d @ d.T).masked_fill(equal, -torch.inf))
-    return (loss + functional.cross_entropy(torch.cat(back, dim=1), target)) / 2
+    return (loss + _cross_entropy(_answered(batch, scale, four_way=four_way), batch)) / 2
 
 
 def spread_out(vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -76,9 +65,13 @@ def spread_out(vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     :param vectors: unit vectors (B, D).
     :param ids: int64 (B,); equal numbers are equal texts, which are left out.
     """
-    different = ids[:, None] != ids[None, :]
-    squares = (vectors @ vectors.T).square() * different
-    return squares.sum() / different.sum().clamp(min=1)
+
+    def block(rows: torch.Tensor) -> torch.Tensor:
+        return ((vectors[rows] @ vectors.T).square() * (ids[rows, None] != ids[None, :])).sum()
+
+    _, counts = torch.unique(ids, return_counts=True)
+    different = len(ids) ** 2 - int(counts.square().sum())  # pairs of different texts
+    return _sum_of_blocks(block, len(ids), ids.device) / max(1, different)
 
 
 def cosent(left: torch.Tensor, right: torch.Tensor, scores: torch.Tensor, *, scale: float) -> torch.Tensor:
@@ -110,15 +103,85 @@ def geometry_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     Source: Kim et al., "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval", 2023.
     """
     left, right = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
-    return functional.mse_loss(left @ left.T, right @ right.T)
+
+    def block(rows: torch.Tensor) -> torch.Tensor:
+        return functional.mse_loss(left[rows] @ left.T, right[rows] @ right.T, reduction="sum")
+
+    return _sum_of_blocks(block, len(left), left.device) / len(left) ** 2
 
 
-def _to_negatives(batch: Batch, scale: float, hardness: float, same_query: torch.Tensor) -> torch.Tensor:
-    """Logits (B, N) of the hard negatives, those that are a positive of the query masked."""
-    cosines = batch.queries @ batch.negatives.T
+def _cross_entropy(logits: Callable[[torch.Tensor], torch.Tensor], batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy of the diagonal.
+
+    :param logits: from row numbers (b,) to their logits (b, columns).
+    """
+    size = len(batch.queries)
+
+    def block(rows: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits(rows), rows, reduction="sum")
+
+    return _sum_of_blocks(block, size, batch.queries.device) / size
+
+
+def _sum_of_blocks(block: Callable[[torch.Tensor], torch.Tensor], size: int, device: torch.device) -> torch.Tensor:
+    """Sum over all rows of a square matrix, some at a time: all at once are the square of a batch.
+
+    :param block: from row numbers (b,) to their sum; it is called again in the backward pass.
+    """
+    parts = torch.split(torch.arange(size, device=device), _BLOCK)
+    if len(parts) == 1:
+        return block(parts[0])
+    return torch.stack([checkpoint(block, part, use_reentrant=False) for part in parts]).sum()
+
+
+def _asked(batch: Batch, scale: float, hardness: float, *, four_way: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits of queries: of all documents, of hard negatives, and four-way of all queries."""
+    q, d = batch.queries, batch.documents
+
+    def logits(rows: torch.Tensor) -> torch.Tensor:
+        same_query, equal = _equal(batch, rows)
+        columns = [(scale * q[rows] @ d.T).masked_fill(equal & ~_own(rows, len(q)), -torch.inf)]
+        if len(batch.negatives):
+            columns.append(_to_negatives(batch, rows, scale, hardness, same_query))
+        if four_way:
+            columns.append((scale * q[rows] @ q.T).masked_fill(equal, -torch.inf))
+        return torch.cat(columns, dim=1)
+
+    return logits
+
+
+def _answered(batch: Batch, scale: float, *, four_way: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits of documents: of all queries, and four-way of all documents."""
+    q, d = batch.queries, batch.documents
+
+    def logits(rows: torch.Tensor) -> torch.Tensor:
+        _, equal = _equal(batch, rows)
+        columns = [(scale * d[rows] @ q.T).masked_fill(equal & ~_own(rows, len(q)), -torch.inf)]
+        if four_way:
+            columns.append((scale * d[rows] @ d.T).masked_fill(equal, -torch.inf))
+        return torch.cat(columns, dim=1)
+
+    return logits
+
+
+def _equal(batch: Batch, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For some rows against all: whether the queries are equal; whether the queries or the documents are."""
+    same_query = batch.query_ids[rows, None] == batch.query_ids[None, :]  # (b, B)
+    return same_query, same_query | (batch.document_ids[rows, None] == batch.document_ids[None, :])
+
+
+def _own(rows: torch.Tensor, size: int) -> torch.Tensor:
+    return rows[:, None] == torch.arange(size, device=rows.device)[None, :]
+
+
+def _to_negatives(
+    batch: Batch, rows: torch.Tensor, scale: float, hardness: float, same_query: torch.Tensor
+) -> torch.Tensor:
+    """Logits (b, N) of the hard negatives, those that are a positive of the query masked."""
+    cosines = batch.queries[rows] @ batch.negatives.T
     # positive[i, k]: negative k is the text of a document that answers query i or one equal to it
     matches = batch.document_ids[:, None] == batch.negative_ids[None, :]  # (B, N)
     positive = (same_query.float() @ matches.float()) > 0
-    own = batch.owners[None, :] == torch.arange(len(batch.queries), device=cosines.device)[:, None]
+    own = batch.owners[None, :] == rows[:, None]
     weighted = scale * cosines + torch.where(own, hardness * cosines.detach(), torch.zeros_like(cosines))
     return weighted.masked_fill(positive, -torch.inf)

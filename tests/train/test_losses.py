@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from encoder_tools.train import losses
 from encoder_tools.train.cached import cached_backward, parts_of
-from encoder_tools.train.losses import Batch, cosent, info_nce, spread_out
+from encoder_tools.train.losses import Batch, cosent, geometry_loss, info_nce, spread_out
 
 PLAIN: dict[str, Any] = {"scale": 20.0, "both_directions": False, "four_way": False, "hardness": 0.0}
 
@@ -98,6 +99,25 @@ def test_spread_out_leaves_equal_texts_out():
     assert float(spread_out(vectors, torch.tensor([1, 1, 2]))) == pytest.approx(0.0)
     assert float(spread_out(vectors, torch.tensor([1, 2, 3]))) == pytest.approx(2 / 6)
     assert float(spread_out(vectors[:1], torch.tensor([1]))) == 0.0
+
+
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_blocks_of_rows_give_the_loss_and_gradients_of_all_rows(block: int, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    vectors = [torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    ids = {"query_ids": torch.tensor([1, 2, 3, 3, 4, 5, 6]), "document_ids": torch.tensor([9, 9, 8, 7, 6, 5, 4])}
+    ids |= {"negative_ids": torch.tensor([9, 20, 21, 22, 4, 23, 24]), "owners": torch.tensor([0, 0, 1, 3, 3, 6, 5])}
+
+    def gradients() -> list[torch.Tensor]:
+        given = batch(*(functional.normalize(part, dim=-1) for part in vectors), **ids)
+        loss = info_nce(given, scale=5.0, both_directions=True, four_way=True, hardness=2.0)
+        loss = loss + spread_out(given.queries, given.query_ids) + geometry_loss(given.queries, given.negatives)
+        return [loss.detach(), *torch.autograd.grad(loss, vectors)]
+
+    wanted = gradients()
+    monkeypatch.setattr(losses, "_BLOCK", block)
+    for found, whole in zip(gradients(), wanted, strict=True):
+        torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-12)
 
 
 def test_cosent_counts_what_is_in_the_wrong_order():
