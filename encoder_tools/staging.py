@@ -72,6 +72,26 @@ def check_destination(target: Path, *, overwrite: bool = False) -> None:
     real = Path(os.path.realpath(target))
     _check_target(target, real)
     _check_empty(target, real, overwrite)
+    ground = next(place for place in real.parents if place.exists())
+    if not ground.is_dir() or not os.access(ground, os.W_OK):
+        raise InputError(
+            f"{target} cannot be made: {ground} is no folder that can be written to. Choose another place."
+        )
+
+
+def work_folder(folder: Path, target: Path) -> Path:
+    """Make the folder of a run that writes ``target`` in the end.
+
+    :raises InputError: if it is a file, cannot be made, or is in ``target``'s way.
+    """
+    real, end = Path(os.path.realpath(folder)), Path(os.path.realpath(target))
+    if real == end or end in real.parents:
+        raise InputError(f"{folder}, the folder of the run, is in the way of {target}, which is written at its end.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be the folder of the run ({error.strerror}). Choose another one.") from error
+    return folder
 
 
 def keep_others(old: Path, staged: Path, ours: Container[str]) -> None:

@@ -28,7 +28,7 @@ from encoder_tools.errors import FileMissingError, InputError
 from encoder_tools.evaluate.agreement import mark_space
 from encoder_tools.files import read_json
 from encoder_tools.model_folder import ModelFolder
-from encoder_tools.staging import check_destination, staged_folder
+from encoder_tools.staging import check_destination, staged_folder, work_folder
 from encoder_tools.train.curves import draw_curves
 from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.schedule import batches
@@ -73,10 +73,11 @@ def distill(
     :raises InputError: if a setting is out of range, or ``out`` exists.
     :raises TrainingError: if the loss is not finite.
     """
-    recipe_file, work = Path(recipe_file), Path(work)
+    recipe_file = Path(recipe_file)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
     place = checked_device(device)
+    work = work_folder(Path(work), Path(out))
     folder = recipe_file.parent / recipe.teacher
     if not (folder / "tokenizer.json").is_file():
         raise FileMissingError(f"{folder} has no tokenizer.json. Name a Sentence Transformers folder as teacher.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from encoder_tools.errors import CheckpointError, one_line
+from encoder_tools.errors import CheckpointError, InputError, one_line
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.train.recipe import Recipe
@@ -58,3 +58,17 @@ def load_trainable(folder: Path, device: str) -> tuple[Any, ModelFolder]:
             "encoder-decoder checkpoint, run encoder-tools extract first."
         ) from error
     return model, checked
+
+
+def check_fit(recipe: Recipe, base: ModelFolder) -> None:
+    """What a recipe asks of its base.
+
+    :raises InputError: if the base cannot give it.
+    """
+    wide = [dim for dim in recipe.objective.dims if dim > base.dim]
+    if wide:
+        raise InputError(f"dims of [objective] has {wide[0]}, but the base's vectors are {base.dim} wide.")
+    if base.max_length is not None and recipe.training.longest > base.max_length:
+        raise InputError(
+            f"longest is {recipe.training.longest}, but the base reads {base.max_length} tokens. Lower it."
+        )

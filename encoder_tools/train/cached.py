@@ -77,8 +77,9 @@ def _share(parts: list[NDArray[np.int64]], texts: int) -> list[NDArray[np.int64]
 def _all_vectors(encode: Encode, mine: list[NDArray[np.int64]], texts: int) -> torch.Tensor:
     """Vectors of all texts, (n, D), each computed by the process whose it is."""
     with torch.no_grad():
-        found = torch.cat([encode(part) for part in mine])
-        rows = torch.from_numpy(np.concatenate(mine)).to(found.device)
+        one = np.zeros(1, dtype=np.int64)  # a process that no text is left for still knows how wide vectors are
+        found = torch.cat([encode(part) for part in mine] or [encode(one)[:0]])
+        rows = torch.from_numpy(np.concatenate([*mine, one[:0]])).to(found.device)
         vectors = found.new_zeros((texts, found.shape[1]))
         vectors[rows] = found
     return processes.add_up(vectors)

@@ -77,6 +77,8 @@ def read_examples(settings: DataSet, root: Path, seed: int) -> Examples:
         paired = _pairs_of_labels(train, settings.positives)
         facts["alone in their label"] = len(train) - len({row.query for row in paired})
         train = [paired[place] for place in np.random.default_rng([seed, 1]).permutation(len(paired))]
+    if settings.label and len({row.label for row in train}) == 1:
+        raise InputError(f"{path} has one label, {train[0].label!r}, among what is trained on, expected two or more.")
     if len(train) < 2:
         raise InputError(f"{path} leaves {len(train)} examples to train on ({facts}), expected two or more. Add rows.")
     return Examples(train, held_out, {**facts, "trained on": len(train)})

@@ -16,8 +16,8 @@ from encoder_tools.evaluate.agreement import open_encoder
 from encoder_tools.files import write_bytes, write_json
 from encoder_tools.model_folder import ModelFolder
 from encoder_tools.shipped import DEFAULT_MODEL, model_path
-from encoder_tools.staging import check_destination, staged_folder
-from encoder_tools.train.base import base_folder, load_trainable, longest_of
+from encoder_tools.staging import check_destination, staged_folder, work_folder
+from encoder_tools.train.base import base_folder, check_fit, load_trainable, longest_of
 from encoder_tools.train.board import board
 from encoder_tools.train.card import Cost, model_card
 from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
@@ -101,10 +101,11 @@ def train(
     :raises InputError: if a setting is out of range, a column is not there, or ``out`` exists.
     :raises TrainingError: if the loss is not finite; the last good state is kept.
     """
-    recipe_file, work = Path(recipe_file), Path(work)
+    recipe_file = Path(recipe_file)
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
     checked_device(device, processes)
+    work = work_folder(Path(work), Path(out))
     if processes > 1 and not dry_run:
         arguments = {"recipe_file": recipe_file, "out": out, "work": work, "minutes": minutes, "device": device}
         arguments |= {"overwrite": overwrite, "tensorboard": tensorboard}
@@ -116,6 +117,7 @@ def train(
     model, base = load_trainable(base.path, device)
     adapters = Adapters(model, recipe) if recipe.lora.rank else None
     longest = longest_of(recipe, base)
+    check_fit(recipe, base)
     sets = [tokenise(model, row, part.train, longest) for row, part in zip(recipe.data, found, strict=True)]
     plan = _plan(recipe, found, model)
     _say_plan(plan, say)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from encoder_tools.errors import TrainingError
+from encoder_tools.errors import InputError, TrainingError
 from encoder_tools.train.run import train
 from tests.train.test_train import RECIPE, base, root, same_bits
 
@@ -67,3 +67,21 @@ def test_a_full_disk_leaves_the_last_state_which_is_gone_on_from(root: Path, siz
     assert run(root, "full").done
     assert run(root, "straight").done
     same_bits(root, "full", "straight")
+
+
+@pytest.mark.parametrize(
+    ("change", "out", "work", "says"),
+    [
+        (("save_every", "save_every"), "out", "out", "is in the way of"),
+        (("save_every", "save_every"), "out", "out/run", "is in the way of"),
+        (("save_every", "save_every"), "pairs.csv/x", "work", "is no folder that can be written to"),
+        (("save_every", "save_every"), "out", "pairs.csv", "cannot be the folder of the run"),
+        (("[training]", "[objective]\ndims = [5000]\n[training]"), "out", "work", "the base's vectors are"),
+        (("[training]", "[training]\nlongest = 100000"), "out", "work", "the base reads"),
+    ],
+)
+def test_what_cannot_end_well_is_not_begun(root: Path, change: tuple[str, str], out: str, work: str, says: str):
+    (root / "recipe.toml").write_text(SHORT.replace(*change))
+    with pytest.raises(InputError, match=says):
+        train(root / "recipe.toml", root / out, work=root / work)
+    assert not list(root.rglob("state.safetensors"))

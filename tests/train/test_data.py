@@ -17,6 +17,8 @@ from sentence_transformers import SentenceTransformer
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.export.unpack import unpack
+from encoder_tools.train.base import load_trainable
+from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
 from encoder_tools.train.data import read_examples
 from encoder_tools.train.near import NearTexts
 from encoder_tools.train.recipe import DataSet, read_recipe
@@ -124,11 +126,16 @@ def test_labelled_texts_teach(tmp_path: Path):
 
 def test_texts_of_one_label_are_never_each_others_negatives(tmp_path: Path):
     labelled(tmp_path / "a.jsonl")
-    one = [line for line in (tmp_path / "a.jsonl").read_text().splitlines() if "colour" in line]
-    (tmp_path / "a.jsonl").write_text("\n".join(one))
-    run(tmp_path, LABELLED.replace("epochs = 6", "steps = 2").replace("held_out = 12", ""))
-    log = [json.loads(line) for line in (tmp_path / "work-out" / "train.jsonl").read_text().splitlines()]
-    assert [(row["info_nce"], row["spread_out"]) for row in log] == [(0.0, 0.0)] * 2  # nothing is left to be told apart
+    (tmp_path / "recipe.toml").write_text(LABELLED)
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    examples = read_examples(recipe.data[0], tmp_path, 1).train
+    unpack("default", tmp_path / "base")
+    model, _ = load_trainable(tmp_path / "base", "cpu")
+    objective = ContrastiveObjective(recipe, model, [tokenise(model, recipe.data[0], examples, 32)])
+    animals = np.array([place for place, row in enumerate(examples) if row.label == "animal"])
+    told = objective.backward(animals[:16])
+    assert (told["info_nce"], told["spread_out"]) == (0.0, 0.0)  # nothing is left to be told apart
+    assert objective.backward(np.arange(16))["info_nce"] > 0.1
 
 
 def test_plain_texts_are_taught_by_a_teacher_alone(tmp_path: Path):
@@ -201,6 +208,7 @@ def test_near_means_a_share_of_common_pieces():
         ('file = "a.jsonl"\ntext = "text"\nlabel = "label"\nnear_duplicates = 2.0', InputError, "near_duplicates"),
         ('file = "bad.jsonl"\ntext = "text"\nlabel = "label"', FileCorruptError, "row 2: the label is"),
         ('file = "a.jsonl"\ntext = "text"\nlabel = "text"', InputError, "leaves 0 examples"),
+        ('file = "one.jsonl"\ntext = "text"\nlabel = "label"', InputError, "has one label, 'x'"),
         ('file = "empty"', FileMissingError, "no split 'train', found no Parquet file"),
         ('file = "saved"\nsplit = "dev"', FileMissingError, "it has train"),
         ('file = "broken"', FileCorruptError, "cannot be read as a folder of datasets"),
@@ -209,6 +217,7 @@ def test_near_means_a_share_of_common_pieces():
 def test_a_set_that_cannot_be_read_is_one_clear_error(tmp_path: Path, table: str, error: type[Exception], says: str):
     labelled(tmp_path / "a.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": null}\n')
+    (tmp_path / "one.jsonl").write_text("".join(f'{{"text": "a {n}", "label": "x"}}\n' for n in range(9)))
     (tmp_path / "empty").mkdir()
     DatasetDict({"train": Dataset.from_list([{"query": "a", "document": "b"}])}).save_to_disk(str(tmp_path / "saved"))
     (tmp_path / "broken").mkdir()

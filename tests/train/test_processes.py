@@ -64,6 +64,15 @@ def test_two_processes_have_the_gradients_of_one(root: Path, tokens: int, more: 
         assert float((states[0][name] - states[1][name]).abs().max()) <= 1e-5 * scale, name
 
 
+def test_more_processes_than_texts_are_no_harm(root: Path):
+    """Two plain texts a step, three processes: one has nothing to compute."""
+    recipe = TWO.replace("steps = 6", "steps = 2").replace("held_out = 20", 'text = "document"')
+    recipe = recipe.replace("batch = 16", "batch = 2") + "[objective]\nmatch = 1.0\n"
+    assert run(root, "one", recipe).done
+    assert run(root, "three", recipe, processes=3).done
+    assert losses(root, "three")[0]["loss"] == pytest.approx(losses(root, "one")[0]["loss"], abs=1e-6)
+
+
 def test_slices_of_two_processes_keep_the_best_weights(root: Path):
     recipe = TWO + "measure_every = 2\n"
     done = run(root, "sliced", recipe, processes=2, minutes=0)
