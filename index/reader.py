@@ -1,0 +1,130 @@
+"""Reads of a collection's tables, each inside a transaction of :meth:`index.database.Database.reading`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.errors import FileCorruptError
+from encoder_tools.protocols import FloatMatrix
+from index.results import Document, DocumentId
+from index.schema import document_checksum, vector_checksum
+
+_BLOCK = 4096
+_AT_ONCE = 500  # parameters of a statement
+_DOCUMENT = "SELECT row, id, text, metadata, checksum FROM documents"
+
+
+class Block(NamedTuple):
+    """Stored vectors: row numbers int64 (n,), ascending, and unit vectors float32 (n, dim)."""
+
+    rows: NDArray[np.int64]
+    vectors: FloatMatrix
+
+
+class Change(NamedTuple):
+    """What came and went after a sequence number: row numbers, ascending; what came and went again is in neither."""
+
+    added: list[int]
+    gone: list[int]
+
+
+class Reader:
+    """One committed state.
+
+    :param path: named in errors.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, dim: int) -> None:
+        self._connection, self._path, self._dim = connection, path, dim
+
+    def sequence(self) -> int:
+        """Number of the last write."""
+        return int(self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()[0])
+
+    def count(self) -> int:
+        """How many documents are stored."""
+        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def changes_since(self, sequence: int) -> Change:
+        """Rows that came and went after ``sequence``; the cost is that of what was written."""
+        last: dict[int, int] = {}
+        first: dict[int, int] = {}
+        query = "SELECT row, added FROM log WHERE sequence > ? ORDER BY sequence"
+        for row, added in self._connection.execute(query, (sequence,)):
+            first.setdefault(row, added)
+            last[row] = added
+        added_rows = sorted(row for row, added in last.items() if added)
+        return Change(added_rows, sorted(row for row, added in last.items() if not added and not first[row]))
+
+    def vectors(self, rows: Sequence[int] | None = None) -> Iterator[Block]:
+        """Vectors in blocks by ascending row: all, or those of ``rows``.
+
+        :raises FileCorruptError: naming a row whose vector is damaged.
+        """
+        query = "SELECT row, vector, checksum FROM vectors"
+        if rows is None:
+            cursor = self._connection.execute(f"{query} ORDER BY row")
+            while found := cursor.fetchmany(_BLOCK):
+                yield self._block(found)
+            return
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            found = self._connection.execute(f"{query} WHERE row IN ({_marks(part)}) ORDER BY row", part).fetchall()
+            if len(found) != len(part):
+                raise FileCorruptError(f"{self._path}: rows that were written have no vector. Restore a backup.")
+            yield self._block(found)
+
+    def by_rows(self, rows: Sequence[int]) -> dict[int, Document]:
+        """Documents by their row.
+
+        :raises FileCorruptError: if one is not there or damaged.
+        """
+        found: dict[int, Document] = {}
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            for line in self._connection.execute(f"{_DOCUMENT} WHERE row IN ({_marks(part)})", part):
+                found[line[0]] = self._document(line)
+        missing = [row for row in rows if row not in found]
+        if missing:
+            raise FileCorruptError(f"{self._path}: row {missing[0]} has a vector but no document. Restore a backup.")
+        return found
+
+    def by_id(self, identifier: DocumentId) -> Document | None:
+        """The document called ``identifier``, if there is one."""
+        found = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
+        return None if found is None else self._document(found)
+
+    def after(self, row: int, limit: int) -> list[tuple[int, Document]]:
+        """The next documents after a row, with their rows."""
+        query = f"{_DOCUMENT} WHERE row > ? ORDER BY row LIMIT ?"
+        return [(line[0], self._document(line)) for line in self._connection.execute(query, (row, limit))]
+
+    def damage(self) -> str | None:
+        """The first thing that SQLite finds wrong with its file, or None."""
+        found = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return None if found == "ok" else found
+
+    def _block(self, found: Sequence[tuple[int, Any, Any]]) -> Block:
+        for row, blob, checksum in found:
+            if not isinstance(blob, bytes) or len(blob) != 4 * self._dim or vector_checksum(blob) != checksum:
+                raise FileCorruptError(f"{self._path}: the vector in row {row} is damaged. Restore a backup.")
+        matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self._dim)
+        return Block(np.array([row for row, _, _ in found], dtype=np.int64), matrix.astype(np.float32))
+
+    def _document(self, line: tuple[int, Any, Any, Any, Any]) -> Document:
+        _, identifier, text, metadata, checksum = line
+        whole = isinstance(identifier, str | int) and isinstance(text, str) and isinstance(metadata, str)
+        if not whole or document_checksum(identifier, text, metadata) != checksum:
+            raise FileCorruptError(f"{self._path}: document {identifier!r} is damaged. Restore a backup.")
+        return Document(identifier, text, json.loads(metadata))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,129 @@
+"""The tables of a collection, and how an older format becomes this one.
+
+``documents`` and ``vectors`` are the truth. A row number is never used again: a document that is replaced gets a new
+row, so that whatever is derived from a row stays right as long as the row is there. ``log`` says which rows came and
+went with each write, so that a reader catches up at the cost of what was written. ``id`` has no declared type: SQLite
+then keeps 1 and "1" apart. Vectors have their own table to keep text pages dense. Each row carries the CRC-32 of what
+is in it: SQLite itself does not notice a flipped bit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from encoder_tools.errors import FileCorruptError
+from index.database import DATABASE_NAME, Database, connect, translated
+from index.results import DocumentId
+
+FORMAT_VERSION = 2
+_APPLICATION_ID = 0x656E6354  # "encT": tells our databases from others
+_TABLES = """
+CREATE TABLE documents (
+    row INTEGER PRIMARY KEY AUTOINCREMENT, id NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE log (sequence INTEGER, row INTEGER, added INTEGER NOT NULL, PRIMARY KEY (sequence, row)) WITHOUT ROWID;
+"""
+_META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;"
+
+
+class About(NamedTuple):
+    """What a collection says of itself.
+
+    :ivar fingerprint: of the model that made the vectors, ``space`` that model's space.
+    """
+
+    dim: int
+    fingerprint: str
+    space: str
+
+
+def create(folder: Path, about: About) -> None:
+    """Write an empty database into ``folder``, complete in one file.
+
+    :raises SaveError: if the disk is full or read-only.
+    """
+    path = folder / DATABASE_NAME
+    path.touch()
+    with translated(path), closing(connect(path, 0)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(_META + _TABLES)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0}
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+
+
+def read_about(database: Database) -> About:
+    """Check that a database is a collection, bring it to this format, and read what it says of itself.
+
+    :raises FileCorruptError: if it is no collection, or of a later format.
+    :raises SaveError: if it is of an older format and cannot be written to.
+    """
+    with database.reading() as connection:
+        meta = _meta(connection, database.path)
+    if meta.get("format_version") == 1:
+        with database.writing() as connection:
+            meta = _meta(connection, database.path)
+            if meta.get("format_version") == 1:  # no other process was faster
+                _from_version_1(connection, database.path, meta)
+    elif meta.get("format_version") != FORMAT_VERSION:
+        raise FileCorruptError(
+            f"{database.path} has format version {meta.get('format_version')!r}, this encoder-tools reads "
+            f"{FORMAT_VERSION}. Upgrade encoder-tools."
+        )
+    dim, fingerprint, sequence = meta.get("dim"), meta.get("fingerprint"), meta.get("sequence")
+    if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str) or not isinstance(sequence, int):
+        raise FileCorruptError(f"{database.path} lacks its width, model or sequence number. Restore a backup.")
+    return About(dim, fingerprint, str(meta.get("space", fingerprint)))  # the first collections name no space
+
+
+def check_kind(database: Database) -> None:
+    """Check that a database is a collection's.
+
+    :raises FileCorruptError: if it is not.
+    """
+    with database.reading() as connection:
+        _meta(connection, database.path)
+
+
+def document_checksum(identifier: DocumentId, text: str, metadata: str) -> int:
+    """CRC-32 of a document without its vector; 1 and "1" are two ids."""
+    kind = "i" if isinstance(identifier, int) else "s"
+    return zlib.crc32("\0".join((kind, str(identifier), text, metadata)).encode("utf-8"))
+
+
+def vector_checksum(vector: bytes) -> int:
+    """CRC-32 of a vector's bytes."""
+    return zlib.crc32(vector)
+
+
+def _meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise FileCorruptError(f"{path} is an SQLite database but not a collection. Check the folder.")
+    return dict(connection.execute("SELECT key, value FROM meta"))
+
+
+def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, Any]) -> None:
+    """Version 1 had no checksums, no log and no delete; its rows had sequence numbers instead."""
+    connection.execute("ALTER TABLE documents RENAME TO old_documents")
+    connection.execute("ALTER TABLE vectors RENAME TO old_vectors")
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+    width = 4 * int(meta["dim"])
+    old = connection.execute(
+        "SELECT d.row, d.id, d.text, d.metadata, v.vector FROM old_documents d LEFT JOIN old_vectors v USING (row)"
+    )
+    for row, identifier, text, metadata, vector in old:
+        if not isinstance(vector, bytes) or len(vector) != width:
+            raise FileCorruptError(f"{path}: the vector in row {row} is damaged. Restore a backup.")
+        checksum = document_checksum(identifier, text, metadata)
+        connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", (row, identifier, text, metadata, checksum))
+        connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (row, vector, vector_checksum(vector)))
+    connection.execute("DROP TABLE old_vectors")
+    connection.execute("DROP TABLE old_documents")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))

@@ -1,0 +1,142 @@
+"""All vectors of a collection in memory, as they were after one write; searched exactly.
+
+A snapshot never changes: searches use it while the next one is made. The next one shares its memory: rows are only ever
+added at the end (their numbers grow), in a buffer that is larger than what is used of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.errors import FileCorruptError
+from encoder_tools.protocols import FloatMatrix
+from index.reader import Reader
+
+_QUERIES_AT_ONCE = 64
+_SPARE = 1.5  # room of a new buffer, in what it holds
+_DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State after a write.
+
+    :ivar sequence: of the write.
+    :ivar rows: int64 (n,), ascending.
+    :ivar vectors: unit vectors, float32 (n, dim).
+    :ivar alive: bool (n,): not gone since.
+    :ivar dead: how many are not.
+    """
+
+    sequence: int
+    rows: NDArray[np.int64]
+    vectors: FloatMatrix
+    alive: NDArray[np.bool_]
+    dead: int = 0
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+        return len(self.rows) - self.dead
+
+    def nearest(self, queries: FloatMatrix, k: int) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row."""
+        found = []
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            cosines = queries[start : start + _QUERIES_AT_ONCE] @ self.vectors.T
+            cosines[:, ~self.alive] = -np.inf
+            found += [self._best(line, min(k, len(self))) for line in cosines]
+        return found
+
+    def _best(self, cosines: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        chosen = best_of(cosines, k)
+        return self.rows[chosen], cosines[chosen]
+
+
+def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Places of the ``k`` highest scores, highest first; of equal ones the earlier place, also at the cut."""
+    if k >= len(scores):
+        return np.argsort(-scores, kind="stable")[:k]
+    lowest = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above, level = np.flatnonzero(scores > lowest), np.flatnonzero(scores == lowest)
+    places = np.concatenate([above, level[: k - len(above)]])
+    places.sort()
+    return places[np.argsort(-scores[places], kind="stable")]
+
+
+class Snapshots:
+    """Makes snapshots, each from the one before. Not safe for threads.
+
+    :param what: named in errors.
+    """
+
+    def __init__(self, dim: int, what: str) -> None:
+        self._dim, self._what = dim, what
+        self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._vectors: FloatMatrix = np.empty((0, dim), dtype=np.float32)
+        self.current = Snapshot(-1, self._rows, self._vectors, np.empty(0, dtype=bool))
+
+    def advance(self, reader: Reader) -> Snapshot:
+        """The state that a reader sees, if it is later than the current one.
+
+        :raises FileCorruptError: if the tables contradict each other, or a vector is damaged.
+        """
+        sequence, before = reader.sequence(), self.current
+        if sequence <= before.sequence:
+            return before
+        if before.sequence < 0:
+            self._load(reader, sequence)
+        else:
+            self._add(reader, sequence)
+        if len(self.current) != reader.count():
+            found, self.current = len(self.current), before
+            raise FileCorruptError(
+                f"{self._what} holds {reader.count()} documents and {found} vectors. Restore a backup."
+            )
+        return self.current
+
+    def _load(self, reader: Reader, sequence: int) -> None:
+        self._make_room(reader.count())
+        n = 0
+        for block in reader.vectors():
+            n = self._append(n, block.rows, block.vectors)
+        self.current = self._view(sequence, n, np.ones(n, dtype=bool), 0)
+
+    def _add(self, reader: Reader, sequence: int) -> None:
+        before, change = self.current, reader.changes_since(self.current.sequence)
+        if before.rows.base is not self._rows:  # an earlier step failed after it had made room
+            self._make_room(len(before.rows))
+            self._append(0, before.rows, before.vectors)
+        gone = np.searchsorted(before.rows, change.gone)
+        if not np.array_equal(before.rows[gone[gone < len(before.rows)]], change.gone):
+            raise FileCorruptError(f"{self._what}: its log names rows that never were. Restore a backup.")
+        alive = before.alive.copy()
+        alive[gone] = False
+        n, dead = len(before.rows), int(len(alive) - alive.sum())
+        if dead > _DEAD_SHARE * (n + len(change.added)):
+            kept = before.rows[alive], before.vectors[alive]
+            self._make_room(len(kept[0]) + len(change.added))
+            n, alive, dead = self._append(0, *kept), alive[alive], 0
+        for block in reader.vectors(change.added):
+            n = self._append(n, block.rows, block.vectors)
+        alive = np.concatenate([alive, np.ones(n - len(alive), dtype=bool)])
+        self.current = self._view(sequence, n, alive, dead)
+
+    def _append(self, n: int, rows: NDArray[np.int64], vectors: FloatMatrix) -> int:
+        """Put rows behind the first ``n``; return how many there are then."""
+        end = n + len(rows)
+        if end > len(self._rows):
+            old = self._rows[:n], self._vectors[:n]
+            self._make_room(end)
+            self._rows[:n], self._vectors[:n] = old
+        self._rows[n:end], self._vectors[n:end] = rows, vectors
+        return end
+
+    def _make_room(self, n: int) -> None:
+        room = int(_SPARE * n) + 64
+        self._rows, self._vectors = np.empty(room, dtype=np.int64), np.empty((room, self._dim), dtype=np.float32)
+
+    def _view(self, sequence: int, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
+        return Snapshot(sequence, self._rows[:n], self._vectors[:n], alive, dead)
