@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,18 @@ def check_metadata(metadata: Any, n: int) -> list[str]:
     if len(metadata) != n:
         raise InputError(f"Found {len(metadata)} metadata objects for {n} ids, expected one (or None) per id.")
     return [_json_object(value, position) for position, value in enumerate(metadata)]
+
+
+def check_score(value: Any) -> float:
+    """A lowest score as a number, minus infinity for None.
+
+    :raises InputError: if it is none.
+    """
+    if value is None:
+        return -math.inf
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise InputError(f"min_score is {value!r}, expected a number.")
+    return float(value)
 
 
 def unit_vectors(vectors: Any, dim: int, *, name: str = "vector") -> FloatMatrix:

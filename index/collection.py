@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileMissingError, InputError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.spaces import check_sibling, space_of
+from encoder_tools.protocols import TextEncoder
+from encoder_tools.spaces import space_of
 from encoder_tools.staging import staged_folder
 from index import schema, writer
-from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
+from index.checks import check_ids, check_metadata, check_score, texts_for_ids, unit_vectors
 from index.database import DATABASE_NAME, Database
+from index.encoding import check_model, encode_documents, is_list, query_vectors
+from index.filters import Filter, read_filter
+from index.live import Live, Rest
 from index.reader import Reader
 from index.results import Document, DocumentId, Hit
 from index.schema import About
-from index.snapshot import Snapshot, Snapshots
 from index.verify import verify
 
-_ENCODE_AT_ONCE = 1024
 _SCAN_AT_ONCE = 1000
 
 
@@ -42,8 +39,7 @@ class Collection:
         self._folder, self._encoder, self._database, self._about = folder, encoder, database, about
         self._sibling = sibling
         self._closed = False
-        self._advancing = threading.Lock()
-        self._snapshots = Snapshots(about.dim, str(folder))
+        self._live = Live(database, about.dim, str(folder))
 
     @classmethod
     def create(cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0) -> Self:
@@ -78,7 +74,7 @@ class Collection:
             database = Database(folder, busy_timeout=busy_timeout)
             on_error.callback(database.close)
             about = schema.read_about(database)
-            sibling = _check_model(folder, about, encoder, allow_sibling=allow_sibling)
+            sibling = check_model(folder, about, encoder, allow_sibling=allow_sibling)
             collection = cls(folder, encoder, database, about, sibling=sibling)
             collection.refresh()
             on_error.pop_all()
@@ -113,7 +109,7 @@ class Collection:
                 "sibling. Pass vectors of that model, or open the collection with it."
             )
         if vectors is None:
-            vectors = _encode_documents(self._encoder, checked_texts, show_progress)
+            vectors = encode_documents(self._encoder, checked_texts, show_progress)
         units = unit_vectors(vectors, self._about.dim)
         if len(units) != len(checked_ids):
             raise InputError(f"Found {len(units)} vectors for {len(checked_ids)} ids, expected one vector per id.")
@@ -121,14 +117,19 @@ class Collection:
             self._check_open()
             writer.upsert(connection, checked_ids, checked_texts, checked_metadata, units)
 
-    def delete(self, ids: Sequence[DocumentId]) -> int:
-        """Take out the documents called ``ids``, all or nothing, on disk when this returns; ids that are not there are
-        no error.
+    def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Take out documents, all or nothing, on disk when this returns; ids that are not there are no error.
 
+        :param ids: those called so; or else
+        :param where: those that match a filter; see :mod:`index.filters`.
         :return: how many there were.
-        :raises InputError: for ids that are not distinct strings or integers.
+        :raises InputError: for ids that are not distinct strings or integers, a wrong filter, or both or neither.
         :raises SaveError: as in :meth:`upsert`.
         """
+        if (ids is None) == (where is None):
+            raise InputError("delete takes ids or where, one of them.")
+        if where is not None:
+            return self._delete_where(read_filter(where))
         checked = check_ids(ids)
         self._check_open()
         if not checked:
@@ -145,53 +146,80 @@ class Collection:
         with self._reading() as reader:
             return [reader.by_id(identifier) for identifier in checked]
 
-    def scan(self) -> Iterator[Document]:
-        """All documents, in the order they were last written; what is written meanwhile may or may not come."""
-        last = -1
-        while True:
-            with self._reading() as reader:
-                part = reader.after(last, _SCAN_AT_ONCE)
-            if not part:
-                return
-            last = part[-1][0]
-            yield from (document for _, document in part)
+    def scan(self, *, where: Mapping[str, Any] | None = None) -> Iterator[Document]:
+        """All documents, or those that match a filter, in the order they were last written.
+
+        What is written meanwhile may or may not come.
+
+        :raises InputError: for a wrong filter.
+        """
+        return self._scan_all() if where is None else self._scan_where(read_filter(where))
 
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
         return self._about.fingerprint if self._sibling else None
 
-    def count(self) -> int:
-        """How many documents are stored."""
-        with self._reading() as reader:
-            return reader.count()
+    def count(self, *, where: Mapping[str, Any] | None = None) -> int:
+        """How many documents are stored, or match a filter.
 
-    def search(self, query: Any, k: int = 10) -> list[Hit]:
+        :raises InputError: for a wrong filter.
+        """
+        if where is None:
+            with self._reading() as reader:
+                return reader.count()
+        wanted = read_filter(where)
+        with self._at_rest() as rest:
+            return len(rest.matching(wanted))
+
+    def search(
+        self,
+        query: Any,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+    ) -> list[Hit]:
         """The ``k`` documents nearest to a text or a vector (dim,), best first; all of them if there are fewer.
 
-        :raises InputError: for a query that is neither, a zero vector, NaN, or ``k`` below 1.
+        :param where: among those that match a filter, exactly; see :mod:`index.filters`.
+        :param min_score: leave out what is less near.
+        :param offset: leave out as many of the nearest, for further pages.
+        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong filter.
         """
-        if not isinstance(query, str) and not (_is_list(query) and not any(map(_is_list, query))):
+        if not isinstance(query, str) and not (is_list(query) and not any(map(is_list, query))):
             raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
-        return self.search_many([query], k)[0]
+        return self.search_many([query], k, where=where, min_score=min_score, offset=offset)[0]
 
-    def search_many(self, queries: Any, k: int = 10) -> list[list[Hit]]:
+    def search_many(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+    ) -> list[list[Hit]]:
         """Hits for each of several texts, or of several vectors (n, dim); see :meth:`search`.
 
         :raises InputError: as in :meth:`search`.
         """
-        k = checked_integer(k, "k", 1)
+        k, offset = checked_integer(k, "k", 1), checked_integer(offset, "offset", 0)
+        lowest = check_score(min_score)
+        wanted = None if where is None else read_filter(where)
         self._check_open()
-        if not _is_list(queries):
+        if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
         if len(queries) == 0:
             return []
-        vectors = self._query_vectors(queries)
-        with self._at_rest() as (reader, snapshot):
-            if not snapshot:
-                return [[] for _ in vectors]
-            found = snapshot.nearest(vectors, k)
-            documents = reader.by_rows(sorted({row for rows, _ in found for row in rows.tolist()}))
+        vectors = query_vectors(self._encoder, queries, self._about.dim)
+        with self._at_rest() as rest:
+            found = [
+                (rows[offset:][scores[offset:] >= lowest], scores[offset:][scores[offset:] >= lowest])
+                for rows, scores in rest.nearest(vectors, k + offset, wanted)
+            ]
+            documents = rest.reader.by_rows(sorted({row for rows, _ in found for row in rows.tolist()}))
             return [
                 [_hit(documents[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
                 for rows, scores in found
@@ -249,69 +277,43 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[Reader]:
+    def _delete_where(self, wanted: Filter) -> int:
         self._check_open()
-        with self._database.reading() as connection:
-            yield Reader(connection, self._database.path, self._about.dim)
+        with self._database.writing() as connection:
+            rows = self._live.rest_in(connection).matching(wanted)
+            writer.delete_rows(connection, rows)
+            return len(rows)
 
-    @contextmanager
-    def _at_rest(self) -> Iterator[tuple[Reader, Snapshot]]:
-        """The last committed state, in the database and in memory."""
+    def _scan_all(self) -> Iterator[Document]:
+        last = -1
         while True:
             with self._reading() as reader:
-                sequence = reader.sequence()
-                snapshot = self._snapshots.current
-                if snapshot.sequence < sequence:
-                    with self._advancing:
-                        snapshot = self._snapshots.advance(reader)
-                if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
-                    yield reader, snapshot
-                    return
+                part = reader.after(last, _SCAN_AT_ONCE)
+            if not part:
+                return
+            last = part[-1][0]
+            yield from (document for _, document in part)
 
-    def _query_vectors(self, queries: Any) -> FloatMatrix:
-        if any(isinstance(query, str) for query in queries):
-            queries = self._encoder.encode_query(texts_for_ids(queries, len(queries)))
-        return unit_vectors(queries, self._about.dim, name="query vector")
+    def _scan_where(self, wanted: Filter) -> Iterator[Document]:
+        with self._at_rest() as rest:
+            rows = rest.matching(wanted)
+        for start in range(0, len(rows), _SCAN_AT_ONCE):
+            with self._reading() as reader:
+                part = reader.by_rows(rows[start : start + _SCAN_AT_ONCE], some=True)
+            yield from (part[row] for row in sorted(part))
+
+    def _reading(self) -> AbstractContextManager[Reader]:
+        self._check_open()
+        return self._live.reading()
+
+    def _at_rest(self) -> AbstractContextManager[Rest]:
+        self._check_open()
+        return self._live.at_rest()
 
     def _check_open(self) -> None:
         if self._closed:
             raise InputError(f"The collection {self._folder} is closed. Open it again with Collection.open.")
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
-
-
 def _hit(document: Document, score: float) -> Hit:
     return Hit(document.id, max(-1.0, min(1.0, score)), document.text, document.metadata)
-
-
-def _check_model(folder: Path, about: About, encoder: TextEncoder, *, allow_sibling: bool) -> bool:
-    """Whether the encoder is a sibling of the model that made the vectors, rather than that model."""
-    sibling = check_sibling(
-        f"The collection in {folder}",
-        about.fingerprint,
-        about.space,
-        encoder,
-        allow=allow_sibling,
-        again="re-embed its texts into a new collection",
-    )
-    if about.dim != encoder.dim:
-        raise InputError(f"{folder} holds vectors of width {about.dim}, the encoder gives {encoder.dim}. Set its dim.")
-    return sibling
-
-
-def _encode_documents(encoder: TextEncoder, texts: Sequence[str], show_progress: bool | None) -> FloatMatrix:
-    """Encode in slices, so that a bar can move; the protocol itself knows no progress."""
-    starts = range(0, len(texts), _ENCODE_AT_ONCE)
-    if show_progress is None:
-        show_progress = len(starts) > 1 and sys.stderr.isatty()
-    from tqdm import tqdm
-
-    with tqdm(total=len(texts), unit="text", desc="encode", disable=not show_progress) as bar:
-        parts = []
-        for start in starts:
-            parts.append(encoder.encode_document(texts[start : start + _ENCODE_AT_ONCE]))
-            bar.update(len(parts[-1]))
-    return np.concatenate(parts)

@@ -81,9 +81,10 @@ class Reader:
                 raise FileCorruptError(f"{self._path}: rows that were written have no vector. Restore a backup.")
             yield self._block(found)
 
-    def by_rows(self, rows: Sequence[int]) -> dict[int, Document]:
+    def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.
 
+        :param some: rows that are gone are no damage.
         :raises FileCorruptError: if one is not there or damaged.
         """
         found: dict[int, Document] = {}
@@ -92,9 +93,26 @@ class Reader:
             for line in self._connection.execute(f"{_DOCUMENT} WHERE row IN ({_marks(part)})", part):
                 found[line[0]] = self._document(line)
         missing = [row for row in rows if row not in found]
-        if missing:
+        if missing and not some:
             raise FileCorruptError(f"{self._path}: row {missing[0]} has a vector but no document. Restore a backup.")
         return found
+
+    def metadata(self, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        """Metadata of ascending rows, in their order; None where a row is gone.
+
+        :raises FileCorruptError: if it is no JSON object.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        query = "SELECT row, metadata FROM documents WHERE row BETWEEN ? AND ?"
+        for row, text in self._connection.execute(query, (int(rows[0]), int(rows[-1])) if len(rows) else (1, 0)):
+            try:
+                value = json.loads(text)
+            except (ValueError, TypeError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise FileCorruptError(f"{self._path}: the metadata in row {row} is damaged. Restore a backup.")
+            found[row] = value
+        return [found.get(row) for row in rows.tolist()]
 
     def by_id(self, identifier: DocumentId) -> Document | None:
         """The document called ``identifier``, if there is one."""

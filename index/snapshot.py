@@ -16,6 +16,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.reader import Reader
 
 _QUERIES_AT_ONCE = 64
+_GATHERED = 0.2  # share of the rows up to which their vectors are copied together
 _SPARE = 1.5  # room of a new buffer, in what it holds
 _DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
 
@@ -29,6 +30,7 @@ class Snapshot:
     :ivar vectors: unit vectors, float32 (n, dim).
     :ivar alive: bool (n,): not gone since.
     :ivar dead: how many are not.
+    :ivar generation: places of rows are those of earlier snapshots of the same generation.
     """
 
     sequence: int
@@ -36,23 +38,44 @@ class Snapshot:
     vectors: FloatMatrix
     alive: NDArray[np.bool_]
     dead: int = 0
+    generation: int = 0
 
     def __len__(self) -> int:
         """How many documents there are."""
         return len(self.rows) - self.dead
 
-    def nearest(self, queries: FloatMatrix, k: int) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row."""
+    def nearest(
+        self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row.
+
+        :param mask: bool (n,), of rows that are alive: none but those are found, and ``k`` of them if there are.
+        """
+        places = np.flatnonzero(self.alive if mask is None else mask)
+        if len(places) == len(self.rows):
+            vectors, rows = self.vectors, self.rows
+        elif len(places) <= _GATHERED * len(self.rows):
+            vectors, rows = self.vectors[places], self.rows[places]
+        else:
+            return self._nearest_of_most(queries, k, places)
         found = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            cosines = queries[start : start + _QUERIES_AT_ONCE] @ self.vectors.T
-            cosines[:, ~self.alive] = -np.inf
-            found += [self._best(line, min(k, len(self))) for line in cosines]
+            for cosines in queries[start : start + _QUERIES_AT_ONCE] @ vectors.T:
+                chosen = best_of(cosines, min(k, len(rows)))
+                found.append((rows[chosen], cosines[chosen]))
         return found
 
-    def _best(self, cosines: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        chosen = best_of(cosines, k)
-        return self.rows[chosen], cosines[chosen]
+    def _nearest_of_most(
+        self, queries: FloatMatrix, k: int, places: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The same where copying the vectors that count would cost more than looking at all of them."""
+        found = []
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            for line in queries[start : start + _QUERIES_AT_ONCE] @ self.vectors.T:
+                cosines = line[places]
+                chosen = best_of(cosines, min(k, len(places)))
+                found.append((self.rows[places[chosen]], cosines[chosen]))
+        return found
 
 
 def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -73,7 +96,7 @@ class Snapshots:
     """
 
     def __init__(self, dim: int, what: str) -> None:
-        self._dim, self._what = dim, what
+        self._dim, self._what, self._generation = dim, what, 0
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._vectors: FloatMatrix = np.empty((0, dim), dtype=np.float32)
         self.current = Snapshot(-1, self._rows, self._vectors, np.empty(0, dtype=bool))
@@ -119,6 +142,7 @@ class Snapshots:
             kept = before.rows[alive], before.vectors[alive]
             self._make_room(len(kept[0]) + len(change.added))
             n, alive, dead = self._append(0, *kept), alive[alive], 0
+            self._generation += 1
         for block in reader.vectors(change.added):
             n = self._append(n, block.rows, block.vectors)
         alive = np.concatenate([alive, np.ones(n - len(alive), dtype=bool)])
@@ -139,4 +163,4 @@ class Snapshots:
         self._rows, self._vectors = np.empty(room, dtype=np.int64), np.empty((room, self._dim), dtype=np.float32)
 
     def _view(self, sequence: int, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
-        return Snapshot(sequence, self._rows[:n], self._vectors[:n], alive, dead)
+        return Snapshot(sequence, self._rows[:n], self._vectors[:n], alive, dead, self._generation)

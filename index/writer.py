@@ -45,6 +45,14 @@ def delete(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> int:
     return len(gone)
 
 
+def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
+    """Take out the documents in these rows."""
+    if rows:
+        connection.executemany("DELETE FROM documents WHERE row = ?", ((row,) for row in rows))
+        connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in rows))
+        _note(connection, rows, ())
+
+
 def _take_out(connection: sqlite3.Connection, ids: Iterable[DocumentId]) -> list[int]:
     gone: list[int] = []
     for identifier in ids:

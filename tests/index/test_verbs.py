@@ -311,10 +311,10 @@ def test_searches_do_not_wait_for_each_other_nor_for_a_writer(folder: Path, enco
         inside, go_on, found = threading.Barrier(3), threading.Event(), []
 
         def slow() -> None:
-            with collection._at_rest() as (reader, _):
+            with collection._at_rest() as rest:
                 inside.wait(10)
                 go_on.wait(10)
-                found.append(reader.count())
+                found.append(rest.reader.count())
 
         threads = [threading.Thread(target=slow) for _ in range(2)]
         for thread in threads:

@@ -1,0 +1,86 @@
+"""The last committed state of a collection, in its database and in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.protocols import FloatMatrix
+from index.columns import Columns
+from index.database import Database
+from index.filters import Filter
+from index.reader import Reader
+from index.snapshot import Snapshot, Snapshots
+
+
+@dataclass(frozen=True)
+class Rest:
+    """One committed state.
+
+    :ivar reader: of the database, ``snapshot`` of the vectors.
+    """
+
+    reader: Reader
+    snapshot: Snapshot
+    columns: Columns
+
+    def matching(self, wanted: Filter) -> list[int]:
+        """Rows that match a filter, ascending."""
+        found: list[int] = self.snapshot.rows[self._mask(wanted)].tolist()
+        return found
+
+    def nearest(
+        self, queries: FloatMatrix, k: int, wanted: Filter | None
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Rows and cosines of the ``k`` nearest to each query (n, dim) that match; fewer only if fewer match."""
+        return self.snapshot.nearest(queries, k, None if wanted is None else self._mask(wanted))
+
+    def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
+        return self.columns.mask(wanted, self.snapshot, self.reader)
+
+
+class Live:
+    """Keeps up with a database. Safe for threads.
+
+    :param what: named in errors.
+    """
+
+    def __init__(self, database: Database, dim: int, what: str) -> None:
+        self._database, self._dim = database, dim
+        self._advancing = threading.Lock()
+        self._snapshots, self._columns = Snapshots(dim, what), Columns()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A committed state of the database alone."""
+        with self._database.reading() as connection:
+            yield self._reader(connection)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[Rest]:
+        """The last committed state."""
+        while True:
+            with self.reading() as reader:
+                sequence, snapshot = reader.sequence(), self._snapshots.current
+                if snapshot.sequence < sequence:
+                    with self._advancing:
+                        snapshot = self._snapshots.advance(reader)
+                if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
+                    yield Rest(reader, snapshot, self._columns)
+                    return
+
+    def rest_in(self, connection: sqlite3.Connection) -> Rest:
+        """The state in a transaction that writes, before it has written: there is no later one."""
+        reader = self._reader(connection)
+        with self._advancing:
+            snapshot = self._snapshots.advance(reader)
+        return Rest(reader, snapshot, self._columns)
+
+    def _reader(self, connection: sqlite3.Connection) -> Reader:
+        return Reader(connection, self._database.path, self._dim)
