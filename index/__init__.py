@@ -6,6 +6,6 @@ Importing this package loads numpy and sqlite3 only; FAISS is imported when a co
 from __future__ import annotations
 
 from index.collection import Collection
-from index.results import Document, DocumentId, Hit
+from index.results import Document, DocumentId, Hit, Part
 
-__all__ = ["Collection", "Document", "DocumentId", "Hit"]
+__all__ = ["Collection", "Document", "DocumentId", "Hit", "Part"]

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import FileMissingError, InputError
-from encoder_tools.protocols import TextEncoder
+from encoder_tools.errors import FileMissingError, InputError, SaveError
+from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.spaces import space_of
 from encoder_tools.staging import staged_folder
-from index import schema, writer
-from index.checks import check_ids, check_metadata, check_score, texts_for_ids, unit_vectors
+from index import lexical, schema, writer
+from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.database import DATABASE_NAME, Database
 from index.encoding import check_model, encode_documents, is_list, query_vectors
 from index.filters import Filter, read_filter
+from index.fusion import Fused, Fusion
 from index.live import Live, Rest
 from index.reader import Reader
 from index.results import Document, DocumentId, Hit
 from index.schema import About
+from index.searching import Mode, Search
 from index.verify import verify
 
 _SCAN_AT_ONCE = 1000
@@ -172,58 +174,64 @@ class Collection:
         with self._at_rest() as rest:
             return len(rest.matching(wanted))
 
-    def search(
-        self,
-        query: Any,
-        k: int = 10,
-        *,
-        where: Mapping[str, Any] | None = None,
-        min_score: float | None = None,
-        offset: int = 0,
-    ) -> list[Hit]:
+    def search(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
         """The ``k`` documents nearest to a text or a vector (dim,), best first; all of them if there are fewer.
 
-        :param where: among those that match a filter, exactly; see :mod:`index.filters`.
-        :param min_score: leave out what is less near.
-        :param offset: leave out as many of the nearest, for further pages.
-        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong filter.
+        :param options: see :meth:`search_many`.
+        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
         """
         if not isinstance(query, str) and not (is_list(query) and not any(map(is_list, query))):
             raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
-        return self.search_many([query], k, where=where, min_score=min_score, offset=offset)[0]
+        return self.search_many([query], k, **options)[0]
 
     def search_many(
         self,
         queries: Any,
         k: int = 10,
         *,
+        mode: Mode = "dense",
         where: Mapping[str, Any] | None = None,
         min_score: float | None = None,
         offset: int = 0,
+        fusion: Fusion = "rrf",
+        weights: Mapping[str, float] | None = None,
     ) -> list[list[Hit]]:
-        """Hits for each of several texts, or of several vectors (n, dim); see :meth:`search`.
+        """Hits for each of several texts, or of several vectors (n, dim).
 
+        :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
+        :param where: among those that match a filter, exactly; see :mod:`index.filters`.
+        :param min_score: leave out what scores less.
+        :param offset: leave out as many of the best, for further pages.
+        :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
+        :param weights: of its parts, "dense" and "lexical"; 1 if not given.
         :raises InputError: as in :meth:`search`.
         """
-        k, offset = checked_integer(k, "k", 1), checked_integer(offset, "offset", 0)
-        lowest = check_score(min_score)
-        wanted = None if where is None else read_filter(where)
+        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights)
         self._check_open()
         if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
         if len(queries) == 0:
             return []
-        vectors = query_vectors(self._encoder, queries, self._about.dim)
+        texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
+        vectors = query_vectors(self._encoder, queries, self._about.dim) if "dense" in asked.parts else None
+        return self._hits(asked, texts, vectors)
+
+    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
+        """The ``k`` documents nearest to a stored one, itself left out.
+
+        :raises InputError: if there is no such document, or as in :meth:`search`.
+        """
+        (checked,) = check_ids([identifier])
+        asked = Search.checked(k, 0, "dense", where, None, "rrf", None)
         with self._at_rest() as rest:
-            found = [
-                (rows[offset:][scores[offset:] >= lowest], scores[offset:][scores[offset:] >= lowest])
-                for rows, scores in rest.nearest(vectors, k + offset, wanted)
-            ]
-            documents = rest.reader.by_rows(sorted({row for rows, _ in found for row in rows.tolist()}))
-            return [
-                [_hit(documents[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-                for rows, scores in found
-            ]
+            row = rest.reader.row_of(checked)
+            if row is None:
+                raise InputError(f"There is no document {checked!r} in {self._folder}.")
+            (block,) = rest.reader.vectors([row])
+            found = replace(asked, k=asked.k + 1).run(rest, None, block.vectors)[0]
+            others = [hit for hit in found if hit.row != row][: asked.k]
+            documents = rest.reader.by_rows([hit.row for hit in others])
+            return [_hit(documents[hit.row], hit) for hit in others]
 
     def refresh(self) -> None:
         """Load what other processes wrote since the last call. Searches do so themselves; this only does it earlier.
@@ -240,7 +248,10 @@ class Collection:
         :raises FileCorruptError: naming the first thing that is damaged.
         """
         with self._reading() as reader:
-            return verify(reader, self._database.path)
+            count = verify(reader, self._database.path)
+        with suppress(SaveError), self._database.writing() as connection:  # in a folder that is read alone, not this
+            lexical.check(connection)
+        return count
 
     def backup(self, folder: str | Path) -> None:
         """Write a copy of the collection as it is now into a new folder; reading and writing go on meanwhile.
@@ -276,6 +287,12 @@ class Collection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _hits(self, asked: Search, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Hit]]:
+        with self._at_rest() as rest:
+            found = asked.run(rest, texts, vectors)
+            documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
+            return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
 
     def _delete_where(self, wanted: Filter) -> int:
         self._check_open()
@@ -315,5 +332,5 @@ class Collection:
             raise InputError(f"The collection {self._folder} is closed. Open it again with Collection.open.")
 
 
-def _hit(document: Document, score: float) -> Hit:
-    return Hit(document.id, max(-1.0, min(1.0, score)), document.text, document.metadata)
+def _hit(document: Document, found: Fused) -> Hit:
+    return Hit(document.id, found.score, document.text, document.metadata, found.parts)

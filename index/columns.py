@@ -10,12 +10,13 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters import All, Condition, Filter, Not, Path, Some, fields_of
+from index.filters import All, Condition, Filter, Not, Path, Words, fields_of
 from index.reader import Reader
 from index.snapshot import Snapshot
 
@@ -104,7 +105,8 @@ class Columns:
                 self._generation, self._columns = snapshot.generation, {}
             mine = self._columns if snapshot.generation == self._generation else {}
             columns = self._filled(mine, fields_of(found), snapshot, reader)
-        return _evaluate(found, columns, len(snapshot.rows)) & snapshot.alive
+        leaves = _Leaves(columns, snapshot, reader)
+        return leaves.mask(found) & snapshot.alive
 
     def _filled(
         self, columns: dict[Path, Column], fields: set[Path], snapshot: Snapshot, reader: Reader
@@ -143,16 +145,27 @@ def key_of(value: Any) -> Hashable:
     return ("array", tuple(key_of(item) for item in value))
 
 
-def _evaluate(found: Filter, columns: Mapping[Path, Column], rows: int) -> Mask:
-    if isinstance(found, Condition):
-        return columns[found.path].mask(found, rows)
-    if isinstance(found, Not):
-        return ~_evaluate(found.part, columns, rows)
-    masks = [_evaluate(part, columns, rows) for part in found.parts]
-    if isinstance(found, All):
-        return np.logical_and.reduce(masks) if masks else np.ones(rows, dtype=bool)
-    assert isinstance(found, Some)  # noqa: S101 - the last kind
-    return np.logical_or.reduce(masks) if masks else np.zeros(rows, dtype=bool)
+@dataclass(frozen=True)
+class _Leaves:
+    """What a filter's conditions are decided by."""
+
+    columns: Mapping[Path, Column]
+    snapshot: Snapshot
+    reader: Reader
+
+    def mask(self, found: Filter) -> Mask:
+        """Which rows match, alive or not."""
+        rows = len(self.snapshot.rows)
+        if isinstance(found, Condition):
+            return self.columns[found.path].mask(found, rows)
+        if isinstance(found, Words):
+            return np.isin(self.snapshot.rows, self.reader.rows_with(found.text))
+        if isinstance(found, Not):
+            return ~self.mask(found.part)
+        masks = [self.mask(part) for part in found.parts]
+        if isinstance(found, All):
+            return np.logical_and.reduce(masks) if masks else np.ones(rows, dtype=bool)
+        return np.logical_or.reduce(masks) if masks else np.zeros(rows, dtype=bool)
 
 
 def _is_number(value: Any) -> bool:

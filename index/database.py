@@ -121,7 +121,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except EncoderToolsError:
         raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the second where a damaged name or message is no text
         raise _translate(path, error) from error
 
 
@@ -136,7 +136,7 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _translate(path: Path, error: sqlite3.Error) -> EncoderToolsError:
+def _translate(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> EncoderToolsError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return SaveError(f"{path} is locked by another writer. Nothing was written; try again when it has finished.")

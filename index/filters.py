@@ -7,7 +7,8 @@ r"""Filters over metadata: a small JSON language, read into a tree.
 ``$eq $ne $in $nin``: JSON equality, where 1 and 1.0 are equal, and 1 and true are not; a missing field equals nothing.
 ``$gt $gte $lt $lte``: between numbers, or between strings (by code point). ``$exists``: whether the field is there, be
 it null. ``$contains``: an array has the element. ``$and $or $not`` join filters; several fields in one object must all
-match. A dot leads into an object, ``\.`` is a dot in a name.
+match. ``$text`` in place of a field: the document's text has all of these words, folded as the search by words folds
+them. A dot leads into an object, ``\.`` is a dot in a name.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The text has all of these words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class All:
     """Every part matches; of no parts, everything does."""
 
@@ -64,7 +72,7 @@ class Not:
     part: Filter
 
 
-Filter: TypeAlias = Condition | All | Some | Not
+Filter: TypeAlias = Condition | Words | All | Some | Not
 
 
 def read_filter(value: Any) -> Filter:
@@ -80,6 +88,8 @@ def fields_of(found: Filter) -> set[Path]:
     """The fields that a filter looks at."""
     if isinstance(found, Condition):
         return {found.path}
+    if isinstance(found, Words):
+        return set()
     parts = (found.part,) if isinstance(found, Not) else found.parts
     return {path for part in parts for path in fields_of(part)}
 
@@ -106,6 +116,11 @@ def _filter(value: Any, depth: int, counted: _Counter) -> Filter:
 def _entry(key: Any, value: Any, depth: int, counted: _Counter) -> Filter:
     if not isinstance(key, str) or not key:
         raise InputError(f"The filter has the field {key!r}, expected a name.")
+    if key == "$text":
+        counted.add()
+        if not isinstance(value, str):
+            raise InputError(f"$text of the filter is {str(value)[:40]!r}, expected words.")
+        return Words(value)
     if key == "$not":
         return Not(_filter(value, depth + 1, counted))
     if key in ("$and", "$or"):
@@ -114,7 +129,7 @@ def _entry(key: Any, value: Any, depth: int, counted: _Counter) -> Filter:
         parts = tuple(_filter(part, depth + 1, counted) for part in value)
         return All(parts) if key == "$and" else Some(parts)
     if key.startswith("$"):
-        raise InputError(f"The filter has {key!r} where a field stands, expected a name, $and, $or or $not.")
+        raise InputError(f"The filter has {key!r} where a field stands, expected a name, $text, $and, $or or $not.")
     path = tuple(part.replace("\\.", ".") for part in _DOT.split(key))
     if not isinstance(value, Mapping):
         counted.add()

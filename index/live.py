@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.protocols import FloatMatrix
 from index.columns import Columns
 from index.database import Database
 from index.filters import Filter
@@ -32,17 +31,25 @@ class Rest:
 
     def matching(self, wanted: Filter) -> list[int]:
         """Rows that match a filter, ascending."""
-        found: list[int] = self.snapshot.rows[self._mask(wanted)].tolist()
+        found: list[int] = self.snapshot.rows[self.mask(wanted)].tolist()
         return found
 
-    def nearest(
-        self, queries: FloatMatrix, k: int, wanted: Filter | None
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Rows and cosines of the ``k`` nearest to each query (n, dim) that match; fewer only if fewer match."""
-        return self.snapshot.nearest(queries, k, None if wanted is None else self._mask(wanted))
-
-    def _mask(self, wanted: Filter) -> NDArray[np.bool_]:
+    def mask(self, wanted: Filter) -> NDArray[np.bool_]:
+        """Which rows of the snapshot match a filter and are alive, bool (n,)."""
         return self.columns.mask(wanted, self.snapshot, self.reader)
+
+    def lexical(
+        self, text: str, k: int, mask: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Rows and BM25 scores of the ``k`` that match a text's words best.
+
+        :param mask: bool (n,) over the snapshot's rows: none but those are found.
+        """
+        rows, scores = self.reader.lexical(text)
+        if mask is not None:
+            fits = np.isin(rows, self.snapshot.rows[mask])
+            rows, scores = rows[fits], scores[fits]
+        return rows[:k], scores[:k]
 
 
 class Live:

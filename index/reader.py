@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.errors import FileCorruptError
 from encoder_tools.protocols import FloatMatrix
+from index import lexical
 from index.results import Document, DocumentId
 from index.schema import document_checksum, vector_checksum
 
@@ -123,6 +124,19 @@ class Reader:
         """The next documents after a row, with their rows."""
         query = f"{_DOCUMENT} WHERE row > ? ORDER BY row LIMIT ?"
         return [(line[0], self._document(line)) for line in self._connection.execute(query, (row, limit))]
+
+    def lexical(self, text: str) -> lexical.Found:
+        """Rows that match a text's words, best first, with BM25 scores; see :mod:`index.lexical`."""
+        return lexical.find(self._connection, text)
+
+    def rows_with(self, text: str) -> NDArray[np.int64]:
+        """Rows that have all of a text's words, ascending."""
+        return lexical.rows_with(self._connection, text)
+
+    def row_of(self, identifier: DocumentId) -> int | None:
+        """The row of the document called ``identifier``, if there is one."""
+        found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()
+        return None if found is None else int(found[0])
 
     def damage(self) -> str | None:
         """The first thing that SQLite finds wrong with its file, or None."""

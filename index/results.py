@@ -16,10 +16,29 @@ class Document(NamedTuple):
     metadata: dict[str, Any]
 
 
+class Part(NamedTuple):
+    """What one part of a search made of a document.
+
+    :ivar name: "dense" or "lexical".
+    :ivar rank: from 1.
+    :ivar score: a cosine, or BM25.
+    """
+
+    name: str
+    rank: int
+    score: float
+
+
 class Hit(NamedTuple):
-    """A document that was found; ``score`` is the cosine of its vector with the query's, in [-1, 1]."""
+    """A document that was found.
+
+    :ivar score: the cosine of its vector with the query's, in [-1, 1]; in lexical search BM25, the higher the better;
+        in hybrid search what the fusion made of both.
+    :ivar parts: of hybrid search: where each part that found it had it.
+    """
 
     id: DocumentId
     score: float
     text: str
     metadata: dict[str, Any]
+    parts: tuple[Part, ...] = ()

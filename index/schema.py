@@ -2,9 +2,9 @@
 
 ``documents`` and ``vectors`` are the truth. A row number is never used again: a document that is replaced gets a new
 row, so that whatever is derived from a row stays right as long as the row is there. ``log`` says which rows came and
-went with each write, so that a reader catches up at the cost of what was written. ``id`` has no declared type: SQLite
-then keeps 1 and "1" apart. Vectors have their own table to keep text pages dense. Each row carries the CRC-32 of what
-is in it: SQLite itself does not notice a flipped bit.
+went with each write, so that a reader catches up at the cost of what was written. ``words`` is the full-text index, see
+:mod:`index.lexical`. ``id`` has no declared type: SQLite then keeps 1 and "1" apart. Vectors have their own table to
+keep text pages dense. Each row carries the CRC-32 of what is in it: SQLite itself does not notice a flipped bit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from encoder_tools.errors import FileCorruptError
+from index import lexical
 from index.database import DATABASE_NAME, Database, connect, translated
 from index.results import DocumentId
 
@@ -52,7 +53,7 @@ def create(folder: Path, about: About) -> None:
     path.touch()
     with translated(path), closing(connect(path, 0)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_META + _TABLES)
+        connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
@@ -112,7 +113,7 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
     """Version 1 had no checksums, no log and no delete; its rows had sequence numbers instead."""
     connection.execute("ALTER TABLE documents RENAME TO old_documents")
     connection.execute("ALTER TABLE vectors RENAME TO old_vectors")
-    for statement in _TABLES.split(";"):
+    for statement in (_TABLES + lexical.TABLE).split(";"):
         connection.execute(statement)
     width = 4 * int(meta["dim"])
     old = connection.execute(
@@ -124,6 +125,7 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
         checksum = document_checksum(identifier, text, metadata)
         connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", (row, identifier, text, metadata, checksum))
         connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (row, vector, vector_checksum(vector)))
+        lexical.add(connection, range(row, row + 1), [text])
     connection.execute("DROP TABLE old_vectors")
     connection.execute("DROP TABLE old_documents")
     connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from encoder_tools.protocols import FloatMatrix
+from index import lexical
 from index.results import DocumentId
 from index.schema import document_checksum, vector_checksum
 
@@ -30,6 +31,7 @@ def upsert(
     rows = range(first, first + len(ids))
     documents = zip(rows, ids, texts, metadata, map(document_checksum, ids, texts, metadata), strict=True)
     connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", documents)
+    lexical.add(connection, rows, list(texts))
     blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
     connection.executemany(
         "INSERT INTO vectors VALUES (?, ?, ?)", zip(rows, blobs, map(vector_checksum, blobs), strict=True)
@@ -47,18 +49,24 @@ def delete(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> int:
 
 def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
     """Take out the documents in these rows."""
-    if rows:
-        connection.executemany("DELETE FROM documents WHERE row = ?", ((row,) for row in rows))
-        connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in rows))
-        _note(connection, rows, ())
+    gone = _gone(connection, "row", rows)
+    if gone:
+        _note(connection, gone, ())
 
 
-def _take_out(connection: sqlite3.Connection, ids: Iterable[DocumentId]) -> list[int]:
+def _take_out(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> list[int]:
+    return _gone(connection, "id", ids)
+
+
+def _gone(connection: sqlite3.Connection, column: str, values: Iterable[DocumentId]) -> list[int]:
+    """Take out documents, their vectors and their words; return their rows."""
     gone: list[int] = []
-    for identifier in ids:
-        # fetchall, not fetchone: the statement must be finished before the commit
-        found = connection.execute("DELETE FROM documents WHERE id = ? RETURNING row", (identifier,)).fetchall()
-        gone.extend(row for (row,) in found)
+    for value in values:
+        # fetchall, not fetchone: the statement must be finished before the next one
+        query = f"DELETE FROM documents WHERE {column} = ? RETURNING row, text"  # noqa: S608 - a name of ours
+        for row, text in connection.execute(query, (value,)).fetchall():
+            lexical.take_out(connection, row, text)
+            gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))
     return gone
 

@@ -1,0 +1,102 @@
+"""One search: by meaning, by words, or by both; filtered, cut and paged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from encoder_tools.arguments import checked_integer
+from encoder_tools.errors import InputError
+from encoder_tools.protocols import FloatMatrix
+from index.checks import check_score
+from index.filters import Filter, read_filter
+from index.fusion import Fused, Fusion, Ranking, fuse
+from index.live import Rest
+
+Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+_PARTS: dict[str, tuple[str, ...]] = {"dense": ("dense",), "lexical": ("lexical",), "hybrid": ("dense", "lexical")}
+_FUSIONS = ("rrf", "weighted")
+_DEEP, _DEEPER = 100, 4  # of each part's ranking hybrid search takes these many, or these many times what is asked for
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for.
+
+    :ivar where: a filter.
+    :ivar weights: of the parts of a hybrid search.
+    """
+
+    k: int
+    offset: int = 0
+    mode: Mode = "dense"
+    where: Filter | None = None
+    min_score: float = -np.inf
+    fusion: Fusion = "rrf"
+    weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "lexical": 1.0})
+
+    @classmethod
+    def checked(cls, k: Any, offset: Any, mode: Any, where: Any, min_score: Any, fusion: Any, weights: Any) -> Search:
+        """From what a caller passed.
+
+        :raises InputError: naming what is wrong.
+        """
+        if mode not in _PARTS:
+            raise InputError(f"mode is {mode!r}, expected one of {', '.join(_PARTS)}.")
+        if fusion not in _FUSIONS:
+            raise InputError(f"fusion is {fusion!r}, expected one of {', '.join(_FUSIONS)}.")
+        return cls(
+            checked_integer(k, "k", 1),
+            checked_integer(offset, "offset", 0),
+            mode,
+            None if where is None else read_filter(where),
+            check_score(min_score),
+            fusion,
+            _weights(weights),
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts it has."""
+        return _PARTS[self.mode]
+
+    def run(self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Fused]]:
+        """What each query finds.
+
+        :param texts: of the queries, for the lexical part.
+        :param vectors: of the queries, unit vectors (n, dim), for the dense part.
+        """
+        mask = None if self.where is None else rest.mask(self.where)
+        deep = self.k + self.offset
+        deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" else deep
+        rankings: dict[str, list[Ranking]] = {}
+        if "dense" in self.parts and vectors is not None:
+            rankings["dense"] = list(rest.snapshot.nearest(vectors, deep, mask))
+        if "lexical" in self.parts and texts is not None:
+            rankings["lexical"] = [rest.lexical(text, deep, mask) for text in texts]
+        return [self._cut(dict(zip(rankings, row, strict=True))) for row in zip(*rankings.values(), strict=True)]
+
+    def _cut(self, rankings: Mapping[str, Ranking]) -> list[Fused]:
+        if self.mode == "hybrid":
+            found = fuse(rankings, self.fusion, self.weights)
+        else:
+            ((rows, scores),) = rankings.values()
+            scores = np.clip(scores, -1, 1) if self.mode == "dense" else scores  # a cosine, but for rounding
+            found = [Fused(row, score, ()) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
+        page = found[self.offset : self.offset + self.k]
+        return [hit for hit in page if hit.score >= self.min_score]
+
+
+def _weights(given: Any) -> dict[str, float]:
+    weights = {"dense": 1.0, "lexical": 1.0}
+    if given is None:
+        return weights
+    if not isinstance(given, Mapping) or not given.keys() <= weights.keys():
+        raise InputError(f"weights are {given!r}, expected an object with dense, lexical or both.")
+    weights |= {name: check_score(value) for name, value in given.items()}
+    if not all(0 <= value < np.inf for value in weights.values()) or not any(weights.values()):
+        raise InputError(f"weights are {given!r}, expected numbers of 0 or more, one above 0.")
+    return weights
