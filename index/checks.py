@@ -16,6 +16,7 @@ from encoder_tools.vectors import unit_rows
 from index.results import DocumentId
 
 _INT64 = 2**63
+_ID_BYTES, _METADATA_BYTES, _TEXT_BYTES = 4096, 2**20, 2**24
 
 
 def check_ids(ids: Any) -> list[DocumentId]:
@@ -32,7 +33,7 @@ def check_ids(ids: Any) -> list[DocumentId]:
         if isinstance(value, int) and not -_INT64 <= value < _INT64:
             raise InputError(f"Id {position} is {value}, expected an integer of 64 bits. Use a string.")
         if isinstance(value, str):
-            _check_unicode(value, f"Id {position}")
+            _check_unicode(value, f"Id {position}", _ID_BYTES)
         if value in seen:
             raise InputError(f"Ids {seen[value]} and {position} are both {value!r}, expected distinct ids in a batch.")
         seen[value] = position
@@ -50,7 +51,7 @@ def texts_for_ids(texts: Any, n: int) -> list[str]:
     for position, text in enumerate(items):
         if not isinstance(text, str):
             raise InputError(f"Text {position} is a {type(text).__name__}, expected a string.")
-        _check_unicode(text, f"Text {position}")
+        _check_unicode(text, f"Text {position}", _TEXT_BYTES)
     return items
 
 
@@ -108,14 +109,17 @@ def _as_list(values: Any, name: str) -> list[Any]:
     return list(values)
 
 
-def _check_unicode(text: str, name: str) -> None:
+def _check_unicode(text: str, name: str, most: int) -> None:
+    """Check that a text can be stored, in ``most`` bytes of UTF-8."""
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError as error:
         raise InputError(
             f"{name} holds a lone surrogate at character {error.start}, expected valid Unicode. "
             "Decode it with errors='replace'."
         ) from None
+    if size > most:
+        raise InputError(f"{name} takes {size} bytes, expected {most} at most. Split the document, or shorten it.")
 
 
 def _json_object(value: Any, position: int) -> str:
@@ -127,5 +131,5 @@ def _json_object(value: Any, position: int) -> str:
         text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"Metadata {position} cannot be stored as JSON: {error}.") from None
-    _check_unicode(text, f"Metadata {position}")
+    _check_unicode(text, f"Metadata {position}", _METADATA_BYTES)
     return text
