@@ -16,7 +16,7 @@ from encoder_tools.staging import staged_folder
 from index import lexical, schema, writer
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.database import DATABASE_NAME, Database
-from index.encoding import check_model, encode_documents, is_list, query_vectors
+from index.encoding import check_model, encode_documents, is_list
 from index.filters import Filter, read_filter
 from index.fusion import Fused, Fusion
 from index.live import Live, Rest
@@ -37,7 +37,9 @@ class Collection:
     everything that was written before it began. Writers wait ``busy_timeout`` seconds for each other.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder, database: Database, about: About, *, sibling: bool) -> None:
+    def __init__(
+        self, folder: Path, encoder: TextEncoder | None, database: Database, about: About, *, sibling: bool
+    ) -> None:
         self._folder, self._encoder, self._database, self._about = folder, encoder, database, about
         self._sibling = sibling
         self._closed = False
@@ -56,10 +58,16 @@ class Collection:
 
     @classmethod
     def open(
-        cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0, allow_sibling: bool = False
+        cls,
+        folder: str | Path,
+        encoder: TextEncoder | None,
+        *,
+        busy_timeout: float = 5.0,
+        allow_sibling: bool = False,
     ) -> Self:
         """Open a collection and load its vectors.
 
+        :param encoder: the model; None for what needs none: searches by words or by vectors, and all but new texts.
         :param allow_sibling: take an encoder of the same space, if it is not the model that made the vectors: a small
             one that was distilled in the space of a large one then answers queries over the large one's vectors. What
             is stored later must bring its vectors along.
@@ -111,7 +119,7 @@ class Collection:
                 "sibling. Pass vectors of that model, or open the collection with it."
             )
         if vectors is None:
-            vectors = encode_documents(self._encoder, checked_texts, show_progress)
+            vectors = encode_documents(self._model(), checked_texts, show_progress)
         units = unit_vectors(vectors, self._about.dim)
         if len(units) != len(checked_ids):
             raise InputError(f"Found {len(units)} vectors for {len(checked_ids)} ids, expected one vector per id.")
@@ -156,6 +164,11 @@ class Collection:
         :raises InputError: for a wrong filter.
         """
         return self._scan_all() if where is None else self._scan_where(read_filter(where))
+
+    @property
+    def about(self) -> About:
+        """Width, model and space of the vectors."""
+        return self._about
 
     @property
     def sibling(self) -> str | None:
@@ -213,7 +226,7 @@ class Collection:
         if len(queries) == 0:
             return []
         texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
-        vectors = query_vectors(self._encoder, queries, self._about.dim) if "dense" in asked.parts else None
+        vectors = self._query_vectors(queries) if "dense" in asked.parts else None
         return self._hits(asked, texts, vectors)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
@@ -293,6 +306,16 @@ class Collection:
             found = asked.run(rest, texts, vectors)
             documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
             return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
+
+    def _query_vectors(self, queries: Any) -> FloatMatrix:
+        if any(isinstance(query, str) for query in queries):
+            queries = self._model().encode_query(texts_for_ids(queries, len(queries)))
+        return unit_vectors(queries, self._about.dim, name="query vector")
+
+    def _model(self) -> TextEncoder:
+        if self._encoder is None:
+            raise InputError(f"{self._folder} was opened without a model, so it takes no new text. Open it with one.")
+        return self._encoder
 
     def _delete_where(self, wanted: Filter) -> int:
         self._check_open()

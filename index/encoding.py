@@ -12,7 +12,6 @@ import numpy as np
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.spaces import check_sibling
-from index.checks import texts_for_ids, unit_vectors
 from index.schema import About
 
 _ENCODE_AT_ONCE = 1024
@@ -23,18 +22,10 @@ def is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def query_vectors(encoder: TextEncoder, queries: Any, dim: int) -> FloatMatrix:
-    """Unit vectors (n, dim) of texts, or of vectors.
-
-    :raises InputError: if they are neither.
-    """
-    if any(isinstance(query, str) for query in queries):
-        queries = encoder.encode_query(texts_for_ids(queries, len(queries)))
-    return unit_vectors(queries, dim, name="query vector")
-
-
-def check_model(folder: Path, about: About, encoder: TextEncoder, *, allow_sibling: bool) -> bool:
+def check_model(folder: Path, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> bool:
     """Whether the encoder is a sibling of the model that made the vectors, rather than that model."""
+    if encoder is None:
+        return False
     sibling = check_sibling(
         f"The collection in {folder}",
         about.fingerprint,

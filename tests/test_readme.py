@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,9 +33,11 @@ def test_every_command_of_the_readme_is_one_that_exists():
 
     context = cli.make_context("encoder-tools", ["info"])
     used = re.findall(r"encoder-tools (\w+)((?: [^\n`#]*)?)", "\n".join(blocks("sh")))
-    assert {name for name, _ in used} == {"extract", "export", "info", "serve", "train"}
+    assert {name for name, _ in used} == {"extract", "export", "index", "info", "serve", "train"}
     for name, rest in used:
         command = cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            command = command.get_command(context, rest.split()[0])
         assert command is not None
         known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[\w-]+", rest)) <= known

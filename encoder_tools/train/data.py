@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.rows import Row, read_rows, write_rows
 from encoder_tools.train.near import NearTexts
 from encoder_tools.train.recipe import DataSet
-from encoder_tools.train.rows import Row, read_rows, write_rows
 
 
 class Example(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoder_tools.errors import InputError
 from encoder_tools.files import write_bytes
-from encoder_tools.train.rows import columns_of
+from encoder_tools.rows import columns_of
 
 _QUERIES = ("query", "question", "anchor", "sentence1", "title", "text1")
 _DOCUMENTS = ("document", "answer", "positive", "sentence2", "passage", "text", "text2")

@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "mark",
     "info",
+    "index",
     "serve",
     "demo",
 )

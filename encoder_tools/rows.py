@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
+from encoder_tools.extras import require_extra
 from encoder_tools.files import write_bytes
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -42,9 +43,9 @@ def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind == ".jsonl":
-        yield from _json_lines(path, _text(path))
+        yield from _json_lines(path)
     else:
-        yield from _separated(path, _text(path), kind)
+        yield from _separated(path, kind)
 
 
 def columns_of(path: Path) -> list[str]:
@@ -63,27 +64,18 @@ def write_rows(path: Path, rows: Iterator[Row]) -> None:
     write_bytes(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
 
-def _separated(path: Path, text: str, kind: str) -> Iterator[Row]:
-    lines = io.StringIO(text, newline="")
+def _separated(path: Path, kind: str) -> Iterator[Row]:
     try:
         if kind == ".csv":
-            yield from csv.DictReader(lines, strict=True)
+            yield from csv.DictReader(_lines(path), strict=True)
         else:  # a quotation mark in a TSV is a quotation mark
-            yield from csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+            yield from csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     except csv.Error as error:
         raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, ValueError) as error:
-        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
-
-
-def _json_lines(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             try:
                 yield msgspec.json.decode(line, type=dict[str, Any])
@@ -91,7 +83,18 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
                 raise FileCorruptError(f"{path}, line {number}: {error}. Repair the line.") from None
 
 
+def _lines(path: Path) -> Iterator[str]:
+    """Lines with their ends, a few in memory at a time."""
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield from file
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+
+
 def _parquet(path: Path) -> Iterator[Row]:
+    require_extra("train", "pyarrow")
     import pyarrow
     import pyarrow.parquet
 
@@ -120,6 +123,7 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
 
 
 def _saved(path: Path, split: str) -> Iterator[Row]:
+    require_extra("train", "datasets")
     from datasets import DatasetDict, load_from_disk
 
     try:

@@ -1,0 +1,97 @@
+"""Rows of files into a collection: a few at a time, those that cannot be stored put aside with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from encoder_tools.errors import InputError
+from index.checks import check_ids, check_metadata, texts_for_ids
+from index.collection import Collection
+from index.results import Document, DocumentId
+
+Row = Mapping[str, Any]
+Reject = Callable[[int, str, Row], None]
+"""Takes the number of a row, from 1, the reason and the row."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column is what.
+
+    :ivar text: column of the texts.
+    :ivar identifier: column of the ids; a row without one is named by ``name`` and its number.
+    :ivar metadata: columns that are kept; None keeps all others that have a value.
+    :ivar name: of the file.
+    """
+
+    text: str = "text"
+    identifier: str = "id"
+    metadata: tuple[str, ...] | None = None
+    name: str = "row"
+
+
+class Ingested(NamedTuple):
+    """How many rows were stored, found stored as they are, and put aside."""
+
+    stored: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+    def plus(self, other: Ingested) -> Ingested:
+        """The sum of both."""
+        return Ingested(*(left + right for left, right in zip(self, other, strict=True)))
+
+
+def ingest(
+    collection: Collection, rows: Iterable[Row], layout: Layout, reject: Reject, *, batch: int = 256
+) -> Iterator[Ingested]:
+    """Store rows; what is stored already, word by word, is not encoded again, so that a run that was cut goes on fast.
+
+    :return: what came of each batch, which is on disk by then.
+    :raises SaveError: if the disk is full; what was yielded is stored.
+    """
+    waiting: dict[DocumentId, Document] = {}
+    rejected = 0
+    for number, row in enumerate(rows, start=1):
+        try:
+            document = _document(number, row, layout)
+        except InputError as error:
+            reject(number, str(error), row)
+            rejected += 1
+            continue
+        if document.id in waiting:  # a later row of the same id replaces the earlier one
+            yield _store(collection, waiting)
+            waiting = {}
+        waiting[document.id] = document
+        if len(waiting) == batch:
+            yield _store(collection, waiting)
+            waiting = {}
+    yield _store(collection, waiting).plus(Ingested(rejected=rejected))
+
+
+def _document(number: int, row: Row, layout: Layout) -> Document:
+    text, identifier = row.get(layout.text), row.get(layout.identifier)
+    if layout.text not in row:
+        raise InputError(f"There is no column {layout.text!r}, but {', '.join(map(str, row))}.")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"The text is {str(text)[:40]!r}, expected a text that is not empty.")
+    others = [name for name in row if name not in (layout.text, layout.identifier)]
+    names = others if layout.metadata is None else [name for name in layout.metadata if name in row]
+    metadata = {name: row[name] for name in names if row[name] is not None}
+    (checked,) = check_ids([f"{layout.name}:{number}" if identifier in (None, "") else identifier])
+    texts_for_ids([text], 1)
+    check_metadata([metadata], 1)
+    return Document(checked, text, metadata)
+
+
+def _store(collection: Collection, waiting: Mapping[DocumentId, Document]) -> Ingested:
+    if not waiting:
+        return Ingested()
+    stored = collection.get(list(waiting))
+    new = [document for document, old in zip(waiting.values(), stored, strict=True) if document != old]
+    if new:
+        ids, texts, metadata = (list(column) for column in zip(*new, strict=True))
+        collection.upsert(ids, texts, metadata)
+    return Ingested(len(new), len(waiting) - len(new))

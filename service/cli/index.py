@@ -1,0 +1,175 @@
+"""``encoder-tools index``: collections of texts, built, searched and looked after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+_MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
+_WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
+
+
+@click.group("index")
+def command() -> None:
+    """Collections of texts: found by meaning, by words, or by both."""
+
+
+@command.command("build")
+@_FOLDER
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@_MODEL
+@click.option("--text", default="text", show_default=True, help="Column of the texts.")
+@click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids; else file:row.")
+@click.option("--keep", multiple=True, help="Column to keep as metadata, once for each; all others if not given.")
+@click.option("--split", default="train", show_default=True, help="Of a folder of several.")
+def build(
+    folder: Path, files: tuple[Path, ...], model: str, text: str, identifier: str, keep: tuple[str, ...], split: str
+) -> None:
+    """Add the rows of FILES to the collection FOLDER, which is made if it is not there.
+
+    CSV, TSV, JSON Lines (each also .gz), Parquet, and folders of datasets. What is stored already is not encoded again:
+    a run that was cut goes on when it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl, with
+    the reason.
+    """
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    encoder = OnnxEncoder(model)
+    opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
+    with opened or Collection.create(folder, encoder) as collection:
+        for file in files:
+            _add(collection, file, folder, {"text": text, "identifier": identifier, "metadata": keep or None}, split)
+        click.echo(f"{folder}: {collection.count()} documents")
+
+
+def _add(collection: Any, file: Path, folder: Path, layout: dict[str, Any], split: str) -> None:
+    from tqdm import tqdm
+
+    from encoder_tools.rows import read_rows
+    from index.ingest import Ingested, Layout, ingest
+
+    aside = folder.with_name(f"{folder.name}.rejected.jsonl")
+
+    def reject(number: int, reason: str, row: Any) -> None:
+        line = json.dumps({"file": str(file), "row": number, "reason": reason, "data": row}, default=str)
+        with aside.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+    total = Ingested()
+    with tqdm(unit="row", desc=file.name, disable=None) as bar:
+        for part in ingest(collection, read_rows(file, split), Layout(name=file.name, **layout), reject):
+            total = total.plus(part)
+            bar.update(sum(part))
+    put_aside = f", {total.rejected} put aside in {aside}" if total.rejected else ""
+    click.echo(f"{file}: {total.stored} stored, {total.unchanged} unchanged{put_aside}")
+
+
+@command.command("search")
+@_FOLDER
+@click.argument("query")
+@_MODEL
+@click.option("-k", default=10, show_default=True, help="How many.")
+@click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), default="dense", show_default=True)
+@_WHERE
+@click.option("--allow-sibling", is_flag=True, help="Take a model of the same space.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def search(
+    folder: Path, query: str, model: str, k: int, mode: Any, where: str | None, allow_sibling: bool, as_json: bool
+) -> None:
+    """Find texts in FOLDER."""
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    encoder = None if mode == "lexical" else OnnxEncoder(model)
+    with Collection.open(folder, encoder, allow_sibling=allow_sibling) as collection:
+        for hit in collection.search(query, k, mode=mode, where=_filter(where)):
+            if as_json:
+                click.echo(json.dumps(hit._asdict(), ensure_ascii=False))
+            else:
+                click.echo(f"{hit.score:.4f}  {hit.id}  {' '.join(hit.text.split())[:160]}")
+
+
+@command.command("delete")
+@_FOLDER
+@click.option("--id", "ids", multiple=True, help="Of a document, once for each; a number is meant where one is stored.")
+@_WHERE
+def delete(folder: Path, ids: tuple[str, ...], where: str | None) -> None:
+    """Take documents out of FOLDER, by their ids or by a filter."""
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        if where is not None or not ids:
+            gone = collection.delete(list(ids) or None, where=_filter(where))
+        else:
+            numbers = [
+                int(name) for name in ids if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit()
+            ]
+            gone = collection.delete([*dict.fromkeys(ids), *dict.fromkeys(numbers)])
+        click.echo(f"{gone} documents deleted, {collection.count()} left")
+
+
+@command.command("stats")
+@_FOLDER
+def stats(folder: Path) -> None:
+    """Say what FOLDER holds."""
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        about, count = collection.about, collection.count()
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        click.echo(f"documents    {count}\nwidth        {about.dim}\nmodel        {about.fingerprint}")
+        click.echo(
+            f"space        {about.space}\nbytes        {size}" + (f" ({size // count} a document)" if count else "")
+        )
+
+
+@command.command("verify")
+@_FOLDER
+def verify(folder: Path) -> None:
+    """Read all of FOLDER, and check it against its checksums."""
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        click.echo(f"{folder}: {collection.verify()} documents, all whole")
+
+
+@command.command("backup")
+@_FOLDER
+@click.argument("out", type=click.Path(path_type=Path))
+def backup(folder: Path, out: Path) -> None:
+    """Copy FOLDER as it is now to OUT, while others read and write it."""
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        collection.backup(out)
+        click.echo(f"wrote {out}")
+
+
+@command.command("export")
+@_FOLDER
+@click.argument("out", type=click.Path(path_type=Path))
+@_WHERE
+def export(folder: Path, out: Path, where: str | None) -> None:
+    """Write the documents of FOLDER, or those that match a filter, to OUT as JSON Lines that `build` reads."""
+    from encoder_tools.rows import write_rows
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        found = collection.scan(where=_filter(where))
+        write_rows(out, ({"id": one.id, "text": one.text, **one.metadata} for one in found))
+        click.echo(f"wrote {out}")
+
+
+def _filter(text: str | None) -> Any:
+    from encoder_tools.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'--where is not JSON ({error}). Quote it for the shell: \'{{"lang": "en"}}\'.') from None

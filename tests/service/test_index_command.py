@@ -1,0 +1,113 @@
+"""`encoder-tools index`: from files to a collection that is searched, cut down, checked, copied and written out."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from encoder_tools import OnnxEncoder
+from index import Collection
+from service.cli import cli
+
+ROWS = [
+    {"id": "cat", "text": "The cat sat on the mat.", "lang": "en", "n": 1},
+    {"id": 7, "text": "Stocks fell sharply on Monday.", "lang": "en", "n": 2},
+    {"text": "Le chat dort.", "lang": "fr", "n": None},
+]
+BAD = [{"id": "x"}, {"id": "y", "text": " "}, {"id": [1], "text": "list"}, {"id": "z", "text": 5}]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    lines = "".join(json.dumps(row) + "\n" for row in [*ROWS[:2], *BAD, ROWS[2]])
+    (tmp_path / "rows.jsonl").write_text(lines)
+    return tmp_path
+
+
+def run(*arguments: Any, fails: str = "") -> Result:
+    done = CliRunner().invoke(cli, ["index", *map(str, arguments)])
+    if fails:
+        assert done.exit_code != 0
+        assert fails in str(done.exception) + done.output
+    else:
+        assert done.exception is None, done.output
+    return done
+
+
+def test_the_road_from_a_file_to_a_search(here: Path):
+    built = run("build", "c", "rows.jsonl").output
+    assert "rows.jsonl: 3 stored, 0 unchanged, 4 put aside in c.rejected.jsonl" in built
+    assert "c: 3 documents" in built
+    aside = [json.loads(line) for line in (here / "c.rejected.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in aside] == [3, 4, 5, 6]
+    assert "no column 'text'" in aside[0]["reason"]
+    assert aside[3]["data"] == BAD[3]
+    found = run("search", "c", "Where is the kitty?", "-k", "1").output
+    assert found.endswith("  cat  The cat sat on the mat.\n")
+    hit = json.loads(run("search", "c", "chat", "--mode", "lexical", "--json").output)
+    assert (hit["id"], hit["metadata"]) == ("rows.jsonl:7", {"lang": "fr"})
+    hybrid = run("search", "c", "cat", "--mode", "hybrid", "--where", '{"lang": "en"}').output
+    assert len(hybrid.splitlines()) == 2
+    stats = run("stats", "c").output
+    assert "documents    3" in stats
+    assert OnnxEncoder("default").fingerprint in stats
+    assert "3 documents, all whole" in run("verify", "c").output
+    run("backup", "c", "copy")
+    assert "2 documents deleted, 1 left" in run("delete", "c", "--id", "7", "--id", "cat", "--id", "nowhere").output
+    assert "1 documents deleted, 0 left" in run("delete", "c", "--where", '{"lang": "fr"}').output
+    run("export", "copy", "out.jsonl")
+    run("build", "again", "out.jsonl")
+    with Collection.open("copy", None) as one, Collection.open("again", None) as other:
+        assert list(one.scan()) == list(other.scan())
+
+
+def test_building_again_encodes_only_what_is_new(here: Path, monkeypatch: pytest.MonkeyPatch):
+    run("build", "c", "rows.jsonl")
+    seen: list[str] = []
+    encode = OnnxEncoder.encode_document
+
+    def spy(self: Any, texts: Any, *rest: Any, **options: Any) -> Any:
+        seen.extend(texts)
+        return encode(self, texts, *rest, **options)
+
+    monkeypatch.setattr(OnnxEncoder, "encode_document", spy)
+    with (here / "rows.jsonl").open("a") as file:
+        file.write('{"id": "new", "text": "A new one."}\n{"id": "new", "text": "A newer one."}\n')
+    assert "2 stored, 3 unchanged" in run("build", "c", "rows.jsonl").output
+    assert seen == ["A new one.", "A newer one."]
+    with Collection.open("c", None) as collection:
+        assert collection.get(["new"])[0].text == "A newer one."
+
+
+def test_other_columns_and_kinds_of_file(here: Path):
+    with gzip.open("a.csv.gz", "wt") as file:
+        file.write('key,body,keep,drop\n1,"two\nlines, quoted",yes,no\n')
+    run("build", "c", "a.csv.gz", "--text", "body", "--id", "key", "--keep", "keep")
+    with Collection.open("c", None) as collection:
+        assert [tuple(one) for one in collection.scan()] == [("1", "two\nlines, quoted", {"keep": "yes"})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["build", "c", "nowhere.jsonl"], "does not exist"),
+        (["build", "c", "bad.txt"], "no known kind"),
+        (["build", "c", "broken.jsonl"], "line 2"),
+        (["search", "nowhere", "x"], "not a folder"),
+        (["search", "full", "x", "--where", "{"], "--where is not JSON"),
+        (["search", "full", "x", "--where", '{"f": {"$like": 1}}'], "expected one of"),
+        (["delete", "full"], "one of them"),
+        (["delete", "full", "--id", "a", "--where", "{}"], "one of them"),
+        (["verify", "."], "does not exist"),
+        (["backup", "full", "full"], "not empty"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error(here: Path, arguments: list[str], says: str):
+    (here / "bad.txt").write_text("x")
+    (here / "broken.jsonl").write_text('{"id": 1, "text": "fine"}\n{"id":\n')
+    run("build", "full", "rows.jsonl")
+    run(*arguments, fails=says)
