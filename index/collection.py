@@ -4,46 +4,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from encoder_tools.errors import FileMissingError, InputError, SaveError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.protocols import TextEncoder
 from encoder_tools.spaces import space_of
 from encoder_tools.staging import staged_folder
 from index import lexical, schema, writer
+from index.builder import Kind
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.database import DATABASE_NAME, Database
-from index.encoding import check_model, encode_documents, is_list
+from index.encoding import check_model, encode_documents
 from index.filters import Filter, read_filter
-from index.fusion import Fused, Fusion
-from index.live import Live, Rest
-from index.reader import Reader
-from index.results import Document, DocumentId, Hit
+from index.results import Document, DocumentId, Stats
 from index.schema import About
-from index.searching import Mode, Search
+from index.verbs import SearchedCollection
 from index.verify import verify
 
 _SCAN_AT_ONCE = 1000
 
 
-class Collection:
+class Collection(SearchedCollection):
     """A folder with one SQLite database, and its vectors in memory.
 
     Make one with :meth:`create` or :meth:`open`; use it as a context manager or :meth:`close` it. Threads may share it:
     searches run side by side. Other processes may open the same folder: each call sees one committed state, with
     everything that was written before it began. Writers wait ``busy_timeout`` seconds for each other.
     """
-
-    def __init__(
-        self, folder: Path, encoder: TextEncoder | None, database: Database, about: About, *, sibling: bool
-    ) -> None:
-        self._folder, self._encoder, self._database, self._about = folder, encoder, database, about
-        self._sibling = sibling
-        self._closed = False
-        self._live = Live(database, about.dim, str(folder))
 
     @classmethod
     def create(cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0) -> Self:
@@ -64,6 +53,8 @@ class Collection:
         *,
         busy_timeout: float = 5.0,
         allow_sibling: bool = False,
+        index: Kind = "auto",
+        recall: float = 0.95,
     ) -> Self:
         """Open a collection and load its vectors.
 
@@ -72,12 +63,17 @@ class Collection:
             one that was distilled in the space of a large one then answers queries over the large one's vectors. What
             is stored later must bring its vectors along.
         :param busy_timeout: seconds to wait for another writer.
+        :param index: "flat" looks at every vector; "hnsw" at those that a graph leads to, which is built in the
+            background; "auto" takes the graph from 20,000 documents on. Filtered searches are exact in any case.
+        :param recall: share of the true ten nearest that a graph is tuned to find.
         :raises FileMissingError: if ``folder`` is not there or holds no collection.
         :raises FileCorruptError: if the database is damaged or something else.
         :raises FingerprintError: if the stored vectors are another model's, and it is no sibling or none is allowed.
         :raises InputError: if the encoder gives another width than the stored vectors have.
         """
         folder = Path(folder)
+        if index not in ("auto", "flat", "hnsw") or not 0 < recall <= 1:
+            raise InputError(f"index is {index!r} and recall {recall!r}, expected auto, flat or hnsw, and a share.")
         if not folder.is_dir():
             raise FileMissingError(f"{folder} is not a folder. Make the collection with Collection.create.")
         with ExitStack() as on_error:
@@ -85,7 +81,7 @@ class Collection:
             on_error.callback(database.close)
             about = schema.read_about(database)
             sibling = check_model(folder, about, encoder, allow_sibling=allow_sibling)
-            collection = cls(folder, encoder, database, about, sibling=sibling)
+            collection = cls(folder, encoder, database, about, sibling=sibling, index=index, recall=recall)
             collection.refresh()
             on_error.pop_all()
         return collection
@@ -165,16 +161,6 @@ class Collection:
         """
         return self._scan_all() if where is None else self._scan_where(read_filter(where))
 
-    @property
-    def about(self) -> About:
-        """Width, model and space of the vectors."""
-        return self._about
-
-    @property
-    def sibling(self) -> str | None:
-        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        return self._about.fingerprint if self._sibling else None
-
     def count(self, *, where: Mapping[str, Any] | None = None) -> int:
         """How many documents are stored, or match a filter.
 
@@ -187,65 +173,6 @@ class Collection:
         with self._at_rest() as rest:
             return len(rest.matching(wanted))
 
-    def search(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
-        """The ``k`` documents nearest to a text or a vector (dim,), best first; all of them if there are fewer.
-
-        :param options: see :meth:`search_many`.
-        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
-        """
-        if not isinstance(query, str) and not (is_list(query) and not any(map(is_list, query))):
-            raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
-        return self.search_many([query], k, **options)[0]
-
-    def search_many(
-        self,
-        queries: Any,
-        k: int = 10,
-        *,
-        mode: Mode = "dense",
-        where: Mapping[str, Any] | None = None,
-        min_score: float | None = None,
-        offset: int = 0,
-        fusion: Fusion = "rrf",
-        weights: Mapping[str, float] | None = None,
-    ) -> list[list[Hit]]:
-        """Hits for each of several texts, or of several vectors (n, dim).
-
-        :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
-        :param where: among those that match a filter, exactly; see :mod:`index.filters`.
-        :param min_score: leave out what scores less.
-        :param offset: leave out as many of the best, for further pages.
-        :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
-        :param weights: of its parts, "dense" and "lexical"; 1 if not given.
-        :raises InputError: as in :meth:`search`.
-        """
-        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights)
-        self._check_open()
-        if not is_list(queries):
-            raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
-        if len(queries) == 0:
-            return []
-        texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
-        vectors = self._query_vectors(queries) if "dense" in asked.parts else None
-        return self._hits(asked, texts, vectors)
-
-    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
-        """The ``k`` documents nearest to a stored one, itself left out.
-
-        :raises InputError: if there is no such document, or as in :meth:`search`.
-        """
-        (checked,) = check_ids([identifier])
-        asked = Search.checked(k, 0, "dense", where, None, "rrf", None)
-        with self._at_rest() as rest:
-            row = rest.reader.row_of(checked)
-            if row is None:
-                raise InputError(f"There is no document {checked!r} in {self._folder}.")
-            (block,) = rest.reader.vectors([row])
-            found = replace(asked, k=asked.k + 1).run(rest, None, block.vectors)[0]
-            others = [hit for hit in found if hit.row != row][: asked.k]
-            documents = rest.reader.by_rows([hit.row for hit in others])
-            return [_hit(documents[hit.row], hit) for hit in others]
-
     def refresh(self) -> None:
         """Load what other processes wrote since the last call. Searches do so themselves; this only does it earlier.
 
@@ -253,6 +180,27 @@ class Collection:
         """
         with self._at_rest():
             pass
+
+    def compact(self) -> None:
+        """Build the graph that searches should have by now, and wait for it; searches go on meanwhile."""
+        with self._at_rest() as rest:
+            snapshot = rest.snapshot
+        self._live.builder.look_after(snapshot, wait=True)
+
+    def stats(self) -> Stats:
+        """What there is, and how it is searched."""
+        with self._at_rest() as rest:
+            self._live.builder.look_after(rest.snapshot)
+            graph, why = self._live.builder.graph, self._live.builder.why
+            return Stats(
+                len(rest.snapshot),
+                self._about.dim,
+                "flat" if graph is None else "hnsw",
+                why,
+                None if graph is None else graph.recall,
+                None if graph is None else graph.effort,
+                sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()),
+            )
 
     def verify(self) -> int:
         """Read everything, and check it against its checksums and against each other.
@@ -290,33 +238,6 @@ class Collection:
             database.close()
         shutil.rmtree(folder)
 
-    def close(self) -> None:
-        """Close the database; a second call does nothing."""
-        self._closed = True
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _hits(self, asked: Search, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Hit]]:
-        with self._at_rest() as rest:
-            found = asked.run(rest, texts, vectors)
-            documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-            return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
-
-    def _query_vectors(self, queries: Any) -> FloatMatrix:
-        if any(isinstance(query, str) for query in queries):
-            queries = self._model().encode_query(texts_for_ids(queries, len(queries)))
-        return unit_vectors(queries, self._about.dim, name="query vector")
-
-    def _model(self) -> TextEncoder:
-        if self._encoder is None:
-            raise InputError(f"{self._folder} was opened without a model, so it takes no new text. Open it with one.")
-        return self._encoder
-
     def _delete_where(self, wanted: Filter) -> int:
         self._check_open()
         with self._database.writing() as connection:
@@ -341,19 +262,3 @@ class Collection:
             with self._reading() as reader:
                 part = reader.by_rows(rows[start : start + _SCAN_AT_ONCE], some=True)
             yield from (part[row] for row in sorted(part))
-
-    def _reading(self) -> AbstractContextManager[Reader]:
-        self._check_open()
-        return self._live.reading()
-
-    def _at_rest(self) -> AbstractContextManager[Rest]:
-        self._check_open()
-        return self._live.at_rest()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InputError(f"The collection {self._folder} is closed. Open it again with Collection.open.")
-
-
-def _hit(document: Document, found: Fused) -> Hit:
-    return Hit(document.id, found.score, document.text, document.metadata, found.parts)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.protocols import FloatMatrix
+from index.builder import Builder
 from index.columns import Columns
 from index.database import Database
 from index.filters import Filter
 from index.reader import Reader
-from index.snapshot import Snapshot, Snapshots
+from index.snapshot import Found, Snapshot, Snapshots
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Rest:
     reader: Reader
     snapshot: Snapshot
     columns: Columns
+    builder: Builder
+
+    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Found]:
+        """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
+
+        :param mask: bool (n,) over the snapshot's rows: none but those are found, exactly.
+        """
+        if mask is not None:
+            return self.snapshot.nearest(queries, k, mask)
+        return self.builder.nearest(queries, k, self.snapshot)
 
     def matching(self, wanted: Filter) -> list[int]:
         """Rows that match a filter, ascending."""
@@ -56,10 +68,11 @@ class Live:
     """Keeps up with a database. Safe for threads.
 
     :param what: named in errors.
+    :ivar builder: of the graph.
     """
 
-    def __init__(self, database: Database, dim: int, what: str) -> None:
-        self._database, self._dim = database, dim
+    def __init__(self, database: Database, dim: int, what: str, builder: Builder) -> None:
+        self._database, self._dim, self.builder = database, dim, builder
         self._advancing = threading.Lock()
         self._snapshots, self._columns = Snapshots(dim, what), Columns()
 
@@ -79,7 +92,7 @@ class Live:
                     with self._advancing:
                         snapshot = self._snapshots.advance(reader)
                 if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
-                    yield Rest(reader, snapshot, self._columns)
+                    yield Rest(reader, snapshot, self._columns, self.builder)
                     return
 
     def rest_in(self, connection: sqlite3.Connection) -> Rest:
@@ -87,7 +100,7 @@ class Live:
         reader = self._reader(connection)
         with self._advancing:
             snapshot = self._snapshots.advance(reader)
-        return Rest(reader, snapshot, self._columns)
+        return Rest(reader, snapshot, self._columns, self.builder)
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
         return Reader(connection, self._database.path, self._dim)

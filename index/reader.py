@@ -50,7 +50,11 @@ class Reader:
         return int(self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()[0])
 
     def count(self) -> int:
-        """How many documents are stored."""
+        """How many documents are stored, as the writers have counted."""
+        return int(self._connection.execute("SELECT value FROM meta WHERE key = 'count'").fetchone()[0])
+
+    def counted(self) -> int:
+        """How many documents are stored, counted one by one."""
         return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
 
     def changes_since(self, sequence: int) -> Change:

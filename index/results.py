@@ -42,3 +42,21 @@ class Hit(NamedTuple):
     text: str
     metadata: dict[str, Any]
     parts: tuple[Part, ...] = ()
+
+
+class Stats(NamedTuple):
+    """What a collection holds, and how it is searched.
+
+    :ivar kind: "flat", every vector is looked at, or "hnsw", those that a graph leads to; ``why`` says why.
+    :ivar recall: share of the true ten nearest that the graph found when it was built, on a sample of what is stored.
+    :ivar effort: HNSW's efSearch, the least one of that recall.
+    :ivar bytes: on disk.
+    """
+
+    documents: int
+    dim: int
+    kind: str
+    why: str
+    recall: float | None
+    effort: int | None
+    bytes: int

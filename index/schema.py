@@ -55,7 +55,7 @@ def create(folder: Path, about: About) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0}
+        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0, "count": 0}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
 
@@ -77,8 +77,8 @@ def read_about(database: Database) -> About:
             f"{database.path} has format version {meta.get('format_version')!r}, this encoder-tools reads "
             f"{FORMAT_VERSION}. Upgrade encoder-tools."
         )
-    dim, fingerprint, sequence = meta.get("dim"), meta.get("fingerprint"), meta.get("sequence")
-    if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str) or not isinstance(sequence, int):
+    dim, fingerprint, numbers = meta.get("dim"), meta.get("fingerprint"), (meta.get("sequence"), meta.get("count", 0))
+    if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str) or not all(map(_is_count, numbers)):
         raise FileCorruptError(f"{database.path} lacks its width, model or sequence number. Restore a backup.")
     return About(dim, fingerprint, str(meta.get("space", fingerprint)))  # the first collections name no space
 
@@ -101,6 +101,10 @@ def document_checksum(identifier: DocumentId, text: str, metadata: str) -> int:
 def vector_checksum(vector: bytes) -> int:
     """CRC-32 of a vector's bytes."""
     return zlib.crc32(vector)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
@@ -126,6 +130,7 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
         connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", (row, identifier, text, metadata, checksum))
         connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (row, vector, vector_checksum(vector)))
         lexical.add(connection, range(row, row + 1), [text])
+    connection.execute("INSERT INTO meta SELECT 'count', count(*) FROM documents")
     connection.execute("DROP TABLE old_vectors")
     connection.execute("DROP TABLE old_documents")
     connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))

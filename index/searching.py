@@ -74,7 +74,7 @@ class Search:
         deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" else deep
         rankings: dict[str, list[Ranking]] = {}
         if "dense" in self.parts and vectors is not None:
-            rankings["dense"] = list(rest.snapshot.nearest(vectors, deep, mask))
+            rankings["dense"] = list(rest.nearest(vectors, deep, mask))
         if "lexical" in self.parts and texts is not None:
             rankings["lexical"] = [rest.lexical(text, deep, mask) for text in texts]
         return [self._cut(dict(zip(rankings, row, strict=True))) for row in zip(*rankings.values(), strict=True)]

@@ -7,6 +7,7 @@ added at the end (their numbers grow), in a buffer that is larger than what is u
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ _QUERIES_AT_ONCE = 64
 _GATHERED = 0.2  # share of the rows up to which their vectors are copied together
 _SPARE = 1.5  # room of a new buffer, in what it holds
 _DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
+
+
+Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Row numbers and cosines, best first."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,7 @@ class Snapshot:
         """How many documents there are."""
         return len(self.rows) - self.dead
 
-    def nearest(
-        self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None) -> list[Found]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row.
 
         :param mask: bool (n,), of rows that are alive: none but those are found, and ``k`` of them if there are.
@@ -65,9 +68,7 @@ class Snapshot:
                 found.append((rows[chosen], cosines[chosen]))
         return found
 
-    def _nearest_of_most(
-        self, queries: FloatMatrix, k: int, places: NDArray[np.int64]
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def _nearest_of_most(self, queries: FloatMatrix, k: int, places: NDArray[np.int64]) -> list[Found]:
         """The same where copying the vectors that count would cost more than looking at all of them."""
         found = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -113,10 +114,11 @@ class Snapshots:
             self._load(reader, sequence)
         else:
             self._add(reader, sequence)
-        if len(self.current) != reader.count():
+        counts = {reader.count(), reader.counted() if before.sequence < 0 else reader.count()}
+        if counts != {len(self.current)}:
             found, self.current = len(self.current), before
             raise FileCorruptError(
-                f"{self._what} holds {reader.count()} documents and {found} vectors. Restore a backup."
+                f"{self._what} holds {reader.counted()} documents and {found} vectors. Restore a backup."
             )
         return self.current
 

@@ -35,6 +35,6 @@ def verify(reader: Reader, path: Path) -> int:
             row = int(block.rows[wrong.argmax()])
             raise FileCorruptError(f"{path}: the vector in row {row} is not of length one. Restore a backup.")
         count += len(block.rows)
-    if count != len(rows):
+    if count != len(rows) or count != reader.count():
         raise FileCorruptError(f"{path} holds {len(rows)} documents and {count} vectors. Restore a backup.")
     return count

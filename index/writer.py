@@ -82,3 +82,4 @@ def _note(connection: sqlite3.Connection, gone: Sequence[int], added: Sequence[i
     entries = [*((sequence, row, _GONE) for row in gone), *((sequence, row, _ADDED) for row in added)]
     connection.executemany("INSERT INTO log VALUES (?, ?, ?)", entries)
     connection.execute("UPDATE meta SET value = ? WHERE key = 'sequence'", (sequence,))
+    connection.execute("UPDATE meta SET value = value + ? WHERE key = 'count'", (len(added) - len(gone),))

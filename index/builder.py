@@ -1,0 +1,98 @@
+"""When a collection searches through a graph, and the thread that builds it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from encoder_tools.errors import SaveError
+from encoder_tools.protocols import FloatMatrix
+from index.files import load_graph, save_graph
+from index.graph import Graph, Stopped
+from index.snapshot import Found, Snapshot
+
+Kind: TypeAlias = Literal["auto", "flat", "hnsw"]
+
+GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
+_NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
+
+
+class Builder:
+    """Holds the graph of a collection, and has it built where there should be one. Safe for threads.
+
+    :param kind: "auto" builds a graph from 20,000 documents on; "flat" never does, "hnsw" always.
+    :param recall: that a graph is tuned to.
+    :ivar why: why there is a graph, or none.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, kind: Kind, recall: float) -> None:
+        self._folder, self._fingerprint, self._kind, self._recall = folder, fingerprint, kind, recall
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.graph: Graph | None = None
+        self.why = f"index is {kind!r}"
+        self._looked = False
+
+    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
+        """The nearest of a snapshot, through the graph where there is one."""
+        self.look_after(snapshot)
+        graph = self.graph
+        if graph is None or 2 * k >= len(graph):
+            return snapshot.nearest(queries, k)
+        return graph.nearest(queries, k, snapshot)
+
+    def look_after(self, snapshot: Snapshot, *, wait: bool = False) -> None:
+        """Load the graph from disk once, and begin to build one if it is due.
+
+        :param wait: until it is built.
+        """
+        if self._kind == "flat" or (self._kind == "auto" and len(snapshot) < GRAPH_FROM) or not len(snapshot):
+            self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
+            self.graph = None
+            return
+        with self._lock:
+            if not self._looked:
+                self._looked = True
+                self._load(snapshot)
+            if self._thread is None and self._is_due(snapshot) and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._build, args=(snapshot,), daemon=True, name="index-graph")
+                self._thread.start()
+            thread = self._thread
+        if wait and thread is not None:
+            thread.join()
+
+    def close(self) -> None:
+        """Stop building; what is there stays on disk."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _load(self, snapshot: Snapshot) -> None:
+        found, self.why = load_graph(self._folder, self._fingerprint)
+        if found is not None and not found.fits(snapshot):
+            found, self.why = None, "the graph on disk is of other vectors"
+        self.graph = found
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        graph = self.graph
+        if graph is None:
+            return True
+        known = int(np.searchsorted(snapshot.rows, graph.last_row, side="right"))
+        new, dead = len(snapshot.rows) - known, len(graph) - int(snapshot.alive[:known].sum())
+        return new > max(_NEW_LEAST, _NEW_SHARE * len(graph)) or dead > _DEAD_SHARE * len(graph)
+
+    def _build(self, snapshot: Snapshot) -> None:
+        try:
+            graph = Graph.build(snapshot, self._recall, self._stop)
+            self.graph, self.why = graph, f"it was built over {len(graph)} documents"
+            save_graph(self._folder, graph, self._fingerprint)
+        except Stopped:
+            pass
+        except SaveError as error:  # it serves all the same, until the collection is closed
+            self.why += f", and could not be saved ({error})"
+        finally:
+            self._thread = None

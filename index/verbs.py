@@ -1,0 +1,94 @@
+"""The verbs of a collection that search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from encoder_tools.errors import InputError
+from encoder_tools.protocols import FloatMatrix
+from index.checks import check_ids, texts_for_ids, unit_vectors
+from index.encoding import is_list
+from index.fusion import Fused, Fusion
+from index.opened import OpenCollection
+from index.results import Document, DocumentId, Hit
+from index.searching import Mode, Search
+
+
+class SearchedCollection(OpenCollection):
+    """By meaning, by words, by both, by likeness."""
+
+    def search(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
+        """The ``k`` documents nearest to a text or a vector (dim,), best first; all of them if there are fewer.
+
+        :param options: see :meth:`search_many`.
+        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
+        """
+        if not isinstance(query, str) and not (is_list(query) and not any(map(is_list, query))):
+            raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
+        return self.search_many([query], k, **options)[0]
+
+    def search_many(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        mode: Mode = "dense",
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+        fusion: Fusion = "rrf",
+        weights: Mapping[str, float] | None = None,
+    ) -> list[list[Hit]]:
+        """Hits for each of several texts, or of several vectors (n, dim).
+
+        :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
+        :param where: among those that match a filter, exactly; see :mod:`index.filters`.
+        :param min_score: leave out what scores less.
+        :param offset: leave out as many of the best, for further pages.
+        :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
+        :param weights: of its parts, "dense" and "lexical"; 1 if not given.
+        :raises InputError: as in :meth:`search`.
+        """
+        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights)
+        self._check_open()
+        if not is_list(queries):
+            raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
+        if len(queries) == 0:
+            return []
+        texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
+        vectors = self._query_vectors(queries) if "dense" in asked.parts else None
+        return self._hits(asked, texts, vectors)
+
+    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
+        """The ``k`` documents nearest to a stored one, itself left out.
+
+        :raises InputError: if there is no such document, or as in :meth:`search`.
+        """
+        (checked,) = check_ids([identifier])
+        asked = Search.checked(k, 0, "dense", where, None, "rrf", None)
+        with self._at_rest() as rest:
+            row = rest.reader.row_of(checked)
+            if row is None:
+                raise InputError(f"There is no document {checked!r} in {self._folder}.")
+            (block,) = rest.reader.vectors([row])
+            found = replace(asked, k=asked.k + 1).run(rest, None, block.vectors)[0]
+            others = [hit for hit in found if hit.row != row][: asked.k]
+            documents = rest.reader.by_rows([hit.row for hit in others])
+            return [_hit(documents[hit.row], hit) for hit in others]
+
+    def _hits(self, asked: Search, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Hit]]:
+        with self._at_rest() as rest:
+            found = asked.run(rest, texts, vectors)
+            documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
+            return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
+
+    def _query_vectors(self, queries: Any) -> FloatMatrix:
+        if any(isinstance(query, str) for query in queries):
+            queries = self._model().encode_query(texts_for_ids(queries, len(queries)))
+        return unit_vectors(queries, self._about.dim, name="query vector")
+
+
+def _hit(document: Document, found: Fused) -> Hit:
+    return Hit(document.id, found.score, document.text, document.metadata, found.parts)
