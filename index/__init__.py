@@ -1,11 +1,11 @@
-"""Collections: texts, their metadata and vectors in one SQLite database, searched exactly with FAISS.
+"""Collections: texts, their metadata and vectors in one SQLite database; found by meaning, by words, or by both.
 
-Importing this package loads numpy and sqlite3 only; FAISS is imported when a collection is opened.
+Importing this package loads numpy and sqlite3 only; FAISS is imported when a collection has a graph.
 """
 
 from __future__ import annotations
 
 from index.collection import Collection
-from index.results import Document, DocumentId, Hit, Part
+from index.results import Document, DocumentId, Hit, Part, Stats
 
-__all__ = ["Collection", "Document", "DocumentId", "Hit", "Part"]
+__all__ = ["Collection", "Document", "DocumentId", "Hit", "Part", "Stats"]

@@ -115,16 +115,34 @@ def delete(folder: Path, ids: tuple[str, ...], where: str | None) -> None:
 @command.command("stats")
 @_FOLDER
 def stats(folder: Path) -> None:
-    """Say what FOLDER holds."""
+    """Say what FOLDER holds, and how it is searched."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
-        about, count = collection.about, collection.count()
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        click.echo(f"documents    {count}\nwidth        {about.dim}\nmodel        {about.fingerprint}")
-        click.echo(
-            f"space        {about.space}\nbytes        {size}" + (f" ({size // count} a document)" if count else "")
-        )
+        about, found = collection.about, collection.stats()
+    lines = {
+        "documents": found.documents,
+        "width": found.dim,
+        "model": about.fingerprint,
+        "space": about.space,
+        "bytes": f"{found.bytes} ({found.bytes // max(1, found.documents)} a document)",
+        "index": f"{found.kind}: {found.why}",
+    }
+    if found.recall is not None:
+        lines["recall"] = f"{found.recall:.3f} of the ten nearest, measured with efSearch {found.effort}"
+    for name, value in lines.items():
+        click.echo(f"{name:<12} {value}")
+
+
+@command.command("compact")
+@_FOLDER
+def compact(folder: Path) -> None:
+    """Build the graph that FOLDER should be searched through by now."""
+    from index import Collection
+
+    with Collection.open(folder, None) as collection:
+        collection.compact()
+        click.echo(collection.stats().why)
 
 
 @command.command("verify")

@@ -54,6 +54,8 @@ def test_the_road_from_a_file_to_a_search(here: Path):
     assert len(hybrid.splitlines()) == 2
     stats = run("stats", "c").output
     assert "documents    3" in stats
+    assert "index        flat: index is 'auto', and 3 documents are searched exactly" in stats
+    assert "searched exactly" in run("compact", "c").output
     assert OnnxEncoder("default").fingerprint in stats
     assert "3 documents, all whole" in run("verify", "c").output
     run("backup", "c", "copy")
