@@ -23,7 +23,8 @@ from index.snapshot import Snapshot
 Mask = NDArray[np.bool_]
 _ABSENT = -1
 _EXACT = 2**53  # integers up to here are exact as float64
-_MISSING = object()
+MISSING = object()
+"""What :func:`value_at` gives for a field that is not there."""
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "gte": operator.ge,
@@ -46,10 +47,10 @@ class Column:
         return len(self._codes)
 
     def extend(self, values: Iterable[Any]) -> None:
-        """Add the values of more rows; ``_MISSING`` where a row has none."""
+        """Add the values of more rows; ``MISSING`` where a row has none."""
         codes, numbers = [], []
         for value in values:
-            codes.append(_ABSENT if value is _MISSING else self._code(value))
+            codes.append(_ABSENT if value is MISSING else self._code(value))
             numbers.append(float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan)
             self._inexact |= _is_number(value) and abs(value) > _EXACT
         self._codes = np.concatenate([self._codes, np.array(codes, dtype=np.int32)])
@@ -123,11 +124,11 @@ class Columns:
 
 
 def value_at(metadata: Mapping[str, Any] | None, path: Sequence[str]) -> Any:
-    """What is at a path of an object, or ``_MISSING``."""
+    """What is at a path of an object, or ``MISSING``."""
     value: Any = metadata
     for name in path:
         if not isinstance(value, Mapping) or name not in value:
-            return _MISSING
+            return MISSING
         value = value[name]
     return value
 

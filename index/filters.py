@@ -84,6 +84,16 @@ def read_filter(value: Any) -> Filter:
     return _filter(value, 0, counted)
 
 
+def read_path(name: Any) -> Path:
+    """The path of a field, such as ("author", "name") of "author.name".
+
+    :raises InputError: if it is no name.
+    """
+    if not isinstance(name, str) or not name or name.startswith("$"):
+        raise InputError(f"The field is {name!r}, expected a name of the metadata.")
+    return tuple(part.replace("\\.", ".") for part in _DOT.split(name))
+
+
 def fields_of(found: Filter) -> set[Path]:
     """The fields that a filter looks at."""
     if isinstance(found, Condition):
@@ -130,7 +140,7 @@ def _entry(key: Any, value: Any, depth: int, counted: _Counter) -> Filter:
         return All(parts) if key == "$and" else Some(parts)
     if key.startswith("$"):
         raise InputError(f"The filter has {key!r} where a field stands, expected a name, $text, $and, $or or $not.")
-    path = tuple(part.replace("\\.", ".") for part in _DOT.split(key))
+    path = read_path(key)
     if not isinstance(value, Mapping):
         counted.add()
         return Condition(path, "eq", _checked("$eq", value, key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +12,8 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.checks import check_score
-from index.filters import Filter, read_filter
+from index.columns import MISSING, key_of, value_at
+from index.filters import Filter, Path, read_filter, read_path
 from index.fusion import Fused, Fusion, Ranking, fuse
 from index.live import Rest
 
@@ -28,6 +29,7 @@ class Search:
 
     :ivar where: a filter.
     :ivar weights: of the parts of a hybrid search.
+    :ivar group_by: a field of the metadata: of what has the same value there, the best alone.
     """
 
     k: int
@@ -37,9 +39,12 @@ class Search:
     min_score: float = -np.inf
     fusion: Fusion = "rrf"
     weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "lexical": 1.0})
+    group_by: Path | None = None
 
     @classmethod
-    def checked(cls, k: Any, offset: Any, mode: Any, where: Any, min_score: Any, fusion: Any, weights: Any) -> Search:
+    def checked(
+        cls, k: Any, offset: Any, mode: Any, where: Any, min_score: Any, fusion: Any, weights: Any, group_by: Any
+    ) -> Search:
         """From what a caller passed.
 
         :raises InputError: naming what is wrong.
@@ -56,6 +61,7 @@ class Search:
             check_score(min_score),
             fusion,
             _weights(weights),
+            None if group_by is None else read_path(group_by),
         )
 
     @property
@@ -72,22 +78,43 @@ class Search:
         mask = None if self.where is None else rest.mask(self.where)
         deep = self.k + self.offset
         deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" else deep
+        while True:
+            found = self._ranked(rest, texts, vectors, deep, mask)
+            if self.group_by is None:
+                break
+            whole = deep >= len(rest.snapshot)
+            found = [self._first_of_each(rest, hits) for hits in found]
+            if whole or all(len(hits) >= self.k + self.offset for hits in found):
+                break
+            deep *= _DEEPER  # too many of one group: look further
+        pages = [hits[self.offset : self.offset + self.k] for hits in found]
+        return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
+
+    def _ranked(
+        self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None, deep: int, mask: Any
+    ) -> list[list[Fused]]:
         rankings: dict[str, list[Ranking]] = {}
         if "dense" in self.parts and vectors is not None:
             rankings["dense"] = list(rest.nearest(vectors, deep, mask))
         if "lexical" in self.parts and texts is not None:
             rankings["lexical"] = [rest.lexical(text, deep, mask) for text in texts]
-        return [self._cut(dict(zip(rankings, row, strict=True))) for row in zip(*rankings.values(), strict=True)]
+        return [self._fused(dict(zip(rankings, row, strict=True))) for row in zip(*rankings.values(), strict=True)]
 
-    def _cut(self, rankings: Mapping[str, Ranking]) -> list[Fused]:
+    def _fused(self, rankings: Mapping[str, Ranking]) -> list[Fused]:
         if self.mode == "hybrid":
-            found = fuse(rankings, self.fusion, self.weights)
-        else:
-            ((rows, scores),) = rankings.values()
-            scores = np.clip(scores, -1, 1) if self.mode == "dense" else scores  # a cosine, but for rounding
-            found = [Fused(row, score, ()) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-        page = found[self.offset : self.offset + self.k]
-        return [hit for hit in page if hit.score >= self.min_score]
+            return fuse(rankings, self.fusion, self.weights)
+        ((rows, scores),) = rankings.values()
+        scores = np.clip(scores, -1, 1) if self.mode == "dense" else scores  # a cosine, but for rounding
+        return [Fused(row, score, ()) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
+
+    def _first_of_each(self, rest: Rest, hits: list[Fused]) -> list[Fused]:
+        """The best of each group; what has no such field is a group of its own."""
+        documents = rest.reader.by_rows([hit.row for hit in hits])
+        seen: dict[Hashable, Fused] = {}
+        for hit in hits:
+            value = value_at(documents[hit.row].metadata, self.group_by or ())
+            seen.setdefault(("row", hit.row) if value is MISSING else ("value", key_of(value)), hit)
+        return list(seen.values())
 
 
 def _weights(given: Any) -> dict[str, float]:

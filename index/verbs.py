@@ -40,6 +40,7 @@ class SearchedCollection(OpenCollection):
         offset: int = 0,
         fusion: Fusion = "rrf",
         weights: Mapping[str, float] | None = None,
+        group_by: str | None = None,
     ) -> list[list[Hit]]:
         """Hits for each of several texts, or of several vectors (n, dim).
 
@@ -49,9 +50,10 @@ class SearchedCollection(OpenCollection):
         :param offset: leave out as many of the best, for further pages.
         :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
         :param weights: of its parts, "dense" and "lexical"; 1 if not given.
+        :param group_by: a field: of the documents with the same value there, such as the chunks of one text, the best.
         :raises InputError: as in :meth:`search`.
         """
-        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights)
+        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by)
         self._check_open()
         if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
@@ -67,7 +69,7 @@ class SearchedCollection(OpenCollection):
         :raises InputError: if there is no such document, or as in :meth:`search`.
         """
         (checked,) = check_ids([identifier])
-        asked = Search.checked(k, 0, "dense", where, None, "rrf", None)
+        asked = Search.checked(k, 0, "dense", where, None, "rrf", None, None)
         with self._at_rest() as rest:
             row = rest.reader.row_of(checked)
             if row is None:

@@ -158,8 +158,40 @@ def test_pages_and_a_least_score(collection: Collection):
     assert [hit.id for hit in collection.search(query, k=5, min_score=cut, offset=1)] == [1, 2]
 
 
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_the_best_of_each_group_and_as_many_groups_as_there_are(collection: Collection, mode: Any):
+    """Two hundred chunks of one text are in front of all others."""
+    texts = [f"red cat {n}" for n in range(200)] + [f"blue cat {n}" for n in range(20)]
+    metadata: list[Any] = [{"of": {"id": 0}}] * 200 + [{"of": {"id": n // 4}} for n in range(4, 20)] + [{}] * 4
+    collection.upsert(list(range(220)), texts, metadata)
+    every = [hit.id for hit in collection.search("red cat 7", k=220, mode=mode)]
+    wanted, seen = [], set()
+    for name in every:
+        group = metadata[name].get("of", {}).get("id", f"own {name}")
+        if group not in seen:
+            seen.add(group)
+            wanted.append(name)
+    found = collection.search("red cat 7", k=50, mode=mode, group_by="of.id")
+    if mode == "hybrid":  # what is deeper in one ranking moves others
+        assert len(found) == len(wanted) == 9
+    else:
+        assert [hit.id for hit in found] == wanted
+        assert [hit.id for hit in collection.search("red cat 7", k=2, offset=1, mode=mode, group_by="of.id")] == wanted[
+            1:3
+        ]
+
+
 @pytest.mark.parametrize(
-    "options", [{"min_score": "high"}, {"min_score": float("nan")}, {"offset": -1}, {"offset": 1.5}]
+    "options",
+    [
+        {"group_by": ""},
+        {"group_by": 3},
+        {"group_by": "$or"},
+        {"min_score": "high"},
+        {"min_score": float("nan")},
+        {"offset": -1},
+        {"offset": 1.5},
+    ],
 )
 def test_wrong_pages_and_scores_are_refused(collection: Collection, options: Any):
     with pytest.raises(InputError):
