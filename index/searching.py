@@ -13,6 +13,7 @@ from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.checks import check_score
 from index.columns import MISSING, key_of, value_at
+from index.diversity import diversified
 from index.filters import Filter, Path, read_filter, read_path
 from index.fusion import Fused, Fusion, Ranking, fuse
 from index.live import Rest
@@ -30,6 +31,7 @@ class Search:
     :ivar where: a filter.
     :ivar weights: of the parts of a hybrid search.
     :ivar group_by: a field of the metadata: of what has the same value there, the best alone.
+    :ivar diversity: how much being unlike what was found before counts against being near, in [0, 1].
     """
 
     k: int
@@ -40,10 +42,20 @@ class Search:
     fusion: Fusion = "rrf"
     weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "lexical": 1.0})
     group_by: Path | None = None
+    diversity: float = 0.0
 
     @classmethod
     def checked(
-        cls, k: Any, offset: Any, mode: Any, where: Any, min_score: Any, fusion: Any, weights: Any, group_by: Any
+        cls,
+        k: Any,
+        offset: Any,
+        mode: Any,
+        where: Any,
+        min_score: Any,
+        fusion: Any,
+        weights: Any,
+        group_by: Any,
+        diversity: Any,
     ) -> Search:
         """From what a caller passed.
 
@@ -62,6 +74,7 @@ class Search:
             fusion,
             _weights(weights),
             None if group_by is None else read_path(group_by),
+            _diversity(diversity, mode),
         )
 
     @property
@@ -77,7 +90,7 @@ class Search:
         """
         mask = None if self.where is None else rest.mask(self.where)
         deep = self.k + self.offset
-        deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" else deep
+        deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" or self.diversity else deep
         while True:
             found = self._ranked(rest, texts, vectors, deep, mask)
             if self.group_by is None:
@@ -87,6 +100,8 @@ class Search:
             if whole or all(len(hits) >= self.k + self.offset for hits in found):
                 break
             deep *= _DEEPER  # too many of one group: look further
+        if self.diversity:
+            found = [diversified(hits, rest.snapshot, self.diversity, self.k + self.offset) for hits in found]
         pages = [hits[self.offset : self.offset + self.k] for hits in found]
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
@@ -115,6 +130,13 @@ class Search:
             value = value_at(documents[hit.row].metadata, self.group_by or ())
             seen.setdefault(("row", hit.row) if value is MISSING else ("value", key_of(value)), hit)
         return list(seen.values())
+
+
+def _diversity(value: Any, mode: str) -> float:
+    number = check_score(value)
+    if not 0 <= number <= 1 or (number and mode != "dense"):
+        raise InputError(f"diversity is {value!r}, expected a number from 0 to 1, and mode 'dense'.")
+    return number
 
 
 def _weights(given: Any) -> dict[str, float]:

@@ -41,6 +41,7 @@ class SearchedCollection(OpenCollection):
         fusion: Fusion = "rrf",
         weights: Mapping[str, float] | None = None,
         group_by: str | None = None,
+        diversity: float = 0.0,
     ) -> list[list[Hit]]:
         """Hits for each of several texts, or of several vectors (n, dim).
 
@@ -51,9 +52,10 @@ class SearchedCollection(OpenCollection):
         :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
         :param weights: of its parts, "dense" and "lexical"; 1 if not given.
         :param group_by: a field: of the documents with the same value there, such as the chunks of one text, the best.
+        :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1 (MMR).
         :raises InputError: as in :meth:`search`.
         """
-        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by)
+        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
         self._check_open()
         if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
@@ -69,7 +71,7 @@ class SearchedCollection(OpenCollection):
         :raises InputError: if there is no such document, or as in :meth:`search`.
         """
         (checked,) = check_ids([identifier])
-        asked = Search.checked(k, 0, "dense", where, None, "rrf", None, None)
+        asked = Search.checked(k, 0, "dense", where, None, "rrf", None, None, 0.0)
         with self._at_rest() as rest:
             row = rest.reader.row_of(checked)
             if row is None:

@@ -181,12 +181,37 @@ def test_the_best_of_each_group_and_as_many_groups_as_there_are(collection: Coll
         ]
 
 
+def test_hits_that_are_unlike_each_other(collection: Collection):
+    """Ten copies of the nearest, then others: by hand, one of the copies, then what is near and new."""
+    numbers = np.random.default_rng(4)
+    near, query = numbers.standard_normal(16), np.ones(16)
+    vectors = np.concatenate([np.tile(query + 0.1 * near, (10, 1)), query + numbers.standard_normal((30, 16))])
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    collection.upsert(list(range(40)), ["t"] * 40, [{"n": n} for n in range(40)], vectors=vectors)
+    scores = units @ query / 4
+    chosen = [int(np.argmax(scores))]
+    while len(chosen) < 6:
+        worth = [
+            -np.inf if n in chosen else 0.5 * scores[n] - 0.5 * max(float(units[n] @ units[c]) for c in chosen)
+            for n in range(40)
+        ]
+        chosen.append(int(np.argmax(worth)))
+    found = collection.search(query, k=6, diversity=0.5)
+    assert [hit.id for hit in found] == chosen
+    assert sum(hit.id < 10 for hit in found) == 1
+    assert [hit.id for hit in collection.search(query, k=2, offset=2, diversity=0.5)] == chosen[2:4]
+    assert [hit.id for hit in collection.search(query, k=12)][:10] == list(range(10))
+    assert collection.search(query, where={"n": 99}, diversity=0.5) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"group_by": ""},
         {"group_by": 3},
         {"group_by": "$or"},
+        {"diversity": 2},
+        {"diversity": 0.5, "mode": "hybrid"},
         {"min_score": "high"},
         {"min_score": float("nan")},
         {"offset": -1},
