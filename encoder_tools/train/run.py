@@ -105,7 +105,7 @@ def train(
     check_destination(Path(out), overwrite=overwrite)
     recipe = read_recipe(recipe_file)
     checked_device(device, processes)
-    work = work_folder(Path(work), Path(out))
+    work = Path(work) if dry_run else work_folder(Path(work), Path(out))
     if processes > 1 and not dry_run:
         arguments = {"recipe_file": recipe_file, "out": out, "work": work, "minutes": minutes, "device": device}
         arguments |= {"overwrite": overwrite, "tensorboard": tensorboard}
