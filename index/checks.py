@@ -68,15 +68,15 @@ def check_metadata(metadata: Any, n: int) -> list[str]:
     return [_json_object(value, position) for position, value in enumerate(metadata)]
 
 
-def check_score(value: Any) -> float:
-    """A lowest score as a number, minus infinity for None.
+def check_score(value: Any, name: str = "min_score") -> float:
+    """A lowest score, or another number called ``name``; minus infinity for None.
 
     :raises InputError: if it is none.
     """
     if value is None:
         return -math.inf
     if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
-        raise InputError(f"min_score is {value!r}, expected a number.")
+        raise InputError(f"{name} is {value!r}, expected a number.")
     return float(value)
 
 

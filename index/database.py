@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, SaveError
@@ -34,22 +34,19 @@ class Database:
         with self.reading() as connection:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """One committed state for every read in the block, whatever is written meanwhile, here or elsewhere."""
-        connection = self._take()
-        try:
-            with translated(self.path), _transaction(connection, "BEGIN"):
-                yield connection
-        finally:
-            self._give_back(connection)
+        return self._within("BEGIN")
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that is on disk when the block ends, or not at all; others that write wait for it."""
+        return self._within("BEGIN IMMEDIATE")
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is on disk when the block ends, or not at all; others that write wait for it."""
+    def _within(self, begin: str) -> Iterator[sqlite3.Connection]:
         connection = self._take()
         try:
-            with translated(self.path), _transaction(connection, "BEGIN IMMEDIATE"):
+            with translated(self.path), _transaction(connection, begin):
                 yield connection
         finally:
             self._give_back(connection)

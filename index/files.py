@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from encoder_tools.errors import EncoderToolsError
 from encoder_tools.files import write_bytes
 from index.graph import Graph
 
@@ -66,7 +65,7 @@ def load_graph(folder: Path, fingerprint: str) -> tuple[Graph | None, str]:
         data = _checked(folder, found)
     except FileNotFoundError as error:
         return None, f"there is no {Path(str(error.filename)).name} on disk"
-    except (OSError, ValueError, msgspec.DecodeError, EncoderToolsError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         return None, f"the graph on disk is damaged ({error})"
     rows = np.frombuffer(data, dtype="<i8", count=found.rows).astype(np.int64)
     stored = np.frombuffer(data, dtype=np.uint8, offset=8 * found.rows)

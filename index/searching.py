@@ -133,7 +133,7 @@ class Search:
 
 
 def _diversity(value: Any, mode: str) -> float:
-    number = check_score(value)
+    number = check_score(value, "diversity")
     if not 0 <= number <= 1 or (number and mode != "dense"):
         raise InputError(f"diversity is {value!r}, expected a number from 0 to 1, and mode 'dense'.")
     return number
@@ -145,7 +145,7 @@ def _weights(given: Any) -> dict[str, float]:
         return weights
     if not isinstance(given, Mapping) or not given.keys() <= weights.keys():
         raise InputError(f"weights are {given!r}, expected an object with dense, lexical or both.")
-    weights |= {name: check_score(value) for name, value in given.items()}
+    weights |= {name: check_score(value, f"weight of {name}") for name, value in given.items()}
     if not all(0 <= value < np.inf for value in weights.values()) or not any(weights.values()):
         raise InputError(f"weights are {given!r}, expected numbers of 0 or more, one above 0.")
     return weights

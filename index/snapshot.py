@@ -114,8 +114,8 @@ class Snapshots:
             self._load(reader, sequence)
         else:
             self._add(reader, sequence)
-        counts = {reader.count(), reader.counted() if before.sequence < 0 else reader.count()}
-        if counts != {len(self.current)}:
+        counts = [reader.count(), *([reader.counted()] if before.sequence < 0 else [])]
+        if any(count != len(self.current) for count in counts):
             found, self.current = len(self.current), before
             raise FileCorruptError(
                 f"{self._what} holds {reader.counted()} documents and {found} vectors. Restore a backup."

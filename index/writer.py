@@ -26,7 +26,7 @@ def upsert(
     :param metadata: JSON objects.
     :param vectors: unit vectors (n, dim).
     """
-    gone = _take_out(connection, ids)
+    gone = _gone(connection, "id", ids)
     first = _next_row(connection)
     rows = range(first, first + len(ids))
     documents = zip(rows, ids, texts, metadata, map(document_checksum, ids, texts, metadata), strict=True)
@@ -41,7 +41,7 @@ def upsert(
 
 def delete(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> int:
     """Take out the documents with these ids; return how many there were."""
-    gone = _take_out(connection, ids)
+    gone = _gone(connection, "id", ids)
     if gone:
         _note(connection, gone, ())
     return len(gone)
@@ -52,10 +52,6 @@ def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
     gone = _gone(connection, "row", rows)
     if gone:
         _note(connection, gone, ())
-
-
-def _take_out(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> list[int]:
-    return _gone(connection, "id", ids)
 
 
 def _gone(connection: sqlite3.Connection, column: str, values: Iterable[DocumentId]) -> list[int]:
