@@ -3,13 +3,15 @@
 Words are folded as FTS5's unicode61 tokenizer does it: lower case, without diacritics, split at what is neither letter
 nor digit. BM25 costs the number of texts that have one of a query's words, and words that most texts have say next to
 nothing: of a query's words the rarest are looked for, as long as all of them together are in ``_BUDGET`` texts or
-fewer. Where even the rarest is in more, the texts that were written first are ranked.
+fewer. Where even the rarest is in more, the texts that were written first are ranked. Among as few texts as that, where
+a filter leaves no more, every word counts and every match is ranked.
 
 Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import unicodedata
@@ -31,13 +33,21 @@ Found = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Row numbers and BM25 scores, best first; of equal ones the older row."""
 
 
-def find(connection: sqlite3.Connection, text: str) -> Found:
-    """Rows that have one of a text's words or more, see above, and how well they match."""
-    chosen = _affordable(connection, words_of(text))
+def find(connection: sqlite3.Connection, text: str, among: NDArray[np.int64] | None = None) -> Found:
+    """Rows that have one of a text's words or more, see above, and how well they match.
+
+    :param among: rows; none but those are found.
+    """
+    words = words_of(text)[:_MOST_WORDS]
+    few = among is not None and len(among) <= _BUDGET
+    chosen = words if few else _affordable(connection, words)
     if not chosen:
         return np.empty(0, dtype=np.int64), np.empty(0)
-    query = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? LIMIT ?"
-    lines = connection.execute(query, (" OR ".join(map(_quoted, chosen)), _BUDGET)).fetchall()
+    query, values = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?", [" OR ".join(map(_quoted, chosen))]
+    if among is not None:
+        query += " AND rowid IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(among.tolist()))
+    lines = connection.execute(f"{query} LIMIT {_BUDGET}", values).fetchall()
     rows = np.array([row for row, _ in lines], dtype=np.int64)
     scores = np.array([score for _, score in lines], dtype=np.float64)
     order = np.lexsort((rows, -scores))
@@ -82,7 +92,7 @@ def _affordable(connection: sqlite3.Connection, words: list[str]) -> list[str]:
     """The rarest words that some text has, up to the budget, one at least."""
     connection.execute(_VOCABULARY)
     counted = []
-    for word in words[:_MOST_WORDS]:
+    for word in words:
         found = connection.execute("SELECT doc FROM temp.vocabulary WHERE term = ?", (word,)).fetchone()
         counted.append((0 if found is None else int(found[0]), word))
     chosen: list[str] = []

@@ -57,10 +57,7 @@ class Rest:
 
         :param mask: bool (n,) over the snapshot's rows: none but those are found.
         """
-        rows, scores = self.reader.lexical(text)
-        if mask is not None:
-            fits = np.isin(rows, self.snapshot.rows[mask])
-            rows, scores = rows[fits], scores[fits]
+        rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
         return rows[:k], scores[:k]
 
 

@@ -129,9 +129,9 @@ class Reader:
         query = f"{_DOCUMENT} WHERE row > ? ORDER BY row LIMIT ?"
         return [(line[0], self._document(line)) for line in self._connection.execute(query, (row, limit))]
 
-    def lexical(self, text: str) -> lexical.Found:
-        """Rows that match a text's words, best first, with BM25 scores; see :mod:`index.lexical`."""
-        return lexical.find(self._connection, text)
+    def lexical(self, text: str, among: NDArray[np.int64] | None) -> lexical.Found:
+        """Rows that match a text's words, best first, with BM25 scores; see :func:`index.lexical.find`."""
+        return lexical.find(self._connection, text, among)
 
     def rows_with(self, text: str) -> NDArray[np.int64]:
         """Rows that have all of a text's words, ascending."""

@@ -115,6 +115,17 @@ def test_common_words_are_left_out_where_rarer_ones_are_there(collection: Collec
     assert words(collection, "common nowhere", k=100) == words(collection, "common", k=100)
 
 
+def test_a_filter_leaves_every_match_however_common_the_word(collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    """What the budget leaves out of all texts is not left out of the few that a filter asks for."""
+    monkeypatch.setattr(lexical, "_BUDGET", 30)
+    texts_of_all = [f"common {'rare' if n < 5 else ''} word{n}" for n in range(100)]
+    collection.upsert(list(range(100)), texts_of_all, [{"n": n} for n in range(100)])
+    late = {"n": {"$gte": 80}}
+    assert set(words(collection, "common", k=100, where=late)) == set(range(80, 100))
+    assert set(words(collection, "common rare", k=100, where=late)) == set(range(80, 100))
+    assert set(words(collection, "rare word90", k=100, where=late)) == {90}
+
+
 def test_both_rankings_are_fused_by_rank(filled: Collection):
     dense = filled.search("red cat", k=5)
     by_words = filled.search("red cat", k=5, mode="lexical")
