@@ -10,6 +10,8 @@ import msgspec
 from encoder_tools.errors import InputError
 from encoder_tools.train.settings import read_settings, settings_digest
 
+_MOST_TIMES = 100  # a text that is taken more often is a slip of the pen
+
 
 class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the training texts are; paths are relative to the recipe.
@@ -20,6 +22,8 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar held_out: texts, drawn at random, that are not trained on; the agreement with the teacher is measured on them.
     :ivar joined: share of the texts that is joined, several of one source behind each other, to long ones: most texts
         at hand are single sentences, and a student that never saw a longer one does not read paragraphs well.
+    :ivar times: how often each text of a source is taken, by source (of a corpus: "scitldr", "pairs/qa_medquad"; of
+        files: their names); 0.5 takes a random half of them. Once where a source is not named.
     """
 
     files: tuple[str, ...] = ()
@@ -27,6 +31,7 @@ class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most: int = 0
     held_out: int = 0
     joined: float = 0.0
+    times: dict[str, float] = {}
 
 
 class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +178,7 @@ def _check_ranges(path: Path, recipe: Recipe) -> None:
     wrong += ["heads (a multiple of key_value_heads)"] if not wrong and sizes.heads % sizes.key_value_heads else []
     wrong += ["longest (at most max_length)"] if training.longest > sizes.max_length else []
     wrong += ["joined (at most 1)"] if texts.joined > 1 else []
+    wrong += [f"times.{name}" for name, value in texts.times.items() if not 0 <= value <= _MOST_TIMES]
     if wrong:
         raise InputError(f"{path}: {', '.join(wrong)} out of range. Expected positive numbers that fit each other.")
 

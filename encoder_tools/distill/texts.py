@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.recipe import Texts
-from encoder_tools.errors import FileCorruptError, FileMissingError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.train.tensors import Ids
 
 
 class RunTexts(NamedTuple):
-    """Distinct texts: those to train on, then those held out, a random sample.
+    """Texts to train on, distinct but for the sources that a recipe takes several times; then those held out.
 
     :ivar sources: of each text.
     :ivar facts: what the model's folder says of them.
@@ -34,6 +34,7 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
     :param root: folder that the recipe's paths are relative to.
     :raises FileMissingError: if a file is not there.
     :raises FileCorruptError: if one is not text in UTF-8.
+    :raises InputError: if ``times`` names a source that there is not.
     """
     if settings.corpus is not None:
         corpus = read_corpus(root / settings.corpus, seed)
@@ -51,8 +52,29 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
     count = min(settings.most or len(texts), len(texts))
     # a corpus may end in texts of one kind: what is held out is drawn from all of it
     drawn = set(np.random.default_rng([seed, 3]).permutation(count)[: settings.held_out].tolist())
-    places = [row for row in range(count) if row not in drawn] + sorted(drawn)
-    return RunTexts([texts[row] for row in places], [sources[row] for row in places], {**facts, "texts": count})
+    taken = _repeated([row for row in range(count) if row not in drawn], sources, settings.times, seed)
+    places = taken + sorted(drawn)
+    return RunTexts(
+        [texts[row] for row in places],
+        [sources[row] for row in places],
+        {**facts, "texts": count, "texts_taken": len(taken)},
+    )
+
+
+def _repeated(rows: list[int], sources: Sequence[str], times: Mapping[str, float], seed: int) -> list[int]:
+    """Each row as often as its source is to be taken; rows of a fraction are drawn."""
+    unknown = sorted(set(times) - set(sources))
+    if unknown:
+        known = ", ".join(sorted(set(sources))[:50])
+        raise InputError(f"times of [texts] names {unknown[0]!r}, which gave no text. The sources are {known}.")
+    if not times:
+        return rows
+    generator = np.random.default_rng([seed, 4])
+    wanted = np.array([times.get(sources[row], 1.0) for row in rows])
+    counts = np.floor(wanted + generator.random(len(rows))).astype(np.int64)
+    # in another order, or a text and its copy would stand side by side in a joined one
+    found: list[int] = generator.permutation(np.repeat(rows, counts)).tolist()
+    return found
 
 
 def join_texts(ids: Sequence[Ids], sources: Sequence[str], share: float, longest: int, seed: int) -> list[Ids]:

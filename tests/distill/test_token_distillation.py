@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from encoder_tools import distill as distill_package
-from encoder_tools.distill.recipe import read_recipe
+from encoder_tools.distill.recipe import Texts, read_recipe
 from encoder_tools.distill.run import distill
+from encoder_tools.distill.texts import read_texts
 from encoder_tools.distill.vocabulary import cut_vocabulary
 from encoder_tools.errors import (
     CheckpointError,
@@ -303,3 +305,33 @@ def test_the_recipe_is_read_with_its_defaults(root: Path):
     recipe = read_recipe(root / "recipe.toml")
     assert (recipe.loss.token, recipe.training.rate, recipe.texts.most) == (1.0, 1e-3, 0)
     assert np.unique([recipe.digest(), read_recipe(root / "recipe.toml").digest()]).size == 1
+
+
+def test_a_source_is_taken_as_often_as_the_recipe_says(tmp_path: Path) -> None:
+    """Twice, a half or never; the texts held out stay the same, are never trained on, and a wrong name is an error."""
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} text number {row}\n" for row in range(400)))
+    files = tuple(f"{name}.txt" for name in "abcd")
+    plain = read_texts(Texts(files=files, held_out=100), tmp_path, seed=1)
+    times = {"a.txt": 2.0, "b.txt": 0.5, "c.txt": 0.0}
+    found = read_texts(Texts(files=files, held_out=100, times=times), tmp_path, seed=1)
+    assert found.texts[-100:] == plain.texts[-100:]
+    trained, before = Counter(found.texts[:-100]), Counter(plain.sources[:-100])
+    assert not set(trained) & set(found.texts[-100:])
+    assert {text: count for text, count in trained.items() if count != 1} == {
+        text: 2 for text in plain.texts[:-100] if text.startswith("a ")
+    }
+    after = Counter(found.sources[:-100])
+    assert (after["a.txt"], after["c.txt"], after["d.txt"]) == (2 * before["a.txt"], 0, before["d.txt"])
+    assert 0.35 < after["b.txt"] / before["b.txt"] < 0.65
+    assert found.facts["texts_taken"] == len(found.texts) - 100
+    assert read_texts(Texts(files=files, held_out=100, times=times), tmp_path, seed=1).texts == found.texts
+    with pytest.raises(InputError, match=r"names 'e[.]txt', which gave no text"):
+        read_texts(Texts(files=files, times={"e.txt": 2.0}), tmp_path, seed=1)
+
+
+def test_texts_are_not_taken_a_negative_number_of_times(root: Path) -> None:
+    recipe = RECIPE.format(steps=1, save_every=1).replace("[student]", '[texts.times]\n"texts.txt" = -1\n[student]')
+    (root / "recipe.toml").write_text(recipe)
+    with pytest.raises(InputError, match=r"times.texts.txt out of range"):
+        read_recipe(root / "recipe.toml")
