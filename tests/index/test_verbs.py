@@ -1,15 +1,12 @@
 """What a collection does beside upsert and search: delete, scan, verify, backup, drop; older formats; damage."""
 
-import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -255,53 +252,6 @@ def test_a_read_only_folder_can_be_searched(encoder: Any):
     finally:
         (parent / "collection").chmod(0o755)
         shutil.rmtree(parent)
-
-
-CHURN = """
-import json, random, sys
-from pathlib import Path
-sys.path.insert(0, str(Path(sys.argv[1]).parent))
-import numpy as np
-from conftest import RoleEncoder
-from index import Collection
-randomly = random.Random(int(sys.argv[3]))
-collection = Collection.open(sys.argv[2], RoleEncoder())
-for step in range(100_000):
-    ids = randomly.sample(range(300), randomly.randint(1, 60))
-    write = ["delete" if randomly.random() < 0.4 else "upsert", ids, step]
-    print(json.dumps(write), flush=True)
-    if write[0] == "delete":
-        collection.delete(ids)
-    else:
-        collection.upsert(ids, [f"step {step}"] * len(ids), vectors=np.eye(16)[np.array(ids) % 16])
-    print("done", flush=True)
-"""
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_killed_writer_leaves_the_acknowledged_state_or_the_next_one(folder: Path, encoder: Any, seed: int):
-    Collection.create(folder, encoder).close()
-    command = [sys.executable, "-c", CHURN, __file__, str(folder), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as writer:
-        writer.stdout.readline()
-        time.sleep(random.Random(seed).random() * 0.3)
-        os.kill(writer.pid, signal.SIGKILL)
-        lines = writer.stdout.read().splitlines()
-    replay = random.Random(seed)  # the same walk again: the first line has been read
-    steps, done = 1 + sum(line.startswith("[") for line in lines), lines.count("done")
-    states: list[dict[int, str]] = [{}]
-    for step in range(steps):
-        ids = replay.sample(range(300), replay.randint(1, 60))
-        state = dict(states[-1])
-        if replay.random() < 0.4:
-            states.append({key: value for key, value in state.items() if key not in ids})
-        else:
-            states.append(state | dict.fromkeys(ids, f"step {step}"))
-    with Collection.open(folder, encoder) as collection:
-        found = {document.id: document.text for document in collection.scan()}
-        assert found in states[done : done + 2]
-        assert collection.verify() == len(found)
-        assert {hit.id for hit in collection.search(np.ones(16), k=999)} == set(found)
 
 
 def test_searches_do_not_wait_for_each_other_nor_for_a_writer(folder: Path, encoder: Any):
