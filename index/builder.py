@@ -34,7 +34,7 @@ class Builder:
         self._thread: threading.Thread | None = None
         self.graph: Graph | None = None
         self.why = f"index is {kind!r}"
-        self._looked = False
+        self._loaded = threading.Event()  # what there was on disk, or found to be of no use
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
         """The nearest of a snapshot, through the graph where there is one."""
@@ -45,24 +45,28 @@ class Builder:
         return graph.nearest(queries, k, snapshot)
 
     def look_after(self, snapshot: Snapshot, *, wait: bool = False) -> None:
-        """Load the graph from disk once, and begin to build one if it is due.
+        """Begin to load the graph from disk, once, and to build one if it is due; until then, searches are exact.
 
-        :param wait: until it is built.
+        :param wait: until it is there.
         """
-        if self._kind == "flat" or (self._kind == "auto" and len(snapshot) < GRAPH_FROM) or not len(snapshot):
+        if self._needs_none(snapshot):
             self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
             self.graph = None
             return
         with self._lock:
-            if not self._looked:
-                self._looked = True
-                self._load(snapshot)
-            if self._thread is None and self._is_due(snapshot) and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._build, args=(snapshot,), daemon=True, name="index-graph")
+            due = not self._loaded.is_set() or self._is_due(snapshot)
+            if self._thread is None and due and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._work, args=(snapshot,), daemon=True, name="index-graph")
                 self._thread.start()
             thread = self._thread
         if wait and thread is not None:
             thread.join()
+
+    def wait_until_loaded(self, snapshot: Snapshot) -> None:
+        """As :meth:`look_after`, but wait for what is on disk; not for a graph that is built."""
+        self.look_after(snapshot)
+        if not self._needs_none(snapshot) and not self._stop.is_set():
+            self._loaded.wait()
 
     def close(self) -> None:
         """Stop building; what is there stays on disk."""
@@ -71,11 +75,26 @@ class Builder:
         if thread is not None:
             thread.join()
 
+    def _needs_none(self, snapshot: Snapshot) -> bool:
+        few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
+        return self._kind == "flat" or few or not len(snapshot)
+
+    def _work(self, snapshot: Snapshot) -> None:
+        try:
+            if not self._loaded.is_set():
+                self._load(snapshot)
+            if self._is_due(snapshot):
+                self._build(snapshot)
+        finally:
+            self._loaded.set()
+            self._thread = None
+
     def _load(self, snapshot: Snapshot) -> None:
         found, self.why = load_graph(self._folder, self._fingerprint)
         if found is not None and not found.fits(snapshot):
             found, self.why = None, "the graph on disk is of other vectors"
         self.graph = found
+        self._loaded.set()
 
     def _is_due(self, snapshot: Snapshot) -> bool:
         graph = self.graph
@@ -94,5 +113,3 @@ class Builder:
             pass
         except SaveError as error:  # it serves all the same, until the collection is closed
             self.why += f", and could not be saved ({error})"
-        finally:
-            self._thread = None

@@ -185,12 +185,13 @@ class Collection(SearchedCollection):
         """Build the graph that searches should have by now, and wait for it; searches go on meanwhile."""
         with self._at_rest() as rest:
             snapshot = rest.snapshot
-        self._live.builder.look_after(snapshot, wait=True)
+        for _ in range(2):  # what runs already may have begun before the last write
+            self._live.builder.look_after(snapshot, wait=True)
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
         with self._at_rest() as rest:
-            self._live.builder.look_after(rest.snapshot)
+            self._live.builder.wait_until_loaded(rest.snapshot)
             graph, why = self._live.builder.graph, self._live.builder.why
             return Stats(
                 len(rest.snapshot),

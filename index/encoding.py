@@ -22,6 +22,13 @@ def is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
+def is_vector(value: Any) -> bool:
+    """Whether a value is one list of numbers, or looks like it; a search by a vector must not look at each of them."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.ndim == 1
+    return is_list(value) and not any(map(is_list, value))
+
+
 def check_model(folder: Path, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> bool:
     """Whether the encoder is a sibling of the model that made the vectors, rather than that model."""
     if encoder is None:

@@ -9,7 +9,7 @@ from typing import Any
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.checks import check_ids, texts_for_ids, unit_vectors
-from index.encoding import is_list
+from index.encoding import is_list, is_vector
 from index.fusion import Fused, Fusion
 from index.opened import OpenCollection
 from index.results import Document, DocumentId, Hit
@@ -25,7 +25,7 @@ class SearchedCollection(OpenCollection):
         :param options: see :meth:`search_many`.
         :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
         """
-        if not isinstance(query, str) and not (is_list(query) and not any(map(is_list, query))):
+        if not isinstance(query, str) and not is_vector(query):
             raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
         return self.search_many([query], k, **options)[0]
 

@@ -247,3 +247,31 @@ def test_wrong_options_are_refused(folder: Path, encoder: Any, options: Any):
     fill(folder, encoder, n=1)
     with pytest.raises(InputError, match="expected auto, flat or hnsw"):
         Collection.open(folder, encoder, **options)
+
+
+def test_what_is_on_disk_is_loaded_beside_the_first_searches(
+    folder: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """A search does not wait for the graph, stats do; a search through it then finds the same."""
+    fill(folder, encoder, 300)
+    query = vectors(300)[7]
+    with Collection.open(folder, None, index="hnsw", recall=1.0) as collection:
+        collection.compact()
+    allowed = threading.Event()
+    monkeypatch.setattr(builder, "load_graph", lambda *names: allowed.wait(30) and graph_files.load_graph(*names))
+    with Collection.open(folder, None, index="hnsw") as collection:
+        first = [hit.id for hit in collection.search(query, k=5)]
+        assert collection._live.builder.graph is None
+        allowed.set()
+        assert collection.stats().kind == "hnsw"
+        assert [hit.id for hit in collection.search(query, k=5)] == first
+
+
+def test_a_query_is_one_vector_however_it_is_held(collection: Collection):
+    collection.upsert(["a", "b"], ["x", "y"], vectors=np.eye(16)[:2])
+    vector = np.eye(16)[1]
+    for query in (vector, vector.tolist(), tuple(vector), vector.astype(np.float32), vector.astype(object).tolist()):
+        assert collection.search(query, k=1)[0].id == "b"
+    for wrong in (vector[None], [vector], np.array(1.0), 3):
+        with pytest.raises(InputError, match="neither a text nor one vector"):
+            collection.search(wrong)
