@@ -35,6 +35,7 @@ class Hit(NamedTuple):
     :ivar score: the cosine of its vector with the query's, in [-1, 1]; in lexical search BM25, the higher the better;
         in hybrid search what the fusion made of both.
     :ivar parts: of hybrid search: where each part that found it had it.
+    :ivar highlights: if asked for: where in the text the query's words are, as (start, end) in characters.
     """
 
     id: DocumentId
@@ -42,6 +43,7 @@ class Hit(NamedTuple):
     text: str
     metadata: dict[str, Any]
     parts: tuple[Part, ...] = ()
+    highlights: tuple[tuple[int, int], ...] = ()
 
 
 class Stats(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ from encoder_tools.protocols import FloatMatrix
 from index.checks import check_ids, texts_for_ids, unit_vectors
 from index.encoding import is_list, is_vector
 from index.fusion import Fused, Fusion
+from index.highlight import highlights
+from index.lexical import words_of
 from index.opened import OpenCollection
 from index.results import Document, DocumentId, Hit
 from index.searching import Mode, Search
@@ -42,6 +44,7 @@ class SearchedCollection(OpenCollection):
         weights: Mapping[str, float] | None = None,
         group_by: str | None = None,
         diversity: float = 0.0,
+        highlight: bool = False,
     ) -> list[list[Hit]]:
         """Hits for each of several texts, or of several vectors (n, dim).
 
@@ -53,6 +56,7 @@ class SearchedCollection(OpenCollection):
         :param weights: of its parts, "dense" and "lexical"; 1 if not given.
         :param group_by: a field: of the documents with the same value there, such as the chunks of one text, the best.
         :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1 (MMR).
+        :param highlight: say where in each text the query's words are (texts alone).
         :raises InputError: as in :meth:`search`.
         """
         asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
@@ -62,8 +66,11 @@ class SearchedCollection(OpenCollection):
         if len(queries) == 0:
             return []
         texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
+        if highlight and not all(isinstance(query, str) for query in queries):
+            raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
+        wanted = [frozenset(words_of(query)) for query in queries] if highlight else None
         vectors = self._query_vectors(queries) if "dense" in asked.parts else None
-        return self._hits(asked, texts, vectors)
+        return self._hits(asked, texts, vectors, wanted)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a stored one, itself left out.
@@ -82,11 +89,21 @@ class SearchedCollection(OpenCollection):
             documents = rest.reader.by_rows([hit.row for hit in others])
             return [_hit(documents[hit.row], hit) for hit in others]
 
-    def _hits(self, asked: Search, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Hit]]:
+    def _hits(
+        self,
+        asked: Search,
+        texts: list[str] | None,
+        vectors: FloatMatrix | None,
+        wanted: Sequence[frozenset[str]] | None,
+    ) -> list[list[Hit]]:
         with self._at_rest() as rest:
             found = asked.run(rest, texts, vectors)
             documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-            return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
+            words = wanted or [frozenset()] * len(found)
+            return [
+                [_hit(documents[hit.row], hit, marked) for hit in hits]
+                for hits, marked in zip(found, words, strict=True)
+            ]
 
     def _query_vectors(self, queries: Any) -> FloatMatrix:
         if any(isinstance(query, str) for query in queries):
@@ -94,5 +111,6 @@ class SearchedCollection(OpenCollection):
         return unit_vectors(queries, self._about.dim, name="query vector")
 
 
-def _hit(document: Document, found: Fused) -> Hit:
-    return Hit(document.id, found.score, document.text, document.metadata, found.parts)
+def _hit(document: Document, found: Fused, words: frozenset[str] = frozenset()) -> Hit:
+    places = highlights(document.text, words) if words else ()
+    return Hit(document.id, found.score, document.text, document.metadata, found.parts, places)

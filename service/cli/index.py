@@ -10,6 +10,7 @@ import click
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 _MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
+_SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and before the first word that was found
 _WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
 
 
@@ -86,11 +87,11 @@ def search(
 
     encoder = None if mode == "lexical" else OnnxEncoder(model)
     with Collection.open(folder, encoder, allow_sibling=allow_sibling) as collection:
-        for hit in collection.search(query, k, mode=mode, where=_filter(where)):
+        for hit in collection.search(query, k, mode=mode, where=_filter(where), highlight=True):
             if as_json:
                 click.echo(json.dumps(hit._asdict(), ensure_ascii=False))
             else:
-                click.echo(f"{hit.score:.4f}  {hit.id}  {' '.join(hit.text.split())[:160]}")
+                click.echo(f"{hit.score:.4f}  {hit.id}  {_marked(hit.text, hit.highlights)}")
 
 
 @command.command("delete")
@@ -180,6 +181,18 @@ def export(folder: Path, out: Path, where: str | None) -> None:
         found = collection.scan(where=_filter(where))
         write_rows(out, ({"id": one.id, "text": one.text, **one.metadata} for one in found))
         click.echo(f"wrote {out}")
+
+
+def _marked(text: str, places: tuple[tuple[int, int], ...]) -> str:
+    """The beginning of a text on one line, or what is around the first word of the query; those words in bold."""
+    start = max(0, places[0][0] - _BEFORE) if places and places[0][0] > _SHOWN - _BEFORE else 0
+    start = text.find(" ", start) + 1 if start else 0  # at a word's beginning
+    parts, at = ["... " if start else ""], start
+    for first, end in places:
+        if start <= first and end <= start + _SHOWN:
+            parts += [text[at:first], click.style(text[first:end], bold=True)]
+            at = end
+    return " ".join("".join([*parts, text[at : start + _SHOWN]]).split())
 
 
 def _filter(text: str | None) -> Any:

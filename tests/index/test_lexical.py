@@ -189,3 +189,18 @@ def test_verify_finds_words_that_are_not_of_their_texts(filled: Collection, fold
     other.close()
     with pytest.raises(FileCorruptError):
         filled.verify()
+
+
+def test_highlights_say_where_the_words_of_the_query_are(folder: Path, encoder: Any):
+    text = "The CAFÉ, a cafe\u0301 and a cafeteria: 2 CAFES, cafe."
+    with Collection.create(folder, encoder) as collection:
+        collection.upsert(["a", "b"], [text, "nothing"])
+        for mode in ("lexical", "hybrid", "dense"):
+            (first,) = (hit for hit in collection.search("café 2", mode=mode, highlight=True, k=2) if hit.id == "a")
+            assert [first.text[start:end] for start, end in first.highlights] == ["CAFÉ", "cafe\u0301", "2", "cafe"]
+        assert collection.search("café", mode="lexical")[0].highlights == ()
+        found = collection.search_many(["nothing", "teria"], mode="dense", highlight=True, k=2)
+        places = [{hit.id: hit.highlights for hit in hits} for hits in found]
+        assert places == [{"a": (), "b": ((0, 7),)}, {"a": (), "b": ()}]
+        with pytest.raises(InputError, match="a query is no text"):
+            collection.search(np.ones(16), highlight=True)

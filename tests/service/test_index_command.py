@@ -113,3 +113,16 @@ def test_what_cannot_be_is_one_clear_error(here: Path, arguments: list[str], say
     (here / "broken.jsonl").write_text('{"id": 1, "text": "fine"}\n{"id":\n')
     run("build", "full", "rows.jsonl")
     run(*arguments, fails=says)
+
+
+def test_a_long_text_is_shown_from_where_it_has_the_words(here: Path):
+    """And the words are bold on a terminal."""
+    long = {"id": "long", "text": "word " * 200 + "then a heron\nand a crane; " + "word " * 200}
+    unbroken = {"id": "unbroken", "text": "x" * 500 + "-heron"}
+    (here / "rows.jsonl").write_text(json.dumps(long) + "\n" + json.dumps(unbroken) + "\n")
+    run("build", "c", "rows.jsonl")
+    command = ["index", "search", "c", "heron, crane", "--mode", "lexical"]
+    shown = CliRunner().invoke(cli, command, color=True).output.splitlines()[::-1]
+    assert "  long  ... word word word" in shown[0]
+    assert "word then a \x1b[1mheron\x1b[0m and a \x1b[1mcrane\x1b[0m; word" in shown[0]
+    assert shown[1].endswith("  unbroken  " + "x" * 160)
