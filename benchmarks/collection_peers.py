@@ -105,6 +105,8 @@ class _Ours(Engine):
 class _Faiss(Engine):
     """The bare index: no ids of one's own, no text, nothing on disk, no deletes; filters by a selector."""
 
+    deletes = False
+
     def __init__(self, folder: Path, dim: int) -> None:
         import faiss
 
@@ -128,8 +130,6 @@ class _Faiss(Engine):
             options |= {"efSearch": 128, "sel": self.faiss.IDSelectorBitmap(bits)}
         parameters = self.faiss.SearchParametersHNSW(**options)
         return [int(place) for place in self.index.search(query[None], K, params=parameters)[1][0]]
-
-    deletes = False
 
     def reopen(self) -> None:
         self.index = self.faiss.read_index(self.file)
@@ -208,6 +208,8 @@ class _Milvus(Engine):
 class _Qdrant(Engine):
     """The client's local mode, in memory: on disk it stores 400 vectors a second."""
 
+    opens = False
+
     def __init__(self, folder: Path, dim: int) -> None:
         qdrant = import_module("qdrant_client")
 
@@ -230,8 +232,6 @@ class _Qdrant(Engine):
 
     def delete(self, ids: Sequence[int]) -> None:
         self.client.delete("t", self.models.PointIdsList(points=list(ids)))
-
-    opens = False
 
 
 ENGINES: dict[str, Callable[[Path, int], Any]] = {
@@ -270,8 +270,11 @@ def searched(engine: Any, queries: Any, true: list[set[int]], below: int | None)
     return {"p50_ms": round(1000 * statistics.median(times), 3), "recall": round(statistics.mean(found), 4)}
 
 
-def measure(engine: Any, vectors: Any, buckets: Any, queries: Any) -> dict[str, Any]:
-    """All figures of one engine."""
+def measure(engine: Any, vectors: Any, buckets: Any, queries: Any, true: dict[int, list[set[int]]]) -> dict[str, Any]:
+    """All figures of one engine.
+
+    :param true: what each query should find, by the number that a filter asks for; ``BUCKETS`` lets all through.
+    """
     count = len(vectors)
 
     def fill() -> None:
@@ -280,10 +283,10 @@ def measure(engine: Any, vectors: Any, buckets: Any, queries: Any) -> dict[str, 
             engine.add(part, vectors[start : part.stop], buckets[start : part.stop])
 
     found: dict[str, Any] = {"stored_per_s": round(count / timed(fill)), "finish_s": round(timed(engine.finish), 2)}
-    found["search"] = searched(engine, queries, truth(vectors, queries, np.ones(count, dtype=bool)), None)
+    found["search"] = searched(engine, queries, true[BUCKETS], None)
     for share in SHARES:
         below = round(share * BUCKETS)
-        found[f"filter {share:.1%}"] = searched(engine, queries, truth(vectors, queries, buckets < below), below)
+        found[f"filter {share:.1%}"] = searched(engine, queries, true[below], below)
     after = []
     for number, query in enumerate(queries[:20]):
         engine.add([count + number], query[None], np.array([BUCKETS]))
@@ -308,11 +311,13 @@ def main() -> None:
     everything = clustered(asked.count + QUERIES) if asked.vectors is None else np.load(asked.vectors)
     vectors, queries = everything[:-QUERIES][: asked.count], everything[-QUERIES:]
     buckets = np.random.default_rng(1).integers(BUCKETS, size=len(vectors))
+    limits = [BUCKETS, *(round(share * BUCKETS) for share in SHARES)]
+    true = {below: truth(vectors, queries, buckets < below) for below in limits}
     results: dict[str, Any] = {"machine": machine(), "count": len(vectors), "data": str(asked.vectors or "clustered")}
     for name in asked.only:
         folder = Path(tempfile.mkdtemp())
         try:
-            results[name] = measure(ENGINES[name](folder, vectors.shape[1]), vectors, buckets, queries)
+            results[name] = measure(ENGINES[name](folder, vectors.shape[1]), vectors, buckets, queries, true)
         except ImportError as error:
             results[name] = f"not installed: {error}"
         finally:

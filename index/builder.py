@@ -44,29 +44,34 @@ class Builder:
             return snapshot.nearest(queries, k)
         return graph.nearest(queries, k, snapshot)
 
-    def look_after(self, snapshot: Snapshot, *, wait: bool = False) -> None:
+    def look_after(self, snapshot: Snapshot) -> threading.Thread | None:
         """Begin to load the graph from disk, once, and to build one if it is due; until then, searches are exact.
 
-        :param wait: until it is there.
+        :return: what is at it, if anything is.
         """
-        if self._needs_none(snapshot):
+        few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
+        if self._kind == "flat" or few or not len(snapshot):
             self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
             self.graph = None
-            return
+            return None
         with self._lock:
             due = not self._loaded.is_set() or self._is_due(snapshot)
             if self._thread is None and due and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._work, args=(snapshot,), daemon=True, name="index-graph")
                 self._thread.start()
-            thread = self._thread
-        if wait and thread is not None:
-            thread.join()
+            return self._thread
 
     def wait_until_loaded(self, snapshot: Snapshot) -> None:
         """As :meth:`look_after`, but wait for what is on disk; not for a graph that is built."""
-        self.look_after(snapshot)
-        if not self._needs_none(snapshot) and not self._stop.is_set():
+        if self.look_after(snapshot) is not None:
             self._loaded.wait()
+
+    def wait_until_built(self, snapshot: Snapshot) -> None:
+        """As :meth:`look_after`, but wait for the graph that there should be."""
+        for _ in range(2):  # what runs already may have begun before the last write
+            thread = self.look_after(snapshot)
+            if thread is not None:
+                thread.join()
 
     def close(self) -> None:
         """Stop building; what is there stays on disk."""
@@ -74,10 +79,6 @@ class Builder:
         thread = self._thread
         if thread is not None:
             thread.join()
-
-    def _needs_none(self, snapshot: Snapshot) -> bool:
-        few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
-        return self._kind == "flat" or few or not len(snapshot)
 
     def _work(self, snapshot: Snapshot) -> None:
         try:

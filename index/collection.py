@@ -185,8 +185,7 @@ class Collection(SearchedCollection):
         """Build the graph that searches should have by now, and wait for it; searches go on meanwhile."""
         with self._at_rest() as rest:
             snapshot = rest.snapshot
-        for _ in range(2):  # what runs already may have begun before the last write
-            self._live.builder.look_after(snapshot, wait=True)
+        self._live.builder.wait_until_built(snapshot)
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""

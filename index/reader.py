@@ -159,7 +159,7 @@ class Reader:
         whole = isinstance(identifier, str | int) and isinstance(text, str) and isinstance(metadata, str)
         if not whole or document_checksum(identifier, text, metadata) != checksum:
             raise FileCorruptError(f"{self._path}: document {identifier!r} is damaged. Restore a backup.")
-        return Document(identifier, text, json.loads(metadata) if metadata != "{}" else {})
+        return Document(identifier, text, json.loads(metadata))
 
 
 def _marks(values: Sequence[object]) -> str:

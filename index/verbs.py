@@ -68,9 +68,9 @@ class SearchedCollection(OpenCollection):
         texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
         if highlight and not all(isinstance(query, str) for query in queries):
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
-        wanted = [frozenset(words_of(query)) for query in queries] if highlight else None
+        words = [frozenset(words_of(query) if highlight else ()) for query in queries]
         vectors = self._query_vectors(queries) if "dense" in asked.parts else None
-        return self._hits(asked, texts, vectors, wanted)
+        return self._hits(asked, texts, vectors, words)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a stored one, itself left out.
@@ -94,12 +94,11 @@ class SearchedCollection(OpenCollection):
         asked: Search,
         texts: list[str] | None,
         vectors: FloatMatrix | None,
-        wanted: Sequence[frozenset[str]] | None,
+        words: Sequence[frozenset[str]],
     ) -> list[list[Hit]]:
         with self._at_rest() as rest:
             found = asked.run(rest, texts, vectors)
             documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-            words = wanted or [frozenset()] * len(found)
             return [
                 [_hit(documents[hit.row], hit, marked) for hit in hits]
                 for hits, marked in zip(found, words, strict=True)
