@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -36,3 +37,16 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
         """Encode texts for symmetric use (similarity, classification)."""
+
+
+@runtime_checkable
+class Tokenized(Protocol):
+    """An encoder whose tokens can be counted."""
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """Its tokenizer, in the format of Hugging Face tokenizers."""
+
+    @property
+    def document_room(self) -> int | None:
+        """Tokens of a document that are read, those of the prompt and special ones aside; None if there is no limit."""

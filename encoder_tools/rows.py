@@ -56,6 +56,27 @@ def columns_of(path: Path) -> list[str]:
     return [str(name) for name in first]
 
 
+def count_rows(path: Path) -> int | None:
+    """About how many rows :func:`read_rows` gives, for a bar: lines, or what a Parquet file says; None if unknown."""
+    if path.is_dir() or not path.is_file():
+        return None
+    if path.suffix == ".parquet":
+        require_extra("train", "pyarrow")
+        import pyarrow.parquet
+
+        try:
+            return int(pyarrow.parquet.read_metadata(path).num_rows)
+        except (pyarrow.ArrowException, OSError, ValueError):
+            return None  # whoever reads it says so
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            blocks: Iterator[bytes] = iter(lambda: file.read(2**20), b"")
+            return sum(block.count(b"\n") for block in blocks)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
 def write_rows(path: Path, rows: Iterator[Row]) -> None:
     """Write rows as JSON Lines.
 

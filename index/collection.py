@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from encoder_tools.errors import FileMissingError, InputError, SaveError
-from encoder_tools.protocols import TextEncoder
+from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.spaces import space_of
 from encoder_tools.staging import staged_folder
-from index import lexical, schema, writer
+from index import lexical, pieces, schema, writer
 from index.builder import Kind
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
+from index.chunking import Chunking, Splitter
 from index.database import DATABASE_NAME, Database
 from index.encoding import check_model, encode_documents
 from index.filters import Filter, read_filter
@@ -93,13 +94,18 @@ class Collection(SearchedCollection):
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         vectors: Any = None,
         *,
+        chunking: Chunking | None = None,
         show_progress: bool | None = None,
-    ) -> None:
+    ) -> int:
         """Store documents, replacing those with the same ids; all or nothing, on disk when this returns.
 
         :param metadata: one JSON object (or None) per document.
         :param vectors: (n, dim) of this collection's model, if they are there already; brought to length one.
+        :param chunking: store the documents in pieces, each found by itself; see :func:`index.pieces.cut_documents`.
+            A document is replaced and deleted as a whole, by its own id; pieces that are as they were are not encoded
+            again.
         :param show_progress: a bar while encoding; None shows it for long inputs on a terminal.
+        :return: how many documents were written: with ``chunking``, those that are stored just so are passed over.
         :raises InputError: for wrong ids, texts, metadata or vectors; nothing is written.
         :raises SaveError: if another writer does not finish in time or the disk is full; nothing is written.
         """
@@ -108,27 +114,25 @@ class Collection(SearchedCollection):
         checked_metadata = check_metadata(metadata, len(checked_ids))
         self._check_open()
         if not checked_ids:
-            return
-        if vectors is None and self._sibling:
-            raise InputError(
-                f"The vectors of {self._folder} are of model {self._about.fingerprint}, this encoder is only its "
-                "sibling. Pass vectors of that model, or open the collection with it."
-            )
+            return 0
+        if chunking is not None:
+            if vectors is not None:
+                raise InputError("vectors are of whole documents, so they cannot come with chunking. Leave one out.")
+            return self._upsert_pieces(Splitter(chunking, self._model()), ids, checked_texts, metadata, show_progress)
         if vectors is None:
-            vectors = encode_documents(self._model(), checked_texts, show_progress)
+            vectors = self._document_vectors(checked_texts, show_progress)
         units = unit_vectors(vectors, self._about.dim)
         if len(units) != len(checked_ids):
             raise InputError(f"Found {len(units)} vectors for {len(checked_ids)} ids, expected one vector per id.")
-        with self._database.writing() as connection:
-            self._check_open()
-            writer.upsert(connection, checked_ids, checked_texts, checked_metadata, units)
+        self._write(writer.Batch(checked_ids, checked_texts, checked_metadata), units)
+        return len(checked_ids)
 
     def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
         """Take out documents, all or nothing, on disk when this returns; ids that are not there are no error.
 
-        :param ids: those called so; or else
+        :param ids: those called so, with their pieces; or else
         :param where: those that match a filter; see :mod:`index.filters`.
-        :return: how many there were.
+        :return: how many there were, each piece counted.
         :raises InputError: for ids that are not distinct strings or integers, a wrong filter, or both or neither.
         :raises SaveError: as in :meth:`upsert`.
         """
@@ -237,6 +241,35 @@ class Collection(SearchedCollection):
         finally:
             database.close()
         shutil.rmtree(folder)
+
+    def _upsert_pieces(
+        self, splitter: Splitter, ids: Sequence[DocumentId], texts: list[str], metadata: Any, show_progress: bool | None
+    ) -> int:
+        cut = pieces.cut_documents(splitter, check_ids(ids), texts, metadata)
+        with self._reading() as reader:
+            new = pieces.what_is_new(cut, reader)
+        if not new.documents:
+            return 0
+        unknown = pieces.missing(new)
+        encoded: dict[str, Any] = {}
+        if unknown:
+            vectors = unit_vectors(self._document_vectors(unknown, show_progress), self._about.dim)
+            encoded = dict(zip(unknown, vectors, strict=True))
+        self._write(new.batch, pieces.with_vectors(new, encoded, self._about.dim))
+        return new.documents
+
+    def _document_vectors(self, texts: list[str], show_progress: bool | None) -> FloatMatrix:
+        if self._sibling:
+            raise InputError(
+                f"The vectors of {self._folder} are of model {self._about.fingerprint}, this encoder is only its "
+                "sibling. Pass vectors of that model, or open the collection with it."
+            )
+        return encode_documents(self._model(), texts, show_progress)
+
+    def _write(self, batch: writer.Batch, vectors: FloatMatrix) -> None:
+        with self._database.writing() as connection:
+            self._check_open()
+            writer.upsert(connection, batch, vectors)
 
     def _delete_where(self, wanted: Filter) -> int:
         self._check_open()

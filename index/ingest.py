@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from encoder_tools.errors import InputError
 from index.checks import check_ids, check_metadata, texts_for_ids
+from index.chunking import Chunking
 from index.collection import Collection
 from index.results import Document, DocumentId
 
@@ -45,14 +46,21 @@ class Ingested(NamedTuple):
 
 
 def ingest(
-    collection: Collection, rows: Iterable[Row], layout: Layout, reject: Reject, *, batch: int = 256
+    collection: Collection,
+    rows: Iterable[Row],
+    layout: Layout,
+    reject: Reject,
+    *,
+    batch: int = 256,
+    chunking: Chunking | None = None,
 ) -> Iterator[Ingested]:
     """Store rows; what is stored already, word by word, is not encoded again, so that a run that was cut goes on fast.
 
+    :param chunking: store the texts in pieces; counted are the rows.
     :return: what came of each batch, which is on disk by then.
     :raises SaveError: if the disk is full; what was yielded is stored.
     """
-    waiting: dict[DocumentId, Document] = {}
+    waiting: dict[DocumentId, _Waiting] = {}
     rejected = 0
     for number, row in enumerate(rows, start=1):
         try:
@@ -61,14 +69,17 @@ def ingest(
             reject(number, str(error), row)
             rejected += 1
             continue
-        if document.id in waiting:  # a later row of the same id replaces the earlier one
-            yield _store(collection, waiting)
+        if document.id in waiting or len(waiting) == batch:  # a later row of the same id replaces the earlier one
+            yield _store(collection, waiting, chunking, reject)
             waiting = {}
-        waiting[document.id] = document
-        if len(waiting) == batch:
-            yield _store(collection, waiting)
-            waiting = {}
-    yield _store(collection, waiting).plus(Ingested(rejected=rejected))
+        waiting[document.id] = _Waiting(document, number, row)
+    yield _store(collection, waiting, chunking, reject).plus(Ingested(rejected=rejected))
+
+
+class _Waiting(NamedTuple):
+    document: Document
+    number: int
+    row: Row
 
 
 def _document(number: int, row: Row, layout: Layout) -> Document:
@@ -86,12 +97,33 @@ def _document(number: int, row: Row, layout: Layout) -> Document:
     return Document(checked, text, metadata)
 
 
-def _store(collection: Collection, waiting: Mapping[DocumentId, Document]) -> Ingested:
+def _store(
+    collection: Collection, waiting: Mapping[DocumentId, _Waiting], chunking: Chunking | None, reject: Reject
+) -> Ingested:
     if not waiting:
         return Ingested()
+    if chunking is not None:
+        return _store_pieces(collection, list(waiting.values()), chunking, reject)
     stored = collection.get(list(waiting))
-    new = [document for document, old in zip(waiting.values(), stored, strict=True) if document != old]
+    new = [one.document for one, old in zip(waiting.values(), stored, strict=True) if one.document != old]
     if new:
-        ids, texts, metadata = (list(column) for column in zip(*new, strict=True))
-        collection.upsert(ids, texts, metadata)
+        collection.upsert(*_columns(new))
     return Ingested(len(new), len(waiting) - len(new))
+
+
+def _store_pieces(collection: Collection, waiting: Sequence[_Waiting], chunking: Chunking, reject: Reject) -> Ingested:
+    try:
+        written = collection.upsert(*_columns([one.document for one in waiting]), chunking=chunking)
+    except InputError as error:  # of one of them: without words, or with a field that pieces use
+        if len(waiting) == 1:
+            reject(waiting[0].number, str(error), waiting[0].row)
+            return Ingested(rejected=1)
+        total = Ingested()
+        for one in waiting:
+            total = total.plus(_store_pieces(collection, [one], chunking, reject))
+        return total
+    return Ingested(written, len(waiting) - written)
+
+
+def _columns(documents: Sequence[Document]) -> tuple[list[DocumentId], list[str], list[dict[str, Any]]]:
+    return [one.id for one in documents], [one.text for one in documents], [one.metadata for one in documents]

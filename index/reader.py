@@ -19,7 +19,7 @@ from index.schema import document_checksum, vector_checksum
 
 _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
-_DOCUMENT = "SELECT row, id, text, metadata, checksum FROM documents"
+_DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
 
 
 class Block(NamedTuple):
@@ -124,6 +124,11 @@ class Reader:
         found = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
         return None if found is None else self._document(found)
 
+    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
+        """The pieces of a document by their rows, in their order."""
+        lines = self._connection.execute(f"{_DOCUMENT} WHERE source = ? ORDER BY row", (source,))
+        return {line[0]: self._document(line) for line in lines}
+
     def after(self, row: int, limit: int) -> list[tuple[int, Document]]:
         """The next documents after a row, with their rows."""
         query = f"{_DOCUMENT} WHERE row > ? ORDER BY row LIMIT ?"
@@ -154,10 +159,10 @@ class Reader:
         matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self._dim)
         return Block(np.array([row for row, _, _ in found], dtype=np.int64), matrix.astype(np.float32))
 
-    def _document(self, line: tuple[int, Any, Any, Any, Any]) -> Document:
-        _, identifier, text, metadata, checksum = line
+    def _document(self, line: tuple[int, Any, Any, Any, Any, Any]) -> Document:
+        _, identifier, text, metadata, checksum, source = line
         whole = isinstance(identifier, str | int) and isinstance(text, str) and isinstance(metadata, str)
-        if not whole or document_checksum(identifier, text, metadata) != checksum:
+        if not whole or document_checksum(identifier, text, metadata, source) != checksum:
             raise FileCorruptError(f"{self._path}: document {identifier!r} is damaged. Restore a backup.")
         return Document(identifier, text, json.loads(metadata))
 

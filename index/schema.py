@@ -2,9 +2,11 @@
 
 ``documents`` and ``vectors`` are the truth. A row number is never used again: a document that is replaced gets a new
 row, so that whatever is derived from a row stays right as long as the row is there. ``log`` says which rows came and
-went with each write, so that a reader catches up at the cost of what was written. ``words`` is the full-text index, see
-:mod:`index.lexical`. ``id`` has no declared type: SQLite then keeps 1 and "1" apart. Vectors have their own table to
-keep text pages dense. Each row carries the CRC-32 of what is in it: SQLite itself does not notice a flipped bit.
+went with each write, so that a reader catches up at the cost of what was written; ``writes`` gives each write a random
+token, by which a file that was derived from one state knows it again. ``words`` is the full-text index, see
+:mod:`index.lexical`. ``source`` is the id of the document that a row is a piece of. ``id`` and ``source`` have no
+declared type: SQLite then keeps 1 and "1" apart. Vectors have their own table to keep text pages dense. Each row
+carries the CRC-32 of what is in it: SQLite itself does not notice a flipped bit.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from index import lexical
 from index.database import DATABASE_NAME, Database, connect, translated
 from index.results import DocumentId
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _APPLICATION_ID = 0x656E6354  # "encT": tells our databases from others
 _TABLES = """
 CREATE TABLE documents (
     row INTEGER PRIMARY KEY AUTOINCREMENT, id NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL,
-    checksum INTEGER NOT NULL
+    checksum INTEGER NOT NULL, source
 );
+CREATE INDEX documents_by_source ON documents (source) WHERE source IS NOT NULL;
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE log (sequence INTEGER, row INTEGER, added INTEGER NOT NULL, PRIMARY KEY (sequence, row)) WITHOUT ROWID;
+CREATE TABLE writes (sequence INTEGER PRIMARY KEY, token BLOB NOT NULL);
+INSERT INTO writes VALUES (0, randomblob(16));
 """
 _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;"
 
@@ -67,11 +72,12 @@ def read_about(database: Database) -> About:
     """
     with database.reading() as connection:
         meta = _meta(connection, database.path)
-    if meta.get("format_version") == 1:
+    if meta.get("format_version") in _OLDER:
         with database.writing() as connection:
             meta = _meta(connection, database.path)
-            if meta.get("format_version") == 1:  # no other process was faster
-                _from_version_1(connection, database.path, meta)
+            if meta.get("format_version") in _OLDER:  # no other process was faster
+                _OLDER[meta["format_version"]](connection, database.path, meta)
+                connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))
     elif meta.get("format_version") != FORMAT_VERSION:
         raise FileCorruptError(
             f"{database.path} has format version {meta.get('format_version')!r}, this encoder-tools reads "
@@ -92,15 +98,20 @@ def check_kind(database: Database) -> None:
         _meta(connection, database.path)
 
 
-def document_checksum(identifier: DocumentId, text: str, metadata: str) -> int:
+def document_checksum(identifier: DocumentId, text: str, metadata: str, source: DocumentId | None = None) -> int:
     """CRC-32 of a document without its vector; 1 and "1" are two ids."""
-    kind = "i" if isinstance(identifier, int) else "s"
-    return zlib.crc32("\0".join((kind, str(identifier), text, metadata)).encode("utf-8"))
+    parts = [_kind(identifier), str(identifier), text, metadata]
+    parts += [] if source is None else [_kind(source), str(source)]
+    return zlib.crc32("\0".join(parts).encode("utf-8"))
 
 
 def vector_checksum(vector: bytes) -> int:
     """CRC-32 of a vector's bytes."""
     return zlib.crc32(vector)
+
+
+def _kind(identifier: DocumentId) -> str:
+    return "i" if isinstance(identifier, int) else "s"
 
 
 def _is_count(value: Any) -> bool:
@@ -127,10 +138,22 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
         if not isinstance(vector, bytes) or len(vector) != width:
             raise FileCorruptError(f"{path}: the vector in row {row} is damaged. Restore a backup.")
         checksum = document_checksum(identifier, text, metadata)
-        connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", (row, identifier, text, metadata, checksum))
+        line = row, identifier, text, metadata, checksum, None
+        connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", line)
         connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (row, vector, vector_checksum(vector)))
         lexical.add(connection, range(row, row + 1), [text])
     connection.execute("INSERT INTO meta SELECT 'count', count(*) FROM documents")
     connection.execute("DROP TABLE old_vectors")
     connection.execute("DROP TABLE old_documents")
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))
+    connection.execute("UPDATE writes SET sequence = ?", (meta["sequence"],))
+
+
+def _from_version_2(connection: sqlite3.Connection, _: Path, meta: dict[str, Any]) -> None:
+    """Version 2 had no pieces of documents, and no tokens of writes."""
+    connection.execute("ALTER TABLE documents ADD COLUMN source")
+    connection.execute("CREATE INDEX documents_by_source ON documents (source) WHERE source IS NOT NULL")
+    connection.execute("CREATE TABLE writes (sequence INTEGER PRIMARY KEY, token BLOB NOT NULL)")
+    connection.execute("INSERT INTO writes VALUES (?, randomblob(16))", (meta["sequence"],))
+
+
+_OLDER = {1: _from_version_1, 2: _from_version_2}

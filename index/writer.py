@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index import lexical
 from index.results import DocumentId
 from index.schema import document_checksum, vector_checksum
 
 _ADDED, _GONE = 1, 0
+_ID = "DELETE FROM documents WHERE id = ?1 OR source = ?1 RETURNING row, text"
+_ROW = "DELETE FROM documents WHERE row = ?1 RETURNING row, text"
 
 
-def upsert(
-    connection: sqlite3.Connection,
-    ids: Sequence[DocumentId],
-    texts: Sequence[str],
-    metadata: Sequence[str],
-    vectors: FloatMatrix,
-) -> None:
-    """Store documents in new rows, and take out the rows of those with the same ids.
+class Batch(NamedTuple):
+    """Rows to be written.
 
-    :param ids: distinct.
-    :param metadata: JSON objects.
-    :param vectors: unit vectors (n, dim).
+    :ivar ids: distinct.
+    :ivar metadata: JSON objects.
+    :ivar sources: of pieces, the id of the document that each is a piece of; None for whole documents.
     """
-    gone = _gone(connection, "id", ids)
+
+    ids: Sequence[DocumentId]
+    texts: Sequence[str]
+    metadata: Sequence[str]
+    sources: Sequence[DocumentId] | None = None
+
+
+def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix) -> None:
+    """Store documents or pieces in new rows, and take out all rows of the documents with the same ids.
+
+    :param vectors: unit vectors (n, dim).
+    :raises InputError: if another document has the id of a piece.
+    """
+    gone = _gone(connection, list(dict.fromkeys(batch.ids if batch.sources is None else batch.sources)))
+    if batch.sources is not None:
+        _check_free(connection, batch.ids)
     first = _next_row(connection)
-    rows = range(first, first + len(ids))
-    documents = zip(rows, ids, texts, metadata, map(document_checksum, ids, texts, metadata), strict=True)
-    connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", documents)
-    lexical.add(connection, rows, list(texts))
+    rows = range(first, first + len(batch.ids))
+    sources: Sequence[DocumentId | None] = batch.sources or [None] * len(batch.ids)
+    checksums = map(document_checksum, batch.ids, batch.texts, batch.metadata, sources)
+    documents = zip(rows, batch.ids, batch.texts, batch.metadata, checksums, sources, strict=True)
+    connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", documents)
+    lexical.add(connection, rows, list(batch.texts))
     blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
     connection.executemany(
         "INSERT INTO vectors VALUES (?, ?, ?)", zip(rows, blobs, map(vector_checksum, blobs), strict=True)
@@ -40,8 +55,8 @@ def upsert(
 
 
 def delete(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> int:
-    """Take out the documents with these ids; return how many there were."""
-    gone = _gone(connection, "id", ids)
+    """Take out the documents with these ids, and their pieces; return how many rows that were."""
+    gone = _gone(connection, ids)
     if gone:
         _note(connection, gone, ())
     return len(gone)
@@ -49,22 +64,29 @@ def delete(connection: sqlite3.Connection, ids: Sequence[DocumentId]) -> int:
 
 def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
     """Take out the documents in these rows."""
-    gone = _gone(connection, "row", rows)
+    gone = _gone(connection, rows, _ROW)
     if gone:
         _note(connection, gone, ())
 
 
-def _gone(connection: sqlite3.Connection, column: str, values: Iterable[DocumentId]) -> list[int]:
+def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: str = _ID) -> list[int]:
     """Take out documents, their vectors and their words; return their rows."""
     gone: list[int] = []
     for value in values:
         # fetchall, not fetchone: the statement must be finished before the next one
-        query = f"DELETE FROM documents WHERE {column} = ? RETURNING row, text"  # noqa: S608 - a name of ours
         for row, text in connection.execute(query, (value,)).fetchall():
             lexical.take_out(connection, row, text)
             gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))
     return gone
+
+
+def _check_free(connection: sqlite3.Connection, ids: Iterable[DocumentId]) -> None:
+    for identifier in ids:
+        if connection.execute("SELECT 1 FROM documents WHERE id = ?", (identifier,)).fetchone() is not None:
+            raise InputError(
+                f"Another document has the id {identifier!r}, which a piece would get. Rename one of them."
+            )
 
 
 def _next_row(connection: sqlite3.Connection) -> int:
@@ -77,5 +99,6 @@ def _note(connection: sqlite3.Connection, gone: Sequence[int], added: Sequence[i
     sequence = int(connection.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()[0]) + 1
     entries = [*((sequence, row, _GONE) for row in gone), *((sequence, row, _ADDED) for row in added)]
     connection.executemany("INSERT INTO log VALUES (?, ?, ?)", entries)
+    connection.execute("INSERT INTO writes VALUES (?, randomblob(16))", (sequence,))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'sequence'", (sequence,))
     connection.execute("UPDATE meta SET value = value + ? WHERE key = 'count'", (len(added) - len(gone),))

@@ -109,6 +109,19 @@ class OnnxEncoder:
         return self._folder.max_length
 
     @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer, in the format of Hugging Face tokenizers."""
+        return self._folder.tokenizer_file
+
+    @cached_property
+    def document_room(self) -> int | None:
+        """Tokens of a document that are read, those of the prompt and special ones aside; None if there is no limit."""
+        if self.max_length is None:
+            return None
+        prompt = self._folder.prompts.resolve(None, None, role=DOCUMENT)
+        return max(0, self.max_length - len(self._tokenizer([""], prompt=prompt, truncate=False)[0]))
+
+    @property
     def vocab_size(self) -> int:
         """One more than the highest token id."""
         return self._tokenizer.vocab_size

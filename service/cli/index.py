@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,40 @@ def command() -> None:
     """Collections of texts: found by meaning, by words, or by both."""
 
 
-@command.command("build")
-@_FOLDER
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
-@_MODEL
-@click.option("--text", default="text", show_default=True, help="Column of the texts.")
-@click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids; else file:row.")
-@click.option("--keep", multiple=True, help="Column to keep as metadata, once for each; all others if not given.")
-@click.option("--split", default="train", show_default=True, help="Of a folder of several.")
-def build(
-    folder: Path, files: tuple[Path, ...], model: str, text: str, identifier: str, keep: tuple[str, ...], split: str
-) -> None:
-    """Add the rows of FILES to the collection FOLDER, which is made if it is not there.
+def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of the commands that store what is in files."""
+    options = [
+        _FOLDER,
+        click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
+        _MODEL,
+        click.option("--text", default="text", show_default=True, help="Column of the texts."),
+        click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids; else file:row."),
+        click.option(
+            "--keep", multiple=True, help="Column to keep as metadata, once for each; all others if not given."
+        ),
+        click.option("--split", default="train", show_default=True, help="Of a folder of several."),
+        click.option(
+            "--chunk-tokens",
+            type=click.IntRange(min=0),
+            help="Cut texts into pieces of so many tokens; 0 leaves them whole.  [default: 256 for text files, else 0]",
+        ),
+        click.option(
+            "--overlap", default=32, show_default=True, help="Tokens that a piece shares with the one before."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
-    CSV, TSV, JSON Lines (each also .gz), Parquet, and folders of datasets. What is stored already is not encoded again:
-    a run that was cut goes on when it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl, with
-    the reason.
+
+@command.command("build")
+@_reads_files
+def build(folder: Path, files: tuple[Path, ...], model: str, **how: Any) -> None:
+    """Add what is in FILES to the collection FOLDER, which is made if it is not there.
+
+    FILES are CSV, TSV, JSON Lines (each also .gz), Parquet, folders of datasets, and folders of text files (.txt, .rst,
+    .md, .html), whose ids are their paths. What is stored already is not encoded again: a run that was cut goes on when
+    it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl, with the reason.
     """
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -42,31 +62,81 @@ def build(
     encoder = OnnxEncoder(model)
     opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
     with opened or Collection.create(folder, encoder) as collection:
-        for file in files:
-            _add(collection, file, folder, {"text": text, "identifier": identifier, "metadata": keep or None}, split)
-        click.echo(f"{folder}: {collection.count()} documents")
+        _add_all(collection, folder, files, **how)
 
 
-def _add(collection: Any, file: Path, folder: Path, layout: dict[str, Any], split: str) -> None:
-    from tqdm import tqdm
+@command.command("add")
+@_reads_files
+def add(folder: Path, files: tuple[Path, ...], model: str, **how: Any) -> None:
+    """Add what is in FILES to the collection FOLDER, which must be there; else as `build`."""
+    from encoder_tools import OnnxEncoder
+    from index import Collection
 
-    from encoder_tools.rows import read_rows
-    from index.ingest import Ingested, Layout, ingest
+    with Collection.open(folder, OnnxEncoder(model)) as collection:
+        _add_all(collection, folder, files, **how)
+
+
+def _add_all(
+    collection: Any,
+    folder: Path,
+    files: tuple[Path, ...],
+    *,
+    text: str,
+    identifier: str,
+    keep: tuple[str, ...],
+    split: str,
+    chunk_tokens: int | None,
+    overlap: int,
+) -> None:
+    from encoder_tools.rows import count_rows, read_rows
+    from index import Chunking
+    from index.ingest import Layout
+    from index.sources import file_rows, text_files
 
     aside = folder.with_name(f"{folder.name}.rejected.jsonl")
+    layout = Layout(text, identifier, keep or None)
+    for file in files:
+        reject = _Rejects(aside, file)
+        texts = text_files(file) if file.is_dir() else {}
+        for kind, found in texts.items():
+            tokens = 256 if chunk_tokens is None else chunk_tokens
+            cut = Chunking(tokens, min(overlap, tokens // 2), kind) if tokens else None
+            _add(collection, file_rows(file, found, reject), Layout(), reject, f"{file} ({kind})", len(found), cut)
+        if not texts:
+            cut = Chunking(chunk_tokens, min(overlap, chunk_tokens // 2)) if chunk_tokens else None
+            rows = read_rows(file, split)
+            _add(collection, rows, replace(layout, name=file.name), reject, str(file), count_rows(file), cut)
+    click.echo(f"{folder}: {collection.count()} documents")
 
-    def reject(number: int, reason: str, row: Any) -> None:
-        line = json.dumps({"file": str(file), "row": number, "reason": reason, "data": row}, default=str)
-        with aside.open("a", encoding="utf-8") as out:
+
+class _Rejects:
+    """Takes rows that cannot be stored, and keeps them in a file with the reason."""
+
+    def __init__(self, aside: Path, file: Path) -> None:
+        self.aside, self._file, self.count = aside, file, 0
+
+    def __call__(self, number: int, reason: str, row: Any) -> None:
+        self.count += 1
+        line = json.dumps({"file": str(self._file), "row": number, "reason": reason, "data": row}, default=str)
+        with self.aside.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
 
-    total = Ingested()
-    with tqdm(unit="row", desc=file.name, disable=None) as bar:
-        for part in ingest(collection, read_rows(file, split), Layout(name=file.name, **layout), reject):
+
+def _add(
+    collection: Any, rows: Any, layout: Any, reject: _Rejects, name: str, expected: int | None, chunking: Any
+) -> None:
+    from tqdm import tqdm
+
+    from index.ingest import Ingested, ingest
+
+    total, before = Ingested(), reject.count
+    with tqdm(unit="row", desc=name, total=expected, disable=None) as bar:
+        for part in ingest(collection, rows, layout, reject, chunking=chunking):
             total = total.plus(part)
             bar.update(sum(part))
-    put_aside = f", {total.rejected} put aside in {aside}" if total.rejected else ""
-    click.echo(f"{file}: {total.stored} stored, {total.unchanged} unchanged{put_aside}")
+    rejected = reject.count - before
+    put_aside = f", {rejected} put aside in {reject.aside}" if rejected else ""
+    click.echo(f"{name}: {total.stored} stored, {total.unchanged} unchanged{put_aside}")
 
 
 @command.command("search")

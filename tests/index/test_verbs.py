@@ -134,6 +134,14 @@ PRAGMA journal_mode = WAL;
 """
 
 
+VERSION_2 = """
+DROP INDEX documents_by_source;
+ALTER TABLE documents DROP COLUMN source;
+DROP TABLE writes;
+UPDATE meta SET value = 2 WHERE key = 'format_version';
+"""
+
+
 def version_1(folder: Path, encoder: Any, *, damaged: bool = False) -> None:
     folder.mkdir()
     texts = ["red cat", "old town"]
@@ -157,6 +165,22 @@ def test_a_collection_of_the_first_format_becomes_one_of_this(folder: Path, enco
         collection.upsert(["id 3"], ["dry land"])
         collection.delete(["id 1"])
         assert [document.id for document in collection.scan()] == ["id 2", "id 3"]
+
+
+def test_a_collection_of_the_second_format_becomes_one_of_this(folder: Path, encoder: Any):
+    with Collection.create(folder, encoder) as collection:
+        collection.upsert(["a", "b"], ["red cat", "old town"])
+    with sqlite3.connect(folder / "collection.db") as old:
+        old.executescript(VERSION_2)
+    old.close()
+    for _ in range(2):
+        with Collection.open(folder, encoder) as collection:
+            assert collection.verify() == 2
+            assert collection.search("red cat", k=1)[0].id == "a"
+    with Collection.open(folder, encoder) as collection:
+        collection.upsert(["c"], ["dry land"])
+        assert collection.delete(["a"]) == 1
+        assert [document.id for document in collection.scan()] == ["b", "c"]
 
 
 def test_a_damaged_collection_of_the_first_format_is_left_as_it_was(folder: Path, encoder: Any):

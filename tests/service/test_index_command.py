@@ -126,3 +126,42 @@ def test_a_long_text_is_shown_from_where_it_has_the_words(here: Path):
     assert "  long  ... word word word" in shown[0]
     assert "word then a \x1b[1mheron\x1b[0m and a \x1b[1mcrane\x1b[0m; word" in shown[0]
     assert shown[1].endswith("  unbroken  " + "x" * 160)
+
+
+def test_a_folder_of_text_files_is_stored_in_pieces_and_goes_on_where_it_was_cut(here: Path):
+    docs = here / "docs"
+    (docs / "deep" / ".hidden").mkdir(parents=True)
+    (docs / "guide.md").write_text(
+        "# Guide\n\n" + "The first step is to plug it in. " * 60 + "\n\n## Mend\n\nUse glue.\n"
+    )
+    (docs / "deep" / "page.HTML").write_text("<h1>Fees</h1><p>Late books cost a penny &amp; a smile.")
+    (docs / "deep" / ".hidden" / "no.txt").write_text("Nobody reads this.")
+    (docs / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    (docs / "empty.txt").write_text("  \n")
+    (docs / "code.py").write_text("pass")
+    (docs / "link.txt").symlink_to(here / "rows.jsonl")
+    built = run("build", "c", "docs", "--chunk-tokens", "64").output
+    assert "docs (markdown): 1 stored, 0 unchanged\n" in built
+    assert "docs (html): 1 stored" in built
+    assert "docs (text): 0 stored, 0 unchanged, 2 put aside" in built
+    aside = [json.loads(line) for line in (here / "c.rejected.jsonl").read_text().splitlines()]
+    assert "bad.txt cannot be read as UTF-8" in aside[0]["reason"]
+    assert "empty" in aside[1]["reason"]
+    with Collection.open("c", None) as collection:
+        assert {piece.metadata["document"] for piece in collection.scan()} == {"guide.md", "deep/page.HTML"}
+        assert collection.count(where={"document": "guide.md"}) > 5
+        assert collection.count(where={"headings": {"$contains": "Mend"}}) >= 1
+    hit = json.loads(run("search", "c", "how much is a fine?", "-k", "1", "--json").output)
+    assert (hit["id"], hit["text"]) == ("deep/page.HTML#0", "Fees\n\nLate books cost a penny & a smile.")
+    assert "docs (markdown): 0 stored, 1 unchanged\n" in run("add", "c", "docs", "--chunk-tokens", "64").output
+    assert "documents deleted, 1 left" in run("delete", "c", "--id", "guide.md").output
+
+
+def test_rows_in_pieces_and_a_collection_that_must_be_there(here: Path):
+    (here / "long.jsonl").write_text(json.dumps({"id": "l", "text": "One more sentence. " * 40, "lang": "en"}) + "\n")
+    run("add", "c", "long.jsonl", fails="not a folder")
+    run("build", "c", "long.jsonl", "--chunk-tokens", "40", "--overlap", "10")
+    with Collection.open("c", None) as collection:
+        first, *rest = collection.scan()
+        assert len(rest) > 2
+        assert first.metadata == {"lang": "en", "document": "l", "chunk": 0, "start": 0, "end": first.metadata["end"]}

@@ -1,0 +1,37 @@
+"""A text as it is read out of a source, and where each of its characters stands there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Heading(NamedTuple):
+    """A heading: where it is in the text, its level from 1, and its words."""
+
+    start: int
+    end: int
+    level: int
+    title: str
+
+
+class Marked(NamedTuple):
+    """A text as it is read.
+
+    :ivar headings: in their order.
+    :ivar starts: int64, where in the source each character of ``text`` begins, and ``ends`` where it ends; None where
+        the text is the source.
+    """
+
+    text: str
+    headings: list[Heading]
+    starts: NDArray[np.int64] | None = None
+    ends: NDArray[np.int64] | None = None
+
+    def source(self, start: int, end: int) -> tuple[int, int]:
+        """Where a span of the text is in the source."""
+        if self.starts is None or self.ends is None or start >= end:
+            return start, end
+        return int(self.starts[start]), int(self.ends[end - 1])
