@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -10,8 +11,12 @@ import numpy as np
 
 from encoder_tools.errors import SaveError
 from encoder_tools.protocols import FloatMatrix
-from index.files import load_graph, save_graph
+from index import files
+from index.blocks import Base, Block, Mark
+from index.files import Manifest
 from index.graph import Graph, Stopped
+from index.reader import Reader
+from index.schema import About
 from index.snapshot import Found, Snapshot
 
 Kind: TypeAlias = Literal["auto", "flat", "hnsw"]
@@ -28,13 +33,37 @@ class Builder:
     :ivar why: why there is a graph, or none.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, kind: Kind, recall: float) -> None:
-        self._folder, self._fingerprint, self._kind, self._recall = folder, fingerprint, kind, recall
+    def __init__(self, folder: Path, about: About, kind: Kind, recall: float) -> None:
+        self._folder, self._about, self._kind, self._recall = folder, about, kind, recall
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self.graph: Graph | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
+        self._read: tuple[Manifest, Block] | None = None
+        self._unread = "no vectors were read from disk"
+
+    def base(self, reader: Reader, room: Callable[[int], Block]) -> Base | None:
+        """Read the vectors that are on disk, if they are of a state that the reader's came from.
+
+        :param room: gives the place for so many.
+        """
+        found, why = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        if found is not None and reader.token_of(found.sequence) != found.token:
+            found, why = None, "what is on disk is of other vectors"
+        if found is not None:
+            block = room(found.rows)
+            why = files.read_vectors(self._folder, found, block)
+            if not why:
+                self._read = None if self._loaded.is_set() else (found, block)
+                return Base(Mark(found.sequence, found.token), block)
+        self._unread = why
+        return None
+
+    def kept(self) -> int | None:
+        """Number of the write that the files on disk are of, if there are any."""
+        found, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        return None if found is None else found.sequence
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
         """The nearest of a snapshot, through the graph where there is one."""
@@ -83,18 +112,16 @@ class Builder:
     def _work(self, snapshot: Snapshot) -> None:
         try:
             if not self._loaded.is_set():
-                self._load(snapshot)
+                self._load()
             if self._is_due(snapshot):
                 self._build(snapshot)
         finally:
             self._loaded.set()
             self._thread = None
 
-    def _load(self, snapshot: Snapshot) -> None:
-        found, self.why = load_graph(self._folder, self._fingerprint)
-        if found is not None and not found.fits(snapshot):
-            found, self.why = None, "the graph on disk is of other vectors"
-        self.graph = found
+    def _load(self) -> None:
+        read, self._read = self._read, None  # the graph copies the vectors
+        self.graph, self.why = (None, self._unread) if read is None else files.read_graph(self._folder, *read)
         self._loaded.set()
 
     def _is_due(self, snapshot: Snapshot) -> bool:
@@ -109,7 +136,8 @@ class Builder:
         try:
             graph = Graph.build(snapshot, self._recall, self._stop)
             self.graph, self.why = graph, f"it was built over {len(graph)} documents"
-            save_graph(self._folder, graph, self._fingerprint)
+            places = np.searchsorted(snapshot.rows, graph.rows)
+            files.save(self._folder, graph, snapshot.vectors[places], snapshot.mark, self._about.fingerprint)
         except Stopped:
             pass
         except SaveError as error:  # it serves all the same, until the collection is closed

@@ -145,7 +145,9 @@ class Collection(SearchedCollection):
         if not checked:
             return 0
         with self._database.writing() as connection:
-            return writer.delete(connection, checked)
+            gone = writer.delete(connection, checked)
+            writer.trim(connection, self._live.builder.kept)
+            return gone
 
     def get(self, ids: Sequence[DocumentId]) -> list[Document | None]:
         """The documents called ``ids``, in that order; None where there is none.
@@ -270,12 +272,14 @@ class Collection(SearchedCollection):
         with self._database.writing() as connection:
             self._check_open()
             writer.upsert(connection, batch, vectors)
+            writer.trim(connection, self._live.builder.kept)
 
     def _delete_where(self, wanted: Filter) -> int:
         self._check_open()
         with self._database.writing() as connection:
             rows = self._live.rest_in(connection).matching(wanted)
             writer.delete_rows(connection, rows)
+            writer.trim(connection, self._live.builder.kept)
             return len(rows)
 
     def _scan_all(self) -> Iterator[Document]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
+from index.blocks import Block
 from index.snapshot import Found, Snapshot, best_of
 
 LINKS, BUILD_EFFORT = 32, 80
@@ -67,32 +68,26 @@ class Graph:
         return graph
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], rows: NDArray[np.int64], effort: int, recall: float) -> Graph:
-        """The graph of :meth:`to_bytes`; the bytes must have been checked: FAISS trusts them."""
+    def from_bytes(cls, data: NDArray[np.uint8], block: Block, effort: int, recall: float) -> Graph:
+        """The graph of :meth:`to_bytes` over the vectors of a block, which are copied.
+
+        The bytes must have been checked: FAISS trusts them.
+        """
         import faiss
 
-        return cls(faiss.deserialize_index(data), rows, effort, recall)
+        index: Any = faiss.deserialize_index(data)
+        storage: Any = faiss.IndexFlatIP(block.vectors.shape[1])
+        storage.add(block.vectors)
+        index.storage, index.own_fields = storage, True
+        storage.this.disown()  # it is the graph's to free
+        return cls(index, block.rows.copy(), effort, recall)
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """FAISS's own form of it, without the rows."""
+        """FAISS's own form of it, without rows and vectors."""
         import faiss
 
-        found: NDArray[np.uint8] = faiss.serialize_index(self._index)
+        found: NDArray[np.uint8] = faiss.serialize_index(self._index, faiss.IO_FLAG_SKIP_STORAGE)
         return found
-
-    def fits(self, snapshot: Snapshot) -> bool:
-        """Whether its vectors are the snapshot's, row by row: a database may have been put back to an earlier one."""
-        import faiss
-
-        known = int(np.searchsorted(snapshot.rows, self.last_row, side="right"))
-        rows = snapshot.rows[:known][snapshot.alive[:known]]
-        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        if len(snapshot.rows) == 0 or not np.array_equal(self.rows[places], rows):
-            return False
-        width = snapshot.vectors.shape[1]
-        flat: Any = faiss.downcast_index(self._index.storage)
-        own = faiss.rev_swig_ptr(flat.get_xb(), len(self.rows) * width).reshape(-1, width)
-        return bool(np.array_equal(own[places], snapshot.vectors[:known][snapshot.alive[:known]]))
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
         """As :meth:`index.snapshot.Snapshot.nearest`, nearly always the same."""

@@ -71,7 +71,7 @@ class Live:
     def __init__(self, database: Database, dim: int, what: str, builder: Builder) -> None:
         self._database, self._dim, self.builder = database, dim, builder
         self._advancing = threading.Lock()
-        self._snapshots, self._columns = Snapshots(dim, what), Columns()
+        self._snapshots, self._columns = Snapshots(dim, what, builder.base), Columns()
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:

@@ -32,7 +32,7 @@ class OpenCollection:
         self._folder, self._encoder, self._database, self._about = folder, encoder, database, about
         self._sibling = sibling
         self._closed = False
-        self._live = Live(database, about.dim, str(folder), Builder(folder, about.fingerprint, index, recall))
+        self._live = Live(database, about.dim, str(folder), Builder(folder, about, index, recall))
 
     @property
     def about(self) -> About:

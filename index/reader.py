@@ -12,21 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import FileCorruptError
-from encoder_tools.protocols import FloatMatrix
 from index import lexical
+from index.blocks import Block, Mark
 from index.results import Document, DocumentId
 from index.schema import document_checksum, vector_checksum
 
 _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
 _DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
-
-
-class Block(NamedTuple):
-    """Stored vectors: row numbers int64 (n,), ascending, and unit vectors float32 (n, dim)."""
-
-    rows: NDArray[np.int64]
-    vectors: FloatMatrix
 
 
 class Change(NamedTuple):
@@ -45,9 +38,19 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, path: Path, dim: int) -> None:
         self._connection, self._path, self._dim = connection, path, dim
 
+    def mark(self) -> Mark:
+        """The state that is read."""
+        sequence = self.sequence()
+        return Mark(sequence, str(self.token_of(sequence)))
+
     def sequence(self) -> int:
         """Number of the last write."""
         return int(self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()[0])
+
+    def token_of(self, sequence: int) -> str | None:
+        """The random token of a write, as hex; None if there was none, or it is long ago."""
+        found = self._connection.execute("SELECT hex(token) FROM writes WHERE sequence = ?", (sequence,)).fetchone()
+        return None if found is None else str(found[0])
 
     def count(self) -> int:
         """How many documents are stored, as the writers have counted."""

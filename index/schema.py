@@ -60,7 +60,7 @@ def create(folder: Path, about: About) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0, "count": 0}
+        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0, "count": 0, "logged": 0}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
 
@@ -145,6 +145,7 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
     connection.execute("INSERT INTO meta SELECT 'count', count(*) FROM documents")
     connection.execute("DROP TABLE old_vectors")
     connection.execute("DROP TABLE old_documents")
+    connection.execute("INSERT INTO meta VALUES ('logged', 0)")
     connection.execute("UPDATE writes SET sequence = ?", (meta["sequence"],))
 
 
@@ -153,6 +154,7 @@ def _from_version_2(connection: sqlite3.Connection, _: Path, meta: dict[str, Any
     connection.execute("ALTER TABLE documents ADD COLUMN source")
     connection.execute("CREATE INDEX documents_by_source ON documents (source) WHERE source IS NOT NULL")
     connection.execute("CREATE TABLE writes (sequence INTEGER PRIMARY KEY, token BLOB NOT NULL)")
+    connection.execute("INSERT INTO meta SELECT 'logged', count(*) FROM log")
     connection.execute("INSERT INTO writes VALUES (?, randomblob(16))", (meta["sequence"],))
 
 

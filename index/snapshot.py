@@ -6,6 +6,8 @@ added at the end (their numbers grow), in a buffer that is larger than what is u
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.errors import FileCorruptError
 from encoder_tools.protocols import FloatMatrix
+from index.blocks import Base, Block, Mark
 from index.reader import Reader
 
 _QUERIES_AT_ONCE = 64
@@ -30,7 +33,7 @@ Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Snapshot:
     """State after a write.
 
-    :ivar sequence: of the write.
+    :ivar mark: of the write.
     :ivar rows: int64 (n,), ascending.
     :ivar vectors: unit vectors, float32 (n, dim).
     :ivar alive: bool (n,): not gone since.
@@ -38,12 +41,17 @@ class Snapshot:
     :ivar generation: places of rows are those of earlier snapshots of the same generation.
     """
 
-    sequence: int
+    mark: Mark
     rows: NDArray[np.int64]
     vectors: FloatMatrix
     alive: NDArray[np.bool_]
     dead: int = 0
     generation: int = 0
+
+    @property
+    def sequence(self) -> int:
+        """Number of the write."""
+        return self.mark.sequence
 
     def __len__(self) -> int:
         """How many documents there are."""
@@ -94,43 +102,51 @@ class Snapshots:
     """Makes snapshots, each from the one before. Not safe for threads.
 
     :param what: named in errors.
+    :param base: reads vectors that were kept beside the database into the room that it is given, if there are any.
     """
 
-    def __init__(self, dim: int, what: str) -> None:
-        self._dim, self._what, self._generation = dim, what, 0
+    def __init__(self, dim: int, what: str, base: Callable[[Reader, Callable[[int], Block]], Base | None]) -> None:
+        self._dim, self._what, self._base, self._generation = dim, what, base, 0
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._vectors: FloatMatrix = np.empty((0, dim), dtype=np.float32)
-        self.current = Snapshot(-1, self._rows, self._vectors, np.empty(0, dtype=bool))
+        self.current = Snapshot(Mark(-1, ""), self._rows, self._vectors, np.empty(0, dtype=bool))
 
     def advance(self, reader: Reader) -> Snapshot:
         """The state that a reader sees, if it is later than the current one.
 
         :raises FileCorruptError: if the tables contradict each other, or a vector is damaged.
         """
-        sequence, before = reader.sequence(), self.current
-        if sequence <= before.sequence:
+        before = self.current
+        if reader.sequence() <= before.sequence:
             return before
-        if before.sequence < 0:
-            self._load(reader, sequence)
-        else:
-            self._add(reader, sequence)
-        counts = [reader.count(), *([reader.counted()] if before.sequence < 0 else [])]
-        if any(count != len(self.current) for count in counts):
-            found, self.current = len(self.current), before
+        mark = reader.mark()
+        known = reader.token_of(before.sequence) == before.mark.token  # else the log no longer goes back so far
+        if not known:
+            self._generation += 1
+        made = self._add(before, reader, mark) if known else self._load(reader, mark)
+        counts = [reader.count(), *([] if known else [reader.counted()])]
+        if any(count != len(made) for count in counts):
             raise FileCorruptError(
-                f"{self._what} holds {reader.counted()} documents and {found} vectors. Restore a backup."
+                f"{self._what} holds {reader.counted()} documents and {len(made)} vectors. Restore a backup."
             )
-        return self.current
+        self.current = made
+        return made
 
-    def _load(self, reader: Reader, sequence: int) -> None:
+    def _load(self, reader: Reader, mark: Mark) -> Snapshot:
+        base = self._base(reader, self._make_room)
+        if base is not None:
+            rows, vectors = base.block
+            with suppress(FileCorruptError):  # what is wrong with a copy need not be wrong with the database
+                whole = Snapshot(base.mark, rows, vectors, np.ones(len(rows), dtype=bool), 0, self._generation)
+                return self._add(whole, reader, mark)
         self._make_room(reader.count())
         n = 0
         for block in reader.vectors():
             n = self._append(n, block.rows, block.vectors)
-        self.current = self._view(sequence, n, np.ones(n, dtype=bool), 0)
+        return self._view(mark, n, np.ones(n, dtype=bool), 0)
 
-    def _add(self, reader: Reader, sequence: int) -> None:
-        before, change = self.current, reader.changes_since(self.current.sequence)
+    def _add(self, before: Snapshot, reader: Reader, mark: Mark) -> Snapshot:
+        change = reader.changes_since(before.sequence)
         if before.rows.base is not self._rows:  # an earlier step failed after it had made room
             self._make_room(len(before.rows))
             self._append(0, before.rows, before.vectors)
@@ -148,7 +164,7 @@ class Snapshots:
         for block in reader.vectors(change.added):
             n = self._append(n, block.rows, block.vectors)
         alive = np.concatenate([alive, np.ones(n - len(alive), dtype=bool)])
-        self.current = self._view(sequence, n, alive, dead)
+        return self._view(mark, n, alive, dead)
 
     def _append(self, n: int, rows: NDArray[np.int64], vectors: FloatMatrix) -> int:
         """Put rows behind the first ``n``; return how many there are then."""
@@ -160,9 +176,10 @@ class Snapshots:
         self._rows[n:end], self._vectors[n:end] = rows, vectors
         return end
 
-    def _make_room(self, n: int) -> None:
+    def _make_room(self, n: int) -> Block:
         room = int(_SPARE * n) + 64
         self._rows, self._vectors = np.empty(room, dtype=np.int64), np.empty((room, self._dim), dtype=np.float32)
+        return Block(self._rows[:n], self._vectors[:n])
 
-    def _view(self, sequence: int, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
-        return Snapshot(sequence, self._rows[:n], self._vectors[:n], alive, dead, self._generation)
+    def _view(self, mark: Mark, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
+        return Snapshot(mark, self._rows[:n], self._vectors[:n], alive, dead, self._generation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from encoder_tools.errors import InputError
@@ -13,6 +13,7 @@ from index.results import DocumentId
 from index.schema import document_checksum, vector_checksum
 
 _ADDED, _GONE = 1, 0
+_LOGGED, _LOGGED_SHARE = 100_000, 2  # entries of the log, and times as many as there are documents, that are kept
 _ID = "DELETE FROM documents WHERE id = ?1 OR source = ?1 RETURNING row, text"
 _ROW = "DELETE FROM documents WHERE row = ?1 RETURNING row, text"
 
@@ -69,6 +70,23 @@ def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
         _note(connection, gone, ())
 
 
+def trim(connection: sqlite3.Connection, kept: Callable[[], int | None]) -> None:
+    """Forget what came and went long ago, if the log has grown long; who has not followed it loads all vectors again.
+
+    :param kept: gives the number of the write that is still wanted from, if any.
+    """
+    meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'count', 'logged')"))
+    if meta["logged"] <= _LOGGED_SHARE * meta["count"] + _LOGGED:
+        return
+    wanted = kept()
+    last = meta["sequence"] - 1  # others have followed until now
+    if wanted is not None and meta["logged"] <= 2 * (_LOGGED_SHARE * meta["count"] + _LOGGED):
+        last = min(last, wanted)
+    connection.execute("DELETE FROM log WHERE sequence <= ?", (last,))
+    connection.execute("DELETE FROM writes WHERE sequence < ?", (last,))
+    connection.execute("UPDATE meta SET value = (SELECT count(*) FROM log) WHERE key = 'logged'")
+
+
 def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: str = _ID) -> list[int]:
     """Take out documents, their vectors and their words; return their rows."""
     gone: list[int] = []
@@ -102,3 +120,4 @@ def _note(connection: sqlite3.Connection, gone: Sequence[int], added: Sequence[i
     connection.execute("INSERT INTO writes VALUES (?, randomblob(16))", (sequence,))
     connection.execute("UPDATE meta SET value = ? WHERE key = 'sequence'", (sequence,))
     connection.execute("UPDATE meta SET value = value + ? WHERE key = 'count'", (len(added) - len(gone),))
+    connection.execute("UPDATE meta SET value = value + ? WHERE key = 'logged'", (len(entries),))

@@ -1,6 +1,7 @@
 """The graph: as good as promised, right through writes, built beside searches, and never trusted unseen."""
 
 import json
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from encoder_tools.errors import InputError, SaveError
-from index import Collection, builder, graph
+from index import Collection, builder, graph, writer
 from index import files as graph_files
+from index.reader import Reader
 
 N, DIM = 3000, 16
 
@@ -60,6 +62,60 @@ def test_a_graph_is_built_in_the_background_saved_and_found_again(folder: Path, 
         assert again.stats().why == "it was on disk"
         assert recall(again, truth) >= 0.95
     assert {file.name for file in folder.iterdir()} == names
+
+
+def test_opening_reads_vectors_from_the_file_beside_and_only_later_ones_from_the_database(
+    folder: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+):
+    fill(folder, encoder)
+    with Collection.open(folder, encoder) as collection:
+        collection.compact()
+        collection.upsert([5, N], ["t", "t"], vectors=vectors(2, seed=3))
+        collection.delete([7])
+    asked: list[Any] = []
+    read = Reader.vectors
+
+    def spy(self: Any, rows: Any = None) -> Any:
+        asked.append(rows if rows is None else len(rows))
+        return read(self, rows)
+
+    monkeypatch.setattr(Reader, "vectors", spy)
+    truth = dict(enumerate(vectors())) | dict(zip([5, N], vectors(2, seed=3), strict=True))
+    del truth[7]
+    with Collection.open(folder, encoder) as again:
+        assert asked == [2]
+        assert again.stats().why == "it was on disk"
+        assert recall(again, truth) >= 0.95
+        assert again.verify() == N
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_the_log_stays_short_and_who_has_not_followed_it_loads_anew(
+    folder: Path, encoder: Any, with_files: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(writer, "_LOGGED", 500)
+    fill(folder, encoder)
+    truth = dict(enumerate(vectors()))
+    entries = 0
+    with Collection.open(folder, encoder) as late, Collection.open(folder, encoder) as collection:
+        if with_files:
+            collection.compact()
+        for step in range(90):
+            ids, fresh = list(range(step * 20, step * 20 + 100)), vectors(100, seed=100 + step)
+            collection.upsert(ids, ["new"] * 100, vectors=fresh)
+            truth |= dict(zip(ids, fresh, strict=True))
+            with sqlite3.connect(folder / "collection.db") as other:
+                (entries,) = other.execute("SELECT count(*) FROM log").fetchone()
+                assert other.execute("SELECT value FROM meta WHERE key = 'logged'").fetchone() == (entries,)
+                assert other.execute("SELECT count(*) FROM writes").fetchone()[0] <= 92
+            other.close()
+            assert entries < 2 * (2 * N + 500) + 300
+        assert recall(late, truth) >= 0.95
+        assert recall(collection, truth) >= 0.95
+    assert entries < 90 * 200
+    with Collection.open(folder, encoder) as again:
+        assert recall(again, truth) >= 0.95
+        assert again.verify() == N
 
 
 def test_the_wanted_recall_is_reached_by_more_effort(folder: Path, encoder: Any):
@@ -131,8 +187,8 @@ def test_small_and_empty_collections_are_searched_exactly(folder: Path, encoder:
         assert [hit.id for hit in collection.search("x")] == [1]
 
 
-def damage(folder: Path, how: str) -> None:
-    (file,) = folder.glob("graph-*.bin")
+def damage(folder: Path, kind: str, how: str) -> None:
+    (file,) = folder.glob(f"{kind}-*.bin")
     manifest = folder / "manifest.json"
     content = json.loads(manifest.read_text())
     if how == "lost":
@@ -150,23 +206,29 @@ def damage(folder: Path, how: str) -> None:
     elif how == "manifest garbage":
         manifest.write_bytes(b"\xff{")
     else:
-        changes = {"another model": {"fingerprint": "x"}, "outside": {"file": "../x"}, "no rows": {"rows": 0},
-                   "version": {"format_version": 9}, "too many rows": {"rows": 10**9}}  # fmt: skip
+        entry = content[kind]
+        changes = {"another model": {"fingerprint": "x"}, "outside": {kind: entry | {"name": "../x"}},
+                   "no rows": {"rows": 0}, "version": {"format_version": 9}, "too many rows": {"rows": 10**9},
+                   "another width": {"dim": 8}, "another write": {"sequence": content["sequence"] + 1},
+                   "another token": {"token": "00"}, "no such size": {kind: entry | {"size": 2**60}},
+                   "negative": {kind: entry | {"size": -1}}}  # fmt: skip
         manifest.write_text(json.dumps(content | changes[how]))
 
 
+@pytest.mark.parametrize("kind", ["graph", "vectors"])
 @pytest.mark.parametrize(
     "how",
     ["lost", "truncated", "empty", "flipped", "manifest lost", "manifest garbage", "another model", "outside",
-     "no rows", "version", "too many rows"],
+     "no rows", "version", "too many rows", "another width", "another write", "another token", "no such size",
+     "negative"],
 )  # fmt: skip
-def test_a_damaged_graph_is_never_given_to_faiss_and_is_built_again(
-    folder: Path, encoder: Any, how: str, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_file_is_never_believed_and_made_again(
+    folder: Path, encoder: Any, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ):
     fill(folder, encoder)
     with Collection.open(folder, encoder) as collection:
         collection.compact()
-    damage(folder, how)
+    damage(folder, kind, how)
     with monkeypatch.context() as patch:
         patch.setattr(graph.Graph, "from_bytes", lambda *_: pytest.fail("FAISS would have seen it"))
         with Collection.open(folder, encoder) as collection:
@@ -177,7 +239,7 @@ def test_a_damaged_graph_is_never_given_to_faiss_and_is_built_again(
     with Collection.open(folder, encoder) as collection:
         collection.search(vectors(1)[0])
         assert collection.stats().why == "it was on disk"
-    assert len(list(folder.glob("graph-*"))) == 1
+    assert len(list(folder.glob("graph-*"))) == len(list(folder.glob("vectors-*"))) == 1
 
 
 def test_a_graph_beside_a_database_that_was_put_back_is_not_believed(folder: Path, encoder: Any, tmp_path: Path):
@@ -258,7 +320,8 @@ def test_what_is_on_disk_is_loaded_beside_the_first_searches(
     with Collection.open(folder, None, index="hnsw", recall=1.0) as collection:
         collection.compact()
     allowed = threading.Event()
-    monkeypatch.setattr(builder, "load_graph", lambda *names: allowed.wait(30) and graph_files.load_graph(*names))
+    read = graph_files.read_graph
+    monkeypatch.setattr(graph_files, "read_graph", lambda *what: allowed.wait(30) and read(*what))
     with Collection.open(folder, None, index="hnsw") as collection:
         first = [hit.id for hit in collection.search(query, k=5)]
         assert collection._live.builder.graph is None

@@ -138,6 +138,7 @@ VERSION_2 = """
 DROP INDEX documents_by_source;
 ALTER TABLE documents DROP COLUMN source;
 DROP TABLE writes;
+DELETE FROM meta WHERE key = 'logged';
 UPDATE meta SET value = 2 WHERE key = 'format_version';
 """
 

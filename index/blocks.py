@@ -1,0 +1,34 @@
+"""Vectors in memory, with the rows that they are of and the state of the database that they were taken from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.protocols import FloatMatrix
+
+
+class Mark(NamedTuple):
+    """A state of a database: the number of the last write, and that write's random token as hex.
+
+    Two states with one mark are the same, also where a database was put back and then went another way.
+    """
+
+    sequence: int
+    token: str
+
+
+class Block(NamedTuple):
+    """Stored vectors: row numbers int64 (n,), ascending, and unit vectors float32 (n, dim)."""
+
+    rows: NDArray[np.int64]
+    vectors: FloatMatrix
+
+
+class Base(NamedTuple):
+    """All vectors of a state that was once."""
+
+    mark: Mark
+    block: Block
