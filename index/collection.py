@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from encoder_tools.errors import FileMissingError, InputError, SaveError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.spaces import space_of
+from encoder_tools.protocols import TextEncoder
 from encoder_tools.staging import staged_folder
-from index import lexical, pieces, schema, writer
+from index import lexical, schema
 from index.builder import Kind
-from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
-from index.chunking import Chunking, Splitter
+from index.checks import check_ids
 from index.database import DATABASE_NAME, Database
-from index.encoding import check_model, encode_documents
+from index.encoding import Model, about_of
 from index.filters import Filter, read_filter
 from index.results import Document, DocumentId, Stats
-from index.schema import About
 from index.verbs import SearchedCollection
 from index.verify import verify
+from index.writing import WrittenCollection
 
 _SCAN_AT_ONCE = 1000
 
 
-class Collection(SearchedCollection):
+class Collection(SearchedCollection, WrittenCollection):
     """A folder with one SQLite database, and its vectors in memory.
 
     Make one with :meth:`create` or :meth:`open`; use it as a context manager or :meth:`close` it. Threads may share it:
@@ -43,7 +41,7 @@ class Collection(SearchedCollection):
         :raises SaveError: if it cannot be written.
         """
         with staged_folder(Path(folder)) as staged:
-            schema.create(staged, About(encoder.dim, encoder.fingerprint, space_of(encoder).root))
+            schema.create(staged, about_of(encoder))
         return cls.open(folder, encoder, busy_timeout=busy_timeout)
 
     @classmethod
@@ -81,73 +79,11 @@ class Collection(SearchedCollection):
             database = Database(folder, busy_timeout=busy_timeout)
             on_error.callback(database.close)
             about = schema.read_about(database)
-            sibling = check_model(folder, about, encoder, allow_sibling=allow_sibling)
-            collection = cls(folder, encoder, database, about, sibling=sibling, index=index, recall=recall)
+            model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
+            collection = cls(folder, database, model, index=index, recall=recall)
             collection.refresh()
             on_error.pop_all()
         return collection
-
-    def upsert(
-        self,
-        ids: Sequence[DocumentId],
-        texts: Sequence[str],
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
-        vectors: Any = None,
-        *,
-        chunking: Chunking | None = None,
-        show_progress: bool | None = None,
-    ) -> int:
-        """Store documents, replacing those with the same ids; all or nothing, on disk when this returns.
-
-        :param metadata: one JSON object (or None) per document.
-        :param vectors: (n, dim) of this collection's model, if they are there already; brought to length one.
-        :param chunking: store the documents in pieces, each found by itself; see :func:`index.pieces.cut_documents`.
-            A document is replaced and deleted as a whole, by its own id; pieces that are as they were are not encoded
-            again.
-        :param show_progress: a bar while encoding; None shows it for long inputs on a terminal.
-        :return: how many documents were written: with ``chunking``, those that are stored just so are passed over.
-        :raises InputError: for wrong ids, texts, metadata or vectors; nothing is written.
-        :raises SaveError: if another writer does not finish in time or the disk is full; nothing is written.
-        """
-        checked_ids = check_ids(ids)
-        checked_texts = texts_for_ids(texts, len(checked_ids))
-        checked_metadata = check_metadata(metadata, len(checked_ids))
-        self._check_open()
-        if not checked_ids:
-            return 0
-        if chunking is not None:
-            if vectors is not None:
-                raise InputError("vectors are of whole documents, so they cannot come with chunking. Leave one out.")
-            return self._upsert_pieces(Splitter(chunking, self._model()), ids, checked_texts, metadata, show_progress)
-        if vectors is None:
-            vectors = self._document_vectors(checked_texts, show_progress)
-        units = unit_vectors(vectors, self._about.dim)
-        if len(units) != len(checked_ids):
-            raise InputError(f"Found {len(units)} vectors for {len(checked_ids)} ids, expected one vector per id.")
-        self._write(writer.Batch(checked_ids, checked_texts, checked_metadata), units)
-        return len(checked_ids)
-
-    def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
-        """Take out documents, all or nothing, on disk when this returns; ids that are not there are no error.
-
-        :param ids: those called so, with their pieces; or else
-        :param where: those that match a filter; see :mod:`index.filters`.
-        :return: how many there were, each piece counted.
-        :raises InputError: for ids that are not distinct strings or integers, a wrong filter, or both or neither.
-        :raises SaveError: as in :meth:`upsert`.
-        """
-        if (ids is None) == (where is None):
-            raise InputError("delete takes ids or where, one of them.")
-        if where is not None:
-            return self._delete_where(read_filter(where))
-        checked = check_ids(ids)
-        self._check_open()
-        if not checked:
-            return 0
-        with self._database.writing() as connection:
-            gone = writer.delete(connection, checked)
-            writer.trim(connection, self._live.builder.kept)
-            return gone
 
     def get(self, ids: Sequence[DocumentId]) -> list[Document | None]:
         """The documents called ``ids``, in that order; None where there is none.
@@ -190,22 +126,23 @@ class Collection(SearchedCollection):
     def compact(self) -> None:
         """Build the graph that searches should have by now, and wait for it; searches go on meanwhile."""
         with self._at_rest() as rest:
-            snapshot = rest.snapshot
-        self._live.builder.wait_until_built(snapshot)
+            snapshot, builder = rest.snapshot, rest.builder
+        builder.wait_until_built(snapshot)
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
         with self._at_rest() as rest:
-            self._live.builder.wait_until_loaded(rest.snapshot)
-            graph, why = self._live.builder.graph, self._live.builder.why
+            rest.builder.wait_until_loaded(rest.snapshot)
+            graph, why = rest.builder.graph, rest.builder.why
             return Stats(
                 len(rest.snapshot),
-                self._about.dim,
+                rest.about.dim,
                 "flat" if graph is None else "hnsw",
                 why,
                 None if graph is None else graph.recall,
                 None if graph is None else graph.effort,
                 sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()),
+                rest.reader.reembedded(),
             )
 
     def verify(self) -> int:
@@ -243,44 +180,6 @@ class Collection(SearchedCollection):
         finally:
             database.close()
         shutil.rmtree(folder)
-
-    def _upsert_pieces(
-        self, splitter: Splitter, ids: Sequence[DocumentId], texts: list[str], metadata: Any, show_progress: bool | None
-    ) -> int:
-        cut = pieces.cut_documents(splitter, check_ids(ids), texts, metadata)
-        with self._reading() as reader:
-            new = pieces.what_is_new(cut, reader)
-        if not new.documents:
-            return 0
-        unknown = pieces.missing(new)
-        encoded: dict[str, Any] = {}
-        if unknown:
-            vectors = unit_vectors(self._document_vectors(unknown, show_progress), self._about.dim)
-            encoded = dict(zip(unknown, vectors, strict=True))
-        self._write(new.batch, pieces.with_vectors(new, encoded, self._about.dim))
-        return new.documents
-
-    def _document_vectors(self, texts: list[str], show_progress: bool | None) -> FloatMatrix:
-        if self._sibling:
-            raise InputError(
-                f"The vectors of {self._folder} are of model {self._about.fingerprint}, this encoder is only its "
-                "sibling. Pass vectors of that model, or open the collection with it."
-            )
-        return encode_documents(self._model(), texts, show_progress)
-
-    def _write(self, batch: writer.Batch, vectors: FloatMatrix) -> None:
-        with self._database.writing() as connection:
-            self._check_open()
-            writer.upsert(connection, batch, vectors)
-            writer.trim(connection, self._live.builder.kept)
-
-    def _delete_where(self, wanted: Filter) -> int:
-        self._check_open()
-        with self._database.writing() as connection:
-            rows = self._live.rest_in(connection).matching(wanted)
-            writer.delete_rows(connection, rows)
-            writer.trim(connection, self._live.builder.kept)
-            return len(rows)
 
     def _scan_all(self) -> Iterator[Document]:
         last = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.spaces import check_sibling
+from encoder_tools.spaces import check_sibling, space_of
+from index.checks import texts_for_ids, unit_vectors
 from index.schema import About
 
 _ENCODE_AT_ONCE = 1024
@@ -29,21 +31,74 @@ def is_vector(value: Any) -> bool:
     return is_list(value) and not any(map(is_list, value))
 
 
-def check_model(folder: Path, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> bool:
-    """Whether the encoder is a sibling of the model that made the vectors, rather than that model."""
-    if encoder is None:
-        return False
-    sibling = check_sibling(
-        f"The collection in {folder}",
-        about.fingerprint,
-        about.space,
-        encoder,
-        allow=allow_sibling,
-        again="re-embed its texts into a new collection",
-    )
-    if about.dim != encoder.dim:
-        raise InputError(f"{folder} holds vectors of width {about.dim}, the encoder gives {encoder.dim}. Set its dim.")
-    return sibling
+def about_of(encoder: TextEncoder) -> About:
+    """What a collection of an encoder's vectors says of itself."""
+    return About(encoder.dim, encoder.fingerprint, space_of(encoder).root)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The encoder of a collection's vectors, or that there is none.
+
+    :ivar folder: of the collection, named in errors.
+    :ivar about: the vectors that it is for.
+    :ivar sibling: whether the encoder is only a sibling of the model that made them.
+    """
+
+    folder: Path
+    about: About
+    encoder: TextEncoder | None
+    sibling: bool = False
+
+    @classmethod
+    def checked(cls, folder: Path, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> Model:
+        """An encoder for vectors that are there.
+
+        :raises FingerprintError: if it is neither the model that made them nor a sibling that was asked for.
+        :raises InputError: if it gives another width.
+        """
+        if encoder is None:
+            return cls(folder, about, None)
+        sibling = check_sibling(
+            f"The collection in {folder}",
+            about.fingerprint,
+            about.space,
+            encoder,
+            allow=allow_sibling,
+            again="re-embed the collection (reembed)",
+        )
+        if about.dim != encoder.dim:
+            raise InputError(
+                f"{folder} holds vectors of width {about.dim}, the encoder gives {encoder.dim}. Set its dim."
+            )
+        return cls(folder, about, encoder, sibling)
+
+    def any(self) -> TextEncoder:
+        """The encoder.
+
+        :raises InputError: if there is none.
+        """
+        if self.encoder is None:
+            raise InputError(f"{self.folder} was opened without a model, so it takes no new text. Open it with one.")
+        return self.encoder
+
+    def documents(self, texts: Sequence[str], show_progress: bool | None = None) -> FloatMatrix:
+        """Unit vectors (n, dim) of documents.
+
+        :raises InputError: if there is no encoder, or only a sibling.
+        """
+        if self.sibling:
+            raise InputError(
+                f"The vectors of {self.folder} are of model {self.about.fingerprint}, this encoder is only its "
+                "sibling. Pass vectors of that model, or open the collection with it."
+            )
+        return unit_vectors(encode_documents(self.any(), texts, show_progress), self.about.dim)
+
+    def queries(self, queries: Any) -> FloatMatrix:
+        """Unit vectors (n, dim) of texts, or of vectors."""
+        if any(isinstance(query, str) for query in queries):
+            queries = self.any().encode_query(texts_for_ids(queries, len(queries)))
+        return unit_vectors(queries, self.about.dim, name="query vector")
 
 
 def encode_documents(encoder: TextEncoder, texts: Sequence[str], show_progress: bool | None) -> FloatMatrix:

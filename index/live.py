@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from index.columns import Columns
 from index.database import Database
 from index.filters import Filter
 from index.reader import Reader
+from index.schema import About
 from index.snapshot import Found, Snapshot, Snapshots
 
 
@@ -31,6 +32,7 @@ class Rest:
     snapshot: Snapshot
     columns: Columns
     builder: Builder
+    about: About
 
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Found]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
@@ -61,17 +63,40 @@ class Rest:
         return rows[:k], scores[:k]
 
 
+@dataclass(frozen=True)
+class _Generation:
+    """What is in memory for the vectors of one model."""
+
+    about: About
+    builder: Builder
+    snapshots: Snapshots
+    columns: Columns
+
+
 class Live:
     """Keeps up with a database. Safe for threads.
 
     :param what: named in errors.
-    :ivar builder: of the graph.
+    :param make_builder: makes the builder of the graph over the vectors of a model.
     """
 
-    def __init__(self, database: Database, dim: int, what: str, builder: Builder) -> None:
-        self._database, self._dim, self.builder = database, dim, builder
+    def __init__(self, database: Database, about: About, what: str, make_builder: Callable[[About], Builder]) -> None:
+        self._database, self._what, self._make_builder = database, what, make_builder
         self._advancing = threading.Lock()
-        self._snapshots, self._columns = Snapshots(dim, what, builder.base), Columns()
+        self._now = self._generation(about)
+
+    @property
+    def about(self) -> About:
+        """Of the state that was seen last."""
+        return self._now.about
+
+    def kept(self) -> int | None:
+        """Number of the write that the files beside the database are of, if there are any."""
+        return self._now.builder.kept()
+
+    def close(self) -> None:
+        """Stop what is built."""
+        self._now.builder.close()
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -84,20 +109,31 @@ class Live:
         """The last committed state."""
         while True:
             with self.reading() as reader:
-                sequence, snapshot = reader.sequence(), self._snapshots.current
+                now, sequence = self._now, reader.sequence()
+                snapshot = now.snapshots.current
                 if snapshot.sequence < sequence:
-                    with self._advancing:
-                        snapshot = self._snapshots.advance(reader)
+                    now, snapshot = self._advance(reader)
                 if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
-                    yield Rest(reader, snapshot, self._columns, self.builder)
+                    yield Rest(reader, snapshot, now.columns, now.builder, now.about)
                     return
 
     def rest_in(self, connection: sqlite3.Connection) -> Rest:
         """The state in a transaction that writes, before it has written: there is no later one."""
         reader = self._reader(connection)
+        now, snapshot = self._advance(reader)
+        return Rest(reader, snapshot, now.columns, now.builder, now.about)
+
+    def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:
-            snapshot = self._snapshots.advance(reader)
-        return Rest(reader, snapshot, self._columns, self.builder)
+            now = self._now
+            if reader.sequence() > now.snapshots.current.sequence and reader.about != now.about:
+                now.builder.close()  # the vectors of another model have taken the place of these
+                now = self._now = self._generation(reader.about)
+            return now, now.snapshots.advance(reader)
+
+    def _generation(self, about: About) -> _Generation:
+        builder = self._make_builder(about)
+        return _Generation(about, builder, Snapshots(about.dim, self._what, builder.base), Columns())
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
-        return Reader(connection, self._database.path, self._dim)
+        return Reader(connection, self._database.path)

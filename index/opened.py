@@ -6,48 +6,39 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from encoder_tools.errors import InputError
-from encoder_tools.protocols import TextEncoder
+from encoder_tools.errors import FingerprintError, InputError
 from index.builder import Builder, Kind
 from index.database import Database
+from index.encoding import Model
 from index.live import Live, Rest
 from index.reader import Reader
 from index.schema import About
 
 
 class OpenCollection:
-    """Database, model, and the state in memory."""
+    """Database, models, and the state in memory."""
 
-    def __init__(
-        self,
-        folder: Path,
-        encoder: TextEncoder | None,
-        database: Database,
-        about: About,
-        *,
-        sibling: bool,
-        index: Kind,
-        recall: float,
-    ) -> None:
-        self._folder, self._encoder, self._database, self._about = folder, encoder, database, about
-        self._sibling = sibling
+    def __init__(self, folder: Path, database: Database, model: Model, *, index: Kind, recall: float) -> None:
+        self._folder, self._database = folder, database
+        self._models = {model.about: model}
         self._closed = False
-        self._live = Live(database, about.dim, str(folder), Builder(folder, about, index, recall))
+        self._live = Live(database, model.about, str(folder), lambda about: Builder(folder, about, index, recall))
 
     @property
     def about(self) -> About:
         """Width, model and space of the vectors."""
-        return self._about
+        return self._live.about
 
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        return self._about.fingerprint if self._sibling else None
+        model = self._models.get(self.about)
+        return self.about.fingerprint if model is not None and model.sibling else None
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
         self._closed = True
-        self._live.builder.close()
+        self._live.close()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -56,10 +47,18 @@ class OpenCollection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _model(self) -> TextEncoder:
-        if self._encoder is None:
-            raise InputError(f"{self._folder} was opened without a model, so it takes no new text. Open it with one.")
-        return self._encoder
+    def _model(self) -> Model:
+        """For the vectors that there are now.
+
+        :raises FingerprintError: if another process has re-embedded the collection.
+        """
+        about = self._live.about
+        if about not in self._models:
+            raise FingerprintError(
+                f"{self._folder} was re-embedded with model {about.fingerprint} while it was open. Open it again with "
+                "that model."
+            )
+        return self._models[about]
 
     def _reading(self) -> AbstractContextManager[Reader]:
         self._check_open()

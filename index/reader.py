@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import FileCorruptError
-from index import lexical
+from index import generations, lexical
 from index.blocks import Block, Mark
 from index.results import Document, DocumentId
-from index.schema import document_checksum, vector_checksum
+from index.schema import About, about_in, document_checksum, vector_checksum
 
 _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
@@ -35,8 +36,13 @@ class Reader:
     :param path: named in errors.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, dim: int) -> None:
-        self._connection, self._path, self._dim = connection, path, dim
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+
+    @cached_property
+    def about(self) -> About:
+        """Width, model and space of the vectors."""
+        return about_in(self._connection, self._path)
 
     def mark(self) -> Mark:
         """The state that is read."""
@@ -59,6 +65,11 @@ class Reader:
     def counted(self) -> int:
         """How many documents are stored, counted one by one."""
         return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def reembedded(self) -> tuple[str, int] | None:
+        """Fingerprint of a model whose vectors are being filled in, and how many are there, if there is one."""
+        about = generations.coming(self._connection)
+        return None if about is None else (about.fingerprint, generations.done(self._connection))
 
     def changes_since(self, sequence: int) -> Change:
         """Rows that came and went after ``sequence``; the cost is that of what was written."""
@@ -156,10 +167,11 @@ class Reader:
         return None if found == "ok" else found
 
     def _block(self, found: Sequence[tuple[int, Any, Any]]) -> Block:
+        width = 4 * self.about.dim
         for row, blob, checksum in found:
-            if not isinstance(blob, bytes) or len(blob) != 4 * self._dim or vector_checksum(blob) != checksum:
+            if not isinstance(blob, bytes) or len(blob) != width or vector_checksum(blob) != checksum:
                 raise FileCorruptError(f"{self._path}: the vector in row {row} is damaged. Restore a backup.")
-        matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self._dim)
+        matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self.about.dim)
         return Block(np.array([row for row, _, _ in found], dtype=np.int64), matrix.astype(np.float32))
 
     def _document(self, line: tuple[int, Any, Any, Any, Any, Any]) -> Document:

@@ -53,6 +53,7 @@ class Stats(NamedTuple):
     :ivar recall: share of the true ten nearest that the graph found when it was built, on a sample of what is stored.
     :ivar effort: HNSW's efSearch, the least one of that recall.
     :ivar bytes: on disk.
+    :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """
 
     documents: int
@@ -62,3 +63,4 @@ class Stats(NamedTuple):
     recall: float | None
     effort: int | None
     bytes: int
+    reembedding: tuple[str, int] | None = None

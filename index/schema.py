@@ -83,9 +83,21 @@ def read_about(database: Database) -> About:
             f"{database.path} has format version {meta.get('format_version')!r}, this encoder-tools reads "
             f"{FORMAT_VERSION}. Upgrade encoder-tools."
         )
-    dim, fingerprint, numbers = meta.get("dim"), meta.get("fingerprint"), (meta.get("sequence"), meta.get("count", 0))
-    if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str) or not all(map(_is_count, numbers)):
-        raise FileCorruptError(f"{database.path} lacks its width, model or sequence number. Restore a backup.")
+    if not all(map(_is_count, (meta.get("sequence"), meta.get("count", 0)))):
+        raise FileCorruptError(f"{database.path} lacks its sequence number. Restore a backup.")
+    return _about(meta, database.path)
+
+
+def about_in(connection: sqlite3.Connection, path: Path) -> About:
+    """What the state of a connection's transaction says of itself."""
+    query = "SELECT key, value FROM meta WHERE key IN ('dim', 'fingerprint', 'space')"
+    return _about(dict(connection.execute(query)), path)
+
+
+def _about(meta: dict[str, Any], path: Path) -> About:
+    dim, fingerprint = meta.get("dim"), meta.get("fingerprint")
+    if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str):
+        raise FileCorruptError(f"{path} lacks its width or model. Restore a backup.")
     return About(dim, fingerprint, str(meta.get("space", fingerprint)))  # the first collections name no space
 
 

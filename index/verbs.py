@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from encoder_tools.errors import InputError
-from encoder_tools.protocols import FloatMatrix
-from index.checks import check_ids, texts_for_ids, unit_vectors
+from encoder_tools.errors import FingerprintError, InputError
+from index.checks import check_ids, texts_for_ids
 from index.encoding import is_list, is_vector
 from index.fusion import Fused, Fusion
 from index.highlight import highlights
 from index.lexical import words_of
 from index.opened import OpenCollection
 from index.results import Document, DocumentId, Hit
+from index.schema import About
 from index.searching import Mode, Search
 
 
@@ -69,8 +69,7 @@ class SearchedCollection(OpenCollection):
         if highlight and not all(isinstance(query, str) for query in queries):
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
         words = [frozenset(words_of(query) if highlight else ()) for query in queries]
-        vectors = self._query_vectors(queries) if "dense" in asked.parts else None
-        return self._hits(asked, texts, vectors, words)
+        return self._hits(asked, queries, texts, words)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a stored one, itself left out.
@@ -90,24 +89,30 @@ class SearchedCollection(OpenCollection):
             return [_hit(documents[hit.row], hit) for hit in others]
 
     def _hits(
-        self,
-        asked: Search,
-        texts: list[str] | None,
-        vectors: FloatMatrix | None,
-        words: Sequence[frozenset[str]],
+        self, asked: Search, queries: Any, texts: list[str] | None, words: Sequence[frozenset[str]]
     ) -> list[list[Hit]]:
-        with self._at_rest() as rest:
-            found = asked.run(rest, texts, vectors)
-            documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-            return [
-                [_hit(documents[hit.row], hit, marked) for hit in hits]
-                for hits, marked in zip(found, words, strict=True)
-            ]
+        dense, first = "dense" in asked.parts, self._live.about
+        while True:
+            model = self._model() if dense else None
+            vectors = None if model is None else model.queries(queries)
+            with self._at_rest() as rest:
+                if model is not None and rest.about != model.about:
+                    self._check_texts(queries, first)
+                    continue  # the collection was re-embedded meanwhile
+                found = asked.run(rest, texts, vectors)
+                documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
+                return [
+                    [_hit(documents[hit.row], hit, marked) for hit in hits]
+                    for hits, marked in zip(found, words, strict=True)
+                ]
 
-    def _query_vectors(self, queries: Any) -> FloatMatrix:
-        if any(isinstance(query, str) for query in queries):
-            queries = self._model().encode_query(texts_for_ids(queries, len(queries)))
-        return unit_vectors(queries, self._about.dim, name="query vector")
+    def _check_texts(self, queries: Any, about: About) -> None:
+        """Vectors cannot be made anew."""
+        if not all(isinstance(query, str) for query in queries):
+            raise FingerprintError(
+                f"{self._folder} was re-embedded with another model meanwhile: a vector of {about.fingerprint} has no "
+                "meaning there. Encode the query again."
+            )
 
 
 def _hit(document: Document, found: Fused, words: frozenset[str] = frozenset()) -> Hit:

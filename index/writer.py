@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
-from index import lexical
+from index import generations, lexical
 from index.results import DocumentId
 from index.schema import document_checksum, vector_checksum
 
@@ -96,6 +96,8 @@ def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: s
             lexical.take_out(connection, row, text)
             gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))
+    if gone and generations.coming(connection) is not None:
+        connection.executemany("DELETE FROM next_vectors WHERE row = ?", ((row,) for row in gone))
     return gone
 
 

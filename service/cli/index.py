@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,10 +200,44 @@ def stats(folder: Path) -> None:
         "bytes": f"{found.bytes} ({found.bytes // max(1, found.documents)} a document)",
         "index": f"{found.kind}: {found.why}",
     }
+    if found.reembedding is not None:
+        model, done = found.reembedding
+        lines["coming"] = f"{done} of {found.documents} re-embedded with model {model}"
     if found.recall is not None:
         lines["recall"] = f"{found.recall:.3f} of the ten nearest, measured with efSearch {found.effort}"
     for name, value in lines.items():
         click.echo(f"{name:<12} {value}")
+
+
+@command.command("reembed")
+@_FOLDER
+@_MODEL
+@click.option("--restart", is_flag=True, help="Begin anew, where another model was begun with.")
+def reembed(folder: Path, model: str, restart: bool) -> None:
+    """Change the model of FOLDER: encode all stored texts with MODEL, then switch to it at once.
+
+    Searches and writes go on meanwhile, with the model that was there. A run that was cut goes on when it is started
+    again.
+    """
+    from tqdm import tqdm
+
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    encoder = OnnxEncoder(model)
+    with Collection.open(folder, None) as collection, ExitStack() as at_end:
+        bar: Any = None
+
+        def progress(done: int, count: int) -> None:
+            nonlocal bar
+            if bar is None:  # what an earlier run did is not of this one's rate
+                bar = at_end.enter_context(tqdm(unit="text", initial=done, total=count, disable=None))
+            bar.total = count
+            bar.update(done - bar.n)
+
+        before = collection.about.fingerprint
+        collection.reembed(encoder, restart=restart, progress=progress)
+        click.echo(f"{folder}: {collection.count()} documents, from model {before} to {encoder.fingerprint}")
 
 
 @command.command("compact")

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from encoder_tools import OnnxEncoder
-from index import Collection
+from index import Collection, generations
+from index.schema import About
 from service.cli import cli
 
 ROWS = [
@@ -165,3 +167,26 @@ def test_rows_in_pieces_and_a_collection_that_must_be_there(here: Path):
         first, *rest = collection.scan()
         assert len(rest) > 2
         assert first.metadata == {"lang": "en", "document": "l", "chunk": 0, "start": 0, "end": first.metadata["end"]}
+
+
+def test_another_model_for_all_that_is_stored(here: Path):
+    class Earlier:
+        dim, fingerprint = 8, "earlier"
+
+        def encode(self, texts: Any) -> Any:
+            return np.ones((len(texts), 8), dtype=np.float32)
+
+        encode_document = encode_query = encode
+
+    with Collection.create("c", Earlier()) as collection:
+        collection.upsert([str(row.get("id")) for row in ROWS], [row["text"] for row in ROWS])
+        next_model = About(384, "elsewhere", "elsewhere")
+        with collection._database.writing() as connection:
+            generations.begin(connection, next_model)
+    assert "coming       0 of 3 re-embedded with model elsewhere" in run("stats", "c").output
+    run("reembed", "c", fails="is being re-embedded with model elsewhere")
+    own = OnnxEncoder("default").fingerprint
+    assert f"c: 3 documents, from model earlier to {own}" in run("reembed", "c", "--restart").output
+    assert "  cat  The cat sat" in run("search", "c", "where is the kitty?", "-k", "1").output
+    assert "coming" not in run("stats", "c").output
+    run("reembed", "c", fails="are of model")
