@@ -15,11 +15,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, SaveError
+from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, SaveError
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has no such locks: nothing is swept there
 
@@ -117,12 +117,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     :raises SaveError: if writing fails; a file that stood at ``path`` is untouched.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`write_bytes`, of a file that is written piece by piece; an error leaves ``path`` as it was."""
     try:
         sweep(path.parent, temporary_prefix(path))
         descriptor, temporary = _temporary_file(path)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(descriptor)
                 temporary.chmod(0o644)  # mkstemp makes 0600
@@ -130,6 +137,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+    except EncoderToolsError:
+        raise
     except OSError as error:
         raise save_error(path, error) from error
 

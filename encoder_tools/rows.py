@@ -13,7 +13,7 @@ import msgspec
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
 from encoder_tools.extras import require_extra
-from encoder_tools.files import write_bytes
+from encoder_tools.files import replacing
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
@@ -78,11 +78,13 @@ def count_rows(path: Path) -> int | None:
 
 
 def write_rows(path: Path, rows: Iterator[Row]) -> None:
-    """Write rows as JSON Lines.
+    """Write rows as JSON Lines, a row in memory at a time.
 
     :raises SaveError: if writing fails; what stood there before is untouched.
     """
-    write_bytes(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    with replacing(path) as file:
+        for row in rows:
+            file.write(msgspec.json.encode(row) + b"\n")
 
 
 def _separated(path: Path, kind: str) -> Iterator[Row]:

@@ -37,6 +37,7 @@ class Builder:
         self._folder, self._about, self._kind, self._recall = folder, about, kind, recall
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._looked_at: Snapshot | None = None  # for which nothing is due
         self.graph: Graph | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
@@ -84,7 +85,10 @@ class Builder:
             self.graph = None
             return None
         with self._lock:
+            if snapshot is self._looked_at and self._thread is None:
+                return None
             due = not self._loaded.is_set() or self._is_due(snapshot)
+            self._looked_at = None if due else snapshot
             if self._thread is None and due and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._work, args=(snapshot,), daemon=True, name="index-graph")
                 self._thread.start()

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
@@ -16,6 +17,7 @@ from encoder_tools.vectors import unit_rows
 from index.results import DocumentId
 
 _INT64 = 2**63
+_SMALL = 1e-200  # squares below it are no longer exact in float64
 _ID_BYTES, _METADATA_BYTES, _TEXT_BYTES = 4096, 2**20, 2**24
 
 
@@ -92,15 +94,22 @@ def unit_vectors(vectors: Any, dim: int, *, name: str = "vector") -> FloatMatrix
     if matrix.dtype.kind not in "fiu" or matrix.ndim != 2 or matrix.shape[1] != dim:
         raise InputError(f"The {name}s are {matrix.dtype} of shape {matrix.shape}, expected numbers (n, {dim}).")
     matrix = matrix.astype(np.float64)  # squares of large float32 values overflow
+    squares = np.einsum("ij,ij->i", matrix, matrix)
+    if not ((squares > _SMALL) & (squares < np.inf)).all():  # NaN is neither
+        _check_directions(matrix, name)
+        return unit_rows(matrix)
+    return np.ascontiguousarray(matrix / np.sqrt(squares)[:, None], dtype=np.float32)
+
+
+def _check_directions(matrix: NDArray[np.float64], name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        norms = np.linalg.norm(matrix, axis=1)
     for problem, rows in (
-        ("holds NaN or infinity", ~np.isfinite(matrix).all(axis=1) | ~np.isfinite(norms[:, 0])),
-        ("is zero, which has no direction", norms[:, 0] == 0),
+        ("holds NaN or infinity", ~np.isfinite(matrix).all(axis=1) | ~np.isfinite(norms)),
+        ("is zero, which has no direction", norms == 0),
     ):
         if rows.any():
             raise InputError(f"{name.capitalize()} {int(rows.argmax())} {problem}: expected a finite, non-zero vector.")
-    return unit_rows(matrix)
 
 
 def _as_list(values: Any, name: str) -> list[Any]:

@@ -39,6 +39,7 @@ class Graph:
 
     def __init__(self, index: Any, rows: NDArray[np.int64], effort: int, recall: float) -> None:
         self._index, self.rows, self.effort, self.recall = index, rows, effort, recall
+        self._made: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,41 +92,51 @@ class Graph:
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
         """As :meth:`index.snapshot.Snapshot.nearest`, nearly always the same."""
-        start = int(np.searchsorted(snapshot.rows, self.last_row, side="right"))
-        new = np.flatnonzero(snapshot.alive[start:]) + start
+        known = int(np.searchsorted(snapshot.rows, self.last_row, side="right"))
+        new = np.flatnonzero(snapshot.alive[known:]) + known
+        # a snapshot's rows up to the last one are among the graph's: if there are as many, they are the same
+        search = self._search if not snapshot.dead and known == len(self.rows) else self._alive
         found = []
         for query in queries:
-            rows, scores = self._alive(query[None], k, snapshot)
+            rows, scores = search(query[None], k, snapshot)
             if len(new):
                 rows = np.concatenate([rows, snapshot.rows[new]])
                 scores = np.concatenate([scores, snapshot.vectors[new] @ query])
-                order = np.argsort(rows, kind="stable")  # of equal scores the older row comes first
+            if len(new) or (scores[1:] >= scores[:-1]).any():  # of equal scores the older row comes first
+                order = np.argsort(rows, kind="stable")
                 rows, scores = rows[order], scores[order]
-            best = best_of(scores, min(k, len(rows)))
-            found.append((rows[best], scores[best]))
+                best = best_of(scores, min(k, len(rows)))
+                rows, scores = rows[best], scores[best]
+            found.append((rows[:k], scores[:k]))
         return found
 
-    def _alive(self, query: FloatMatrix, k: int, snapshot: Snapshot) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ``k`` nearest in the graph that are alive, by ascending row; more are asked for until they are."""
+    def _alive(self, query: FloatMatrix, k: int, snapshot: Snapshot) -> Found:
+        """As ``_search``, of those that are alive; more are asked for until there are as many."""
         asked = k
         while True:
             asked = min(asked, len(self.rows))
-            scores, places = self._search(query, asked)
-            rows = self.rows[places]
+            rows, scores = self._search(query, asked, snapshot)
             where = np.minimum(np.searchsorted(snapshot.rows, rows), len(snapshot.rows) - 1)
             alive = (snapshot.rows[where] == rows) & snapshot.alive[where]
             if alive.sum() >= k or asked == len(self.rows):
-                order = np.argsort(rows[alive], kind="stable")
-                return rows[alive][order], scores[alive][order]
+                return rows[alive], scores[alive]
             asked *= 2
 
-    def _search(self, query: FloatMatrix, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _search(self, query: FloatMatrix, k: int, _: Snapshot) -> Found:
+        """The ``k`` nearest in the graph, alive or not, best first."""
+        scores, places = self._index.search(query, min(k, len(self.rows)), params=self._parameters(k))
+        if places[0, -1] >= 0:
+            return self.rows[places[0]], scores[0]
+        there = places[0] >= 0  # a graph may not reach as many
+        return self.rows[places[0][there]], scores[0][there]
+
+    def _parameters(self, k: int) -> Any:
         import faiss
 
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.effort, 2 * k))  # type: ignore[attr-defined]
-        scores, places = self._index.search(query, k, params=parameters)
-        there = places[0] >= 0  # a graph may not reach as many
-        return scores[0][there], places[0][there]
+        effort = max(self.effort, 2 * k)
+        if effort not in self._made:  # making one takes as long as a tenth of a search
+            self._made[effort] = faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+        return self._made[effort]
 
     def _tune(self, snapshot: Snapshot, wanted: float) -> None:
         sample = self.rows[np.random.default_rng(0).permutation(len(self.rows))[:_SAMPLE]]

@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.parquet import write_parquet
 from encoder_tools.rows import columns_of, read_rows, write_rows
 
 ROWS: list[dict[str, Any]] = [{"a": 'said "yes"', "b": "é\u2028x"}, {"a": "two", "b": "z, w"}]
@@ -100,3 +101,45 @@ def test_splits_that_are_not_there_and_damaged_folders_are_named(tmp_path: Path)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(FileCorruptError, match="is empty"):
         columns_of(tmp_path / "empty.jsonl")
+
+
+MIXED = [
+    {"id": 1, "text": "one", "n": 1, "share": 1, "tags": ["a", "b"], "any": 1, "deep": {"x": [1]}, "flag": True},
+    {"id": "1", "text": "two", "n": -(2**63), "share": 0.5, "tags": ["c"], "any": "1", "huge": 2**70, "none": None},
+    {"id": "x", "text": "thrée 😀", "n": None, "empty": []},
+]
+
+
+def test_rows_of_any_kind_as_parquet(tmp_path: Path):
+    assert write_parquet(tmp_path / "x.parquet", lambda: MIXED) == 3
+    rows = list(read_rows(tmp_path / "x.parquet"))
+    assert [row["text"] for row in rows] == [row["text"] for row in MIXED]
+    assert [row["id"] for row in rows] == ["1", '"1"', '"x"']  # of two types: as JSON, so that 1 and "1" stay apart
+    assert [row["n"] for row in rows] == [1, -(2**63), None]
+    assert [row["share"] for row in rows] == [1.0, 0.5, None]
+    assert [row["tags"] for row in rows] == [["a", "b"], ["c"], None]
+    assert [row["any"] for row in rows] == ["1", '"1"', None]
+    assert (rows[0]["deep"], rows[1]["huge"], rows[2]["empty"], rows[1]["none"]) == (
+        '{"x": [1]}',
+        str(2**70),
+        "[]",
+        None,
+    )
+    assert rows[0]["flag"] is True
+
+
+def test_a_parquet_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
+    write_parquet(tmp_path / "x.parquet", lambda: MIXED)
+    before = (tmp_path / "x.parquet").read_bytes()
+
+    def broken() -> Any:
+        yield MIXED[0]
+        raise FileMissingError("gone")
+
+    for read, error in ((lambda: [], InputError), (broken, FileMissingError)):
+        with pytest.raises(error):
+            write_parquet(tmp_path / "x.parquet", read)
+    with pytest.raises(FileMissingError):
+        write_rows(tmp_path / "x.parquet", broken())
+    assert (tmp_path / "x.parquet").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -278,13 +278,24 @@ def backup(folder: Path, out: Path) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @_WHERE
 def export(folder: Path, out: Path, where: str | None) -> None:
-    """Write the documents of FOLDER, or those that match a filter, to OUT as JSON Lines that `build` reads."""
+    """Write the documents of FOLDER, or those that match a filter, to OUT, as JSON Lines or Parquet (.parquet).
+
+    `build` reads both. Pieces of documents come out as documents of their own, with what the metadata say of them.
+    """
+    from encoder_tools.parquet import write_parquet
     from encoder_tools.rows import write_rows
     from index import Collection
 
     with Collection.open(folder, None) as collection:
-        found = collection.scan(where=_filter(where))
-        write_rows(out, ({"id": one.id, "text": one.text, **one.metadata} for one in found))
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for one in collection.scan(where=_filter(where)):
+                yield {"id": one.id, "text": one.text, **one.metadata}
+
+        if out.suffix == ".parquet":
+            write_parquet(out, rows)
+        else:
+            write_rows(out, rows())
         click.echo(f"wrote {out}")
 
 
