@@ -12,14 +12,16 @@ import numpy as np
 from encoder_tools.errors import SaveError
 from encoder_tools.protocols import FloatMatrix
 from index import files
+from index.approximate import Approximate, Stopped
 from index.blocks import Base, Block, Mark
 from index.files import Manifest
-from index.graph import Graph, Stopped
+from index.kinds import kinds
 from index.reader import Reader
 from index.schema import About
 from index.snapshot import Found, Snapshot
 
-Kind: TypeAlias = Literal["auto", "flat", "hnsw"]
+Kind: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
+KINDS = ("auto", "flat", "hnsw", "ivf")
 
 GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
 _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
@@ -28,8 +30,8 @@ _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, abo
 class Builder:
     """Holds the graph of a collection, and has it built where there should be one. Safe for threads.
 
-    :param kind: "auto" builds a graph from 20,000 documents on; "flat" never does, "hnsw" always.
-    :param recall: that a graph is tuned to.
+    :param kind: "auto" builds a graph from 20,000 documents on; "flat" never does, a kind's name always.
+    :param recall: that it is tuned to.
     :ivar why: why there is a graph, or none.
     """
 
@@ -38,7 +40,8 @@ class Builder:
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._looked_at: Snapshot | None = None  # for which nothing is due
-        self.graph: Graph | None = None
+        self._built = kinds()["hnsw" if kind in ("auto", "flat") else kind]
+        self.graph: Approximate | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
         self._read: tuple[Manifest, Block] | None = None
@@ -125,7 +128,9 @@ class Builder:
 
     def _load(self) -> None:
         read, self._read = self._read, None  # the graph copies the vectors
-        self.graph, self.why = (None, self._unread) if read is None else files.read_graph(self._folder, *read)
+        self.graph, self.why = (
+            (None, self._unread) if read is None else files.read_graph(self._folder, *read, self._built)
+        )
         self._loaded.set()
 
     def _is_due(self, snapshot: Snapshot) -> bool:
@@ -138,7 +143,7 @@ class Builder:
 
     def _build(self, snapshot: Snapshot) -> None:
         try:
-            graph = Graph.build(snapshot, self._recall, self._stop)
+            graph = Approximate.build(self._built, snapshot, self._recall, self._stop)
             self.graph, self.why = graph, f"it was built over {len(graph)} documents"
             places = np.searchsorted(snapshot.rows, graph.rows)
             files.save(self._folder, graph, snapshot.vectors[places], snapshot.mark, self._about.fingerprint)

@@ -12,8 +12,8 @@ from encoder_tools.errors import FileMissingError, InputError, SaveError
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.staging import staged_folder
 from index import lexical, schema
-from index.builder import Kind
-from index.checks import check_ids
+from index.builder import KINDS, Kind
+from index.checks import check_ids, check_score
 from index.database import DATABASE_NAME, Database
 from index.encoding import Model, about_of
 from index.filters import Filter, read_filter
@@ -63,16 +63,18 @@ class Collection(SearchedCollection, WrittenCollection):
             is stored later must bring its vectors along.
         :param busy_timeout: seconds to wait for another writer.
         :param index: "flat" looks at every vector; "hnsw" at those that a graph leads to, which is built in the
-            background; "auto" takes the graph from 20,000 documents on. Filtered searches are exact in any case.
-        :param recall: share of the true ten nearest that a graph is tuned to find.
+            background; "ivf" at those in some of many lists, built much faster and searched somewhat slower; "auto"
+            takes the graph from 20,000 documents on. Filtered searches are exact in any case.
+        :param recall: share of the true ten nearest that it is tuned to find.
         :raises FileMissingError: if ``folder`` is not there or holds no collection.
         :raises FileCorruptError: if the database is damaged or something else.
         :raises FingerprintError: if the stored vectors are another model's, and it is no sibling or none is allowed.
         :raises InputError: if the encoder gives another width than the stored vectors have.
         """
         folder = Path(folder)
-        if index not in ("auto", "flat", "hnsw") or not 0 < recall <= 1:
-            raise InputError(f"index is {index!r} and recall {recall!r}, expected auto, flat or hnsw, and a share.")
+        if index not in KINDS or not 0 < check_score(recall, "recall") <= 1:
+            expected = ", ".join(KINDS)
+            raise InputError(f"index is {index!r} and recall {recall!r}, expected one of {expected}, and a share.")
         if not folder.is_dir():
             raise FileMissingError(f"{folder} is not a folder. Make the collection with Collection.create.")
         with ExitStack() as on_error:
@@ -137,7 +139,7 @@ class Collection(SearchedCollection, WrittenCollection):
             return Stats(
                 len(rest.snapshot),
                 rest.about.dim,
-                "flat" if graph is None else "hnsw",
+                "flat" if graph is None else graph.kind.name,
                 why,
                 None if graph is None else graph.recall,
                 None if graph is None else graph.effort,

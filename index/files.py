@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from encoder_tools.files import write_bytes
 from encoder_tools.protocols import FloatMatrix
+from index.approximate import Approximate
 from index.blocks import Block, Mark
-from index.graph import Graph
+from index.kinds import ApproximateKind
 
 MANIFEST_NAME = "manifest.json"
 _VERSION = 2
@@ -45,7 +46,7 @@ class Manifest(msgspec.Struct, frozen=True):
     :ivar fingerprint: of the model that made the vectors.
     :ivar sequence: of the write after which they were taken, ``token`` that write's.
     :ivar vectors: file of ``rows`` int64 row numbers and as many vectors, float32 of width ``dim``.
-    :ivar graph: file of FAISS's bytes of the graph over them, without the vectors.
+    :ivar graph: file of FAISS's bytes of what leads to them, ``kind`` what that is.
     """
 
     format_version: int
@@ -56,11 +57,12 @@ class Manifest(msgspec.Struct, frozen=True):
     dim: int
     vectors: File
     graph: File
+    kind: str
     effort: int
     recall: float
 
 
-def save(folder: Path, graph: Graph, vectors: FloatMatrix, mark: Mark, fingerprint: str) -> None:
+def save(folder: Path, graph: Approximate, vectors: FloatMatrix, mark: Mark, fingerprint: str) -> None:
     """Write a graph, the vectors that it is over, and their manifest.
 
     :raises SaveError: if the disk is full or read-only; what was there before still serves.
@@ -70,7 +72,7 @@ def save(folder: Path, graph: Graph, vectors: FloatMatrix, mark: Mark, fingerpri
     first, second = _write(folder, "vectors", base), _write(folder, "graph", links.tobytes())
     count, dim = vectors.shape
     recall = round(graph.recall, 4)
-    made = Manifest(_VERSION, fingerprint, *mark, count, dim, first, second, graph.effort, recall)
+    made = Manifest(_VERSION, fingerprint, *mark, count, dim, first, second, graph.kind.name, graph.effort, recall)
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
     kept = {first.name, second.name}
     for kind in _KINDS:
@@ -99,14 +101,16 @@ def read_vectors(folder: Path, found: Manifest, into: Block) -> str:
     return _read(folder, found.vectors, into.rows, into.vectors)
 
 
-def read_graph(folder: Path, found: Manifest, block: Block) -> tuple[Graph | None, str]:
-    """The graph of a manifest over its vectors, if it is whole; else None, and why."""
+def read_graph(folder: Path, found: Manifest, block: Block, kind: ApproximateKind) -> tuple[Approximate | None, str]:
+    """What leads to the vectors of a manifest, if it is whole and of a kind; else None, and why."""
+    if found.kind != kind.name:
+        return None, f"what is on disk is of kind {found.kind!r}"
     why = _wrong_size(folder, found.graph)
     data = np.empty(0 if why else found.graph.size, dtype=np.uint8)
     why = why or _read(folder, found.graph, data)
     if why:
         return None, why
-    return Graph.from_bytes(data, block, found.effort, found.recall), "it was on disk"
+    return Approximate.from_bytes(kind, data, block, found.effort, found.recall), "it was on disk"
 
 
 def _write(folder: Path, kind: str, data: bytes) -> File:

@@ -49,9 +49,9 @@ class Hit(NamedTuple):
 class Stats(NamedTuple):
     """What a collection holds, and how it is searched.
 
-    :ivar kind: "flat", every vector is looked at, or "hnsw", those that a graph leads to; ``why`` says why.
+    :ivar kind: "flat", every vector is looked at, or a kind of :mod:`index.kinds`; ``why`` says why.
     :ivar recall: share of the true ten nearest that the graph found when it was built, on a sample of what is stored.
-    :ivar effort: HNSW's efSearch, the least one of that recall.
+    :ivar effort: of a search, in the kind's measure (efSearch, nprobe): the least one of that recall.
     :ivar bytes: on disk.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """

@@ -204,7 +204,7 @@ def stats(folder: Path) -> None:
         model, done = found.reembedding
         lines["coming"] = f"{done} of {found.documents} re-embedded with model {model}"
     if found.recall is not None:
-        lines["recall"] = f"{found.recall:.3f} of the ten nearest, measured with efSearch {found.effort}"
+        lines["recall"] = f"{found.recall:.3f} of the ten nearest, measured with effort {found.effort}"
     for name, value in lines.items():
         click.echo(f"{name:<12} {value}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from encoder_tools.errors import InputError, SaveError
-from index import Collection, builder, graph, writer
+from index import Collection, approximate, builder, writer
 from index import files as graph_files
 from index.reader import Reader
 
@@ -173,6 +173,26 @@ def test_a_large_k_is_answered_whole(folder: Path, encoder: Any):
             assert len({hit.id for hit in collection.search(vectors(1)[0], k=k)}) == min(k, N)
 
 
+def test_lists_are_another_kind_and_each_kind_leaves_the_other_alone(folder: Path, encoder: Any):
+    fill(folder, encoder)
+    truth = dict(enumerate(vectors()))
+    for kind in ("ivf", "hnsw", "ivf"):
+        with Collection.open(folder, encoder, index=kind) as collection:
+            collection.compact()
+            stats = collection.stats()
+            assert (stats.kind, stats.why) == (kind, f"it was built over {N} documents")
+            assert stats.recall >= 0.95
+            assert recall(collection, truth) >= 0.9
+            collection.upsert([3, N], ["t", "t"], vectors=vectors(2, seed=4))
+            assert collection.search(vectors(2, seed=4)[1], 1)[0].id == N
+            collection.upsert([3], ["t"], vectors=vectors()[3:4])
+            collection.delete([N])
+        with Collection.open(folder, encoder, index=kind) as again:
+            again.search(vectors(1)[0])
+            assert (again.stats().kind, again.stats().why) == (kind, "it was on disk")
+            assert recall(again, truth) >= 0.9
+
+
 def test_small_and_empty_collections_are_searched_exactly(folder: Path, encoder: Any):
     fill(folder, encoder, n=0)
     with Collection.open(folder, encoder) as collection:
@@ -230,7 +250,7 @@ def test_a_damaged_file_is_never_believed_and_made_again(
         collection.compact()
     damage(folder, kind, how)
     with monkeypatch.context() as patch:
-        patch.setattr(graph.Graph, "from_bytes", lambda *_: pytest.fail("FAISS would have seen it"))
+        patch.setattr(approximate.Approximate, "from_bytes", lambda *_: pytest.fail("FAISS would have seen it"))
         with Collection.open(folder, encoder) as collection:
             collection.compact()
             assert "it was built over" in collection.stats().why
@@ -268,14 +288,14 @@ def test_searches_go_on_while_a_graph_is_built_and_closing_stops_it(
 ):
     fill(folder, encoder)
     begun, go_on = threading.Event(), threading.Event()
-    build = graph.Graph.build.__func__
+    build = approximate.Approximate.build.__func__
 
-    def slow(cls: Any, snapshot: Any, wanted: float, stop: threading.Event) -> Any:
+    def slow(cls: Any, kind: Any, snapshot: Any, wanted: float, stop: threading.Event) -> Any:
         begun.set()
         go_on.wait(20)
-        return build(cls, snapshot, wanted, stop)
+        return build(cls, kind, snapshot, wanted, stop)
 
-    monkeypatch.setattr(graph.Graph, "build", classmethod(slow))
+    monkeypatch.setattr(approximate.Approximate, "build", classmethod(slow))
     collection = Collection.open(folder, encoder)
     collection.search(vectors(1)[0])
     assert begun.wait(10)
@@ -304,10 +324,10 @@ def test_a_graph_that_cannot_be_saved_serves_all_the_same(folder: Path, encoder:
         assert "could not be saved (no space left)" in collection.stats().why
 
 
-@pytest.mark.parametrize("options", [{"index": "ivf"}, {"recall": 0}, {"recall": 1.5}])
+@pytest.mark.parametrize("options", [{"index": "lsh"}, {"recall": 0}, {"recall": 1.5}, {"recall": "high"}])
 def test_wrong_options_are_refused(folder: Path, encoder: Any, options: Any):
     fill(folder, encoder, n=1)
-    with pytest.raises(InputError, match="expected auto, flat or hnsw"):
+    with pytest.raises(InputError, match=r"expected (one of auto, flat, hnsw, ivf|a number)"):
         Collection.open(folder, encoder, **options)
 
 

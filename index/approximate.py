@@ -1,10 +1,7 @@
-"""An HNSW graph over the vectors of a snapshot: near neighbours without looking at all of them.
+"""An index over the vectors of a snapshot: near neighbours without looking at all of them.
 
-A graph knows rows, not places, so that it serves later snapshots too: rows that have gone since are passed over, rows
-that have come since are searched exactly beside it. It is derived: what is lost is built again from the vectors.
-
-Source: Malkov and Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable
-Small World Graphs", 2016; by FAISS.
+It knows rows, not places, so that it serves later snapshots too: rows that have gone since are passed over, rows that
+have come since are searched exactly beside it. It is derived: what is lost is built again from the vectors.
 """
 
 from __future__ import annotations
@@ -17,29 +14,29 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index.blocks import Block
+from index.kinds import ApproximateKind
 from index.snapshot import Found, Snapshot, best_of
 
-LINKS, BUILD_EFFORT = 32, 80
-_EFFORTS = (32, 48, 64, 96, 128, 192, 256, 384, 512)  # of a search: efSearch
-_SAMPLE = 200  # stored vectors that recall is measured with
+_SAMPLE, _NEAREST = 200, 10  # stored vectors that recall is measured with, and how many of their nearest
 _ADDED_AT_ONCE = 1000
+_TRAINED = 200_000  # vectors of the sample that a kind is trained on
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """A build was asked to stop."""
 
 
-class Graph:
+class Approximate:
     """Made by :meth:`build` or :meth:`from_bytes`; then never changed, and safe for threads.
 
     :ivar rows: int64 (n,), ascending.
-    :ivar effort: of a search, HNSW's efSearch.
+    :ivar effort: of a search, in the kind's own measure.
     :ivar recall: share of the true ten nearest that a search finds, measured when it was built.
     """
 
-    def __init__(self, index: Any, rows: NDArray[np.int64], effort: int, recall: float) -> None:
-        self._index, self.rows, self.effort, self.recall = index, rows, effort, recall
-        self._made: dict[int, Any] = {}
+    def __init__(self, kind: ApproximateKind, index: Any, rows: NDArray[np.int64], effort: int, recall: float) -> None:
+        self.kind, self._index, self.rows, self.effort, self.recall = kind, index, rows, effort, recall
+        self._made: tuple[tuple[int, int], Any] = (-1, -1), None  # the last search's effort and k, and parameters
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,45 +47,37 @@ class Graph:
         return int(self.rows[-1])
 
     @classmethod
-    def build(cls, snapshot: Snapshot, wanted_recall: float, stop: threading.Event) -> Graph:
-        """Build a graph over all that is alive, and find the least effort that has the wanted recall.
+    def build(
+        cls, kind: ApproximateKind, snapshot: Snapshot, wanted_recall: float, stop: threading.Event
+    ) -> Approximate:
+        """Build one over all that is alive, and find the least effort that has the wanted recall.
 
         :raises Stopped: if ``stop`` was set meanwhile.
         """
-        import faiss
-
         places = np.flatnonzero(snapshot.alive)
-        index = faiss.IndexHNSWFlat(snapshot.vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = BUILD_EFFORT
+        sample = np.random.default_rng(0).permutation(places)[:_TRAINED]
+        index = kind.make(snapshot.vectors[np.sort(sample)], len(places))
         for start in range(0, len(places), _ADDED_AT_ONCE):
             if stop.is_set():
                 raise Stopped
             index.add(snapshot.vectors[places[start : start + _ADDED_AT_ONCE]])
-        graph = cls(index, snapshot.rows[places], _EFFORTS[-1], 1.0)
-        graph._tune(snapshot, wanted_recall)
-        return graph
+        made = cls(kind, index, snapshot.rows[places], kind.efforts[-1], 1.0)
+        made._tune(snapshot, wanted_recall)
+        return made
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], block: Block, effort: int, recall: float) -> Graph:
-        """The graph of :meth:`to_bytes` over the vectors of a block, which are copied.
+    def from_bytes(
+        cls, kind: ApproximateKind, data: NDArray[np.uint8], block: Block, effort: int, recall: float
+    ) -> Approximate:
+        """What :meth:`to_bytes` made of it, over the vectors of a block.
 
         The bytes must have been checked: FAISS trusts them.
         """
-        import faiss
-
-        index: Any = faiss.deserialize_index(data)
-        storage: Any = faiss.IndexFlatIP(block.vectors.shape[1])
-        storage.add(block.vectors)
-        index.storage, index.own_fields = storage, True
-        storage.this.disown()  # it is the graph's to free
-        return cls(index, block.rows.copy(), effort, recall)
+        return cls(kind, kind.from_bytes(data, block.vectors), block.rows.copy(), effort, recall)
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """FAISS's own form of it, without rows and vectors."""
-        import faiss
-
-        found: NDArray[np.uint8] = faiss.serialize_index(self._index, faiss.IO_FLAG_SKIP_STORAGE)
-        return found
+        """FAISS's own form of it, without rows, and without vectors where the kind can do without."""
+        return self.kind.to_bytes(self._index)
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
         """As :meth:`index.snapshot.Snapshot.nearest`, nearly always the same."""
@@ -131,21 +120,26 @@ class Graph:
         return self.rows[places[0][there]], scores[0][there]
 
     def _parameters(self, k: int) -> Any:
-        import faiss
-
-        effort = max(self.effort, 2 * k)
-        if effort not in self._made:  # making one takes as long as a tenth of a search
-            self._made[effort] = faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
-        return self._made[effort]
+        key, (made_for, parameters) = (self.effort, k), self._made
+        if key != made_for:  # making them takes as long as a tenth of a search
+            parameters = self.kind.parameters(*key)
+            self._made = key, parameters
+        return parameters
 
     def _tune(self, snapshot: Snapshot, wanted: float) -> None:
+        """Documents stand for queries; that each finds itself is no merit."""
         sample = self.rows[np.random.default_rng(0).permutation(len(self.rows))[:_SAMPLE]]
         queries = snapshot.vectors[np.searchsorted(snapshot.rows, sample)]
-        truth = [set(rows.tolist()) for rows, _ in snapshot.nearest(queries, 10)]
-        for effort in _EFFORTS:
+        truth = _others(sample, snapshot.nearest(queries, _NEAREST + 1))
+        for effort in self.kind.efforts:
             self.effort = effort
-            found = [rows.tolist() for rows, _ in self.nearest(queries, 10, snapshot)]
-            shares = [len(best & set(rows)) / len(best) for best, rows in zip(truth, found, strict=True)]
-            self.recall = float(np.mean(shares))
+            found = _others(sample, self.nearest(queries, _NEAREST + 1, snapshot))
+            shares = [len(best & rows) / len(best) for best, rows in zip(truth, found, strict=True) if best]
+            self.recall = float(np.mean(shares)) if shares else 1.0
             if self.recall >= wanted:
                 return
+
+
+def _others(sample: NDArray[np.int64], found: list[Found]) -> list[set[int]]:
+    """The rows that were found, without those that were asked for."""
+    return [set(rows.tolist()) - {row} for row, (rows, _) in zip(sample.tolist(), found, strict=True)]
