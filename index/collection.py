@@ -15,6 +15,7 @@ from index import lexical, schema
 from index.builder import KINDS, Kind
 from index.checks import check_ids, check_score
 from index.database import DATABASE_NAME, Database
+from index.disks import warn_of_network_disk
 from index.encoding import Model, about_of
 from index.filters import Filter, read_filter
 from index.results import Document, DocumentId, Stats
@@ -66,6 +67,8 @@ class Collection(SearchedCollection, WrittenCollection):
             background; "ivf" at those in some of many lists, built much faster and searched somewhat slower; "auto"
             takes the graph from 20,000 documents on. Filtered searches are exact in any case.
         :param recall: share of the true ten nearest that it is tuned to find.
+        A folder on a network disk is warned of.
+
         :raises FileMissingError: if ``folder`` is not there or holds no collection.
         :raises FileCorruptError: if the database is damaged or something else.
         :raises FingerprintError: if the stored vectors are another model's, and it is no sibling or none is allowed.
@@ -77,6 +80,7 @@ class Collection(SearchedCollection, WrittenCollection):
             raise InputError(f"index is {index!r} and recall {recall!r}, expected one of {expected}, and a share.")
         if not folder.is_dir():
             raise FileMissingError(f"{folder} is not a folder. Make the collection with Collection.create.")
+        warn_of_network_disk(folder)
         with ExitStack() as on_error:
             database = Database(folder, busy_timeout=busy_timeout)
             on_error.callback(database.close)

@@ -24,6 +24,7 @@ from index.results import DocumentId
 
 FORMAT_VERSION = 3
 _APPLICATION_ID = 0x656E6354  # "encT": tells our databases from others
+_PAGE = 8192  # five vectors of width 384 fill it by 94 %; of SQLite's own 4,096, two fill 75
 _TABLES = """
 CREATE TABLE documents (
     row INTEGER PRIMARY KEY AUTOINCREMENT, id NOT NULL UNIQUE, text TEXT NOT NULL, metadata TEXT NOT NULL,
@@ -57,6 +58,7 @@ def create(folder: Path, about: About) -> None:
     path = folder / DATABASE_NAME
     path.touch()
     with translated(path), closing(connect(path, 0)) as connection:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")

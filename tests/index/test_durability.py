@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, SaveError
-from index import Collection
+from index import Collection, disks
 
 BATCH = 200
 WRITER = """
@@ -227,3 +227,23 @@ def test_damaged_metadata_of_one_document_is_named(filled: Path, encoder: Any):
     other.close()
     with Collection.open(filled, encoder) as collection, pytest.raises(FileCorruptError, match="document 3"):
         collection.get([3])
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("nfs4", True), ("cifs", True), ("ext4", False), ("overlay", False)])
+def test_a_network_disk_is_warned_of(
+    folder: Path, encoder: Any, tmp_path: Path, kind: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+):
+    Collection.create(folder, encoder).close()
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\nbroken\n"
+        f"30 22 0:26 / {tmp_path.resolve()} rw shared:5 - {kind} server:/x rw\n31 22 0:27 / /mnt rw - nfs4 s:/y rw\n"
+    )
+    monkeypatch.setattr(disks, "_MOUNTS", mounts)
+    if warned:
+        with pytest.warns(UserWarning, match=rf"is on a network disk \({kind}\)"):
+            Collection.open(folder, encoder).close()
+    else:
+        Collection.open(folder, encoder).close()  # a warning would be an error
+    monkeypatch.setattr(disks, "_MOUNTS", tmp_path / "none")
+    Collection.open(folder, encoder).close()
