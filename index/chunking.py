@@ -20,6 +20,7 @@ from index.markup import KINDS, TextKind, read_markup
 
 _HEADING_SHARE = 8  # of a piece's tokens, one in these is kept free for a heading that would stand alone
 _LEAST = 8
+_WINDOW = 16_384  # characters
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,28 @@ class Splitter:
     def split(self, source: str) -> list[Chunk]:
         """The pieces of a document in their order; none of one without words."""
         marked = read_markup(source, self._chunking.kind)
-        pieces = self._cutter.chunk_indices(marked.text)
-        spans = [(start, start + len(piece)) for start, piece in pieces if piece.strip()]
+        spans = [(start, end) for start, end in self._spans(marked.text) if marked.text[start:end].strip()]
         spans = [*spans[:1], *(after for before, after in pairwise(spans) if after[1] > before[1])]
         spans = self._with_headings(spans, marked)
         return list(_chunks(spans, marked))
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Cut window by window: the splitter's time grows with the square of a paragraph's length.
+
+        The last piece of a window might have gone on: the next window begins with it.
+        """
+        at, width = 0, _WINDOW
+        while at < len(text):
+            pieces = self._cutter.chunk_indices(text[at : at + width])
+            last = at + width >= len(text)
+            if not last and (not pieces or not pieces[-1][0]):
+                width *= 2  # there is nothing in it to cut it at
+                continue
+            for start, piece in pieces if last else pieces[:-1]:
+                yield at + start, at + start + len(piece)
+            if last:
+                return
+            at, width = at + pieces[-1][0], _WINDOW
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from encoder_tools import OnnxEncoder
 from encoder_tools.errors import InputError
-from index import Chunking, Collection, Splitter
+from index import Chunking, Collection, Splitter, chunking
 from index.markup import read_markup
 
 ENCODER = OnnxEncoder("default")
@@ -67,6 +67,25 @@ def test_pieces_are_short_enough_end_with_sentences_and_share_what_was_asked():
         assert 0 < tokens(shared) <= 20
     apart = Splitter(Chunking(tokens=60, overlap=0), ENCODER).split(SENTENCES)
     assert "".join(chunk.text for chunk in apart).replace(" ", "") == SENTENCES.replace(" ", "")
+
+
+@pytest.mark.parametrize("overlap", [0, 16])
+@pytest.mark.parametrize(
+    "source", [SENTENCES, SENTENCES.replace("3. ", "3.\n\n"), "x" * 3000 + " y. " * 300, " " * 5000 + "end"]
+)
+def test_long_texts_are_cut_window_by_window_as_they_would_be_at_once(
+    source: str, overlap: int, monkeypatch: pytest.MonkeyPatch
+):
+    splitter = Splitter(Chunking(tokens=40, overlap=overlap), ENCODER)
+    monkeypatch.setattr(chunking, "_WINDOW", 10**9)
+    at_once = splitter.split(source)
+    monkeypatch.setattr(chunking, "_WINDOW", 700)
+    assert splitter.split(source) == at_once
+
+
+def test_the_time_for_one_long_paragraph_grows_with_its_length_alone():
+    splitter = Splitter(Chunking(), ENCODER)
+    assert len(splitter.split(SENTENCES * 200)) > 1000  # 1.7 million characters: at once, that takes minutes
 
 
 def test_a_piece_of_markdown_knows_its_headings_and_no_heading_stands_alone():
