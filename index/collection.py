@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -130,10 +131,17 @@ class Collection(SearchedCollection, WrittenCollection):
             pass
 
     def compact(self) -> None:
-        """Build the graph that searches should have by now, and wait for it; searches go on meanwhile."""
+        """Build the index that searches should have by now, and give back disk space that deletes have left.
+
+        Searches go on meanwhile, and others wait to write only while the file is made smaller.
+
+        :raises SaveError: if another writer does not finish in time, or the disk is full; all is as it was then.
+        """
         with self._at_rest() as rest:
             snapshot, builder = rest.snapshot, rest.builder
         builder.wait_until_built(snapshot)
+        if os.access(self._database.path, os.W_OK):
+            self._database.shrink()
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""

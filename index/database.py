@@ -12,6 +12,7 @@ from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissin
 
 DATABASE_NAME = "collection.db"
 _PAGES = 1024  # copied at a time
+_PAGE_COUNTS, _FREE_SHARE = ("freelist_count", "page_count"), 0.25  # of the pages, above which a file is shrunk
 _CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_DIRECTORY")
 
 
@@ -60,6 +61,23 @@ class Database:
                 source.backup(target, pages=_PAGES)
         finally:
             self._give_back(source)
+
+    def shrink(self) -> None:
+        """Give back what deletes and replacements left free in the file, where that is much of it.
+
+        Others wait to write meanwhile; those that read do not.
+
+        :raises SaveError: if another writer does not finish in time, or the disk has no room for a second copy.
+        """
+        connection = self._take()
+        try:
+            with translated(self.path):
+                free, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _PAGE_COUNTS)
+                if free > _FREE_SHARE * pages:
+                    connection.execute("VACUUM")
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._give_back(connection)
 
     def close(self) -> None:
         """Close the connections that are idle now, and the others when they come back; a second call does nothing."""

@@ -243,7 +243,7 @@ def reembed(folder: Path, model: str, restart: bool) -> None:
 @command.command("compact")
 @_FOLDER
 def compact(folder: Path) -> None:
-    """Build the graph that FOLDER should be searched through by now."""
+    """Build the index that FOLDER should be searched through by now, and give back what deletes left free on disk."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:

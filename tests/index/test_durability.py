@@ -247,3 +247,24 @@ def test_a_network_disk_is_warned_of(
         Collection.open(folder, encoder).close()  # a warning would be an error
     monkeypatch.setattr(disks, "_MOUNTS", tmp_path / "none")
     Collection.open(folder, encoder).close()
+
+
+def test_compacting_gives_back_what_deletes_left_while_others_read(folder: Path, encoder: Any):
+    with Collection.create(folder, encoder) as collection, Collection.open(folder, encoder) as other:
+        collection.upsert(list(range(3000)), [f"document {n} " + "word " * 40 for n in range(3000)])
+        reading = other.scan()
+        next(reading)
+        collection.delete(list(range(100, 3000)))
+        before = (folder / "collection.db").stat().st_size + (folder / "collection.db-wal").stat().st_size
+        collection.compact()
+        assert collection.stats().bytes < before / 5
+        for opened in (collection, other):
+            assert opened.verify() == 100
+            assert opened.search("document 7 " + "word " * 40, 1)[0].id == 7
+            assert opened.search("document 7", 1, mode="lexical")[0].id == 7
+        assert len(list(reading)) == 99
+        collection.upsert([1], ["changed"])
+        assert other.get([1])[0].text == "changed"
+        size = (folder / "collection.db").stat().st_size
+        collection.compact()  # there is little to be had now
+        assert (folder / "collection.db").stat().st_size == size
