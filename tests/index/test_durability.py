@@ -262,7 +262,7 @@ def test_compacting_gives_back_what_deletes_left_while_others_read(folder: Path,
             assert opened.verify() == 100
             assert opened.search("document 7 " + "word " * 40, 1)[0].id == 7
             assert opened.search("document 7", 1, mode="lexical")[0].id == 7
-        assert len(list(reading)) == 99
+        assert len(list(reading)) == 999  # the part that was read before
         collection.upsert([1], ["changed"])
         assert other.get([1])[0].text == "changed"
         size = (folder / "collection.db").stat().st_size
