@@ -48,6 +48,11 @@ def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
         yield from _separated(path, kind)
 
 
+def is_dataset(path: Path) -> bool:
+    """Whether a folder is one that :func:`read_rows` reads, whatever else is in it, such as its card."""
+    return any((path / name).is_file() for name in _DATASET_FILES) or next(path.rglob("*.parquet"), None) is not None
+
+
 def columns_of(path: Path) -> list[str]:
     """Names of the columns, by the first row; errors as :func:`read_rows`, and if there is no row."""
     first = next(iter(read_rows(path)), None)

@@ -89,7 +89,7 @@ def _add_all(
     chunk_tokens: int | None,
     overlap: int,
 ) -> None:
-    from encoder_tools.rows import count_rows, read_rows
+    from encoder_tools.rows import count_rows, is_dataset, read_rows
     from index import Chunking
     from index.ingest import Layout
     from index.sources import file_rows, text_files
@@ -98,7 +98,7 @@ def _add_all(
     layout = Layout(text, identifier, keep or None)
     for file in files:
         reject = _Rejects(aside, file)
-        texts = text_files(file) if file.is_dir() else {}
+        texts = text_files(file) if file.is_dir() and not is_dataset(file) else {}
         for kind, found in texts.items():
             tokens = 256 if chunk_tokens is None else chunk_tokens
             cut = Chunking(tokens, min(overlap, tokens // 2), kind) if tokens else None

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encoder_tools import OnnxEncoder
+from encoder_tools.parquet import write_parquet
 from index import Collection, generations
 from index.schema import About
 from service.cli import cli
@@ -161,6 +162,15 @@ def test_a_folder_of_text_files_is_stored_in_pieces_and_goes_on_where_it_was_cut
     assert (hit["id"], hit["text"]) == ("deep/page.HTML#0", "Fees\n\nLate books cost a penny & a smile.")
     assert "docs (markdown): 0 stored, 1 unchanged\n" in run("add", "c", "docs", "--chunk-tokens", "64").output
     assert "documents deleted, 1 left" in run("delete", "c", "--id", "guide.md").output
+
+
+def test_a_dataset_with_a_card_is_no_folder_of_texts(here: Path):
+    (here / "set").mkdir()
+    (here / "set" / "README.md").write_text("# The card\n\nSays what is in it.")
+    write_parquet(here / "set" / "train-0.parquet", lambda: ROWS)
+    assert "set: 3 stored" in run("build", "c", "set").output
+    with Collection.open("c", None) as collection:
+        assert {document.text for document in collection.scan()} == {row["text"] for row in ROWS}
 
 
 def test_rows_in_pieces_and_a_collection_that_must_be_there(here: Path):
