@@ -67,6 +67,8 @@ class Splitter:
     """
 
     def __init__(self, chunking: Chunking, encoder: Any) -> None:
+        if not isinstance(chunking, Chunking):
+            raise InputError(f"chunking is a {type(chunking).__name__}, expected a Chunking, such as Chunking(256).")
         self._chunking = chunking
         if not isinstance(encoder, Tokenized):
             raise InputError(

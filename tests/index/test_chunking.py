@@ -258,6 +258,8 @@ def test_what_a_piece_cannot_be_stored_as(chunked: Collection):
     ]:
         with pytest.raises(InputError, match=says):
             chunked.upsert(ids, texts, metadata, chunking=cut)
+    with pytest.raises(InputError, match="chunking is a dict"):
+        chunked.upsert(["a"], ["words"], chunking={"tokens": 60})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="cannot come with chunking"):
         chunked.upsert(["a"], ["words"], vectors=[[1.0] * 384], chunking=cut)
     assert list(chunked.scan()) == everything

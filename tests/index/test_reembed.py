@@ -188,6 +188,19 @@ def test_a_run_that_was_cut_goes_on_where_it_was(filled: Collection, folder: Pat
         check_all_found(again, {n: text for n, text in enumerate(TEXTS) if n not in (3, 590)}, second)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"), [(lambda v: v[:-1], "gave 255 vectors for 256"), (lambda v: v * np.nan, "NaN")]
+)
+def test_an_encoder_that_fails_leaves_the_old_vectors(filled: Collection, encoder: Any, wrong: Any, says: str):
+    class Broken(Other):
+        def encode_document(self, texts: Any):
+            return wrong(super().encode_document(texts))
+
+    with pytest.raises(InputError, match=says):
+        filled.reembed(Broken())
+    check_all_found(filled, dict(enumerate(TEXTS)), encoder)
+
+
 def test_another_model_may_be_begun_with_and_the_first_run_is_told(filled: Collection, folder: Path, encoder: Any):
     third = Other(fingerprint="third")
 
