@@ -45,6 +45,7 @@ class SearchedCollection(OpenCollection):
         group_by: str | None = None,
         diversity: float = 0.0,
         highlight: bool = False,
+        vectors: Any = None,
     ) -> list[list[Hit]]:
         """Hits for each of several texts, or of several vectors (n, dim).
 
@@ -57,6 +58,7 @@ class SearchedCollection(OpenCollection):
         :param group_by: a field: of the documents with the same value there, such as the chunks of one text, the best.
         :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1 (MMR).
         :param highlight: say where in each text the query's words are (texts alone).
+        :param vectors: (n, dim) of the queries' texts, if they are there already.
         :raises InputError: as in :meth:`search`.
         """
         asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
@@ -68,8 +70,10 @@ class SearchedCollection(OpenCollection):
         texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
         if highlight and not all(isinstance(query, str) for query in queries):
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
+        if vectors is not None and (not is_list(vectors) or len(vectors) != len(queries)):
+            raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
         words = [frozenset(words_of(query) if highlight else ()) for query in queries]
-        return self._hits(asked, queries, texts, words)
+        return self._hits(asked, queries if vectors is None else vectors, texts, words)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a stored one, itself left out.

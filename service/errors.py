@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from encoder_tools.errors import InputError
+from encoder_tools.errors import FingerprintError, InputError
 from service.responses import JsonResponse
 
 _INVALID = "invalid_request_error"
@@ -68,6 +68,11 @@ def on_input_error(request: Request, error: Exception) -> Response:
     return on_api_error(request, bad_request(str(error)))
 
 
+def on_fingerprint_error(request: Request, error: Exception) -> Response:
+    """What the server opened is another model's by now."""
+    return on_api_error(request, ApiError(409, str(error), code="other_model"))
+
+
 def on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such route, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for HTTPException only
@@ -96,6 +101,7 @@ def on_crash(request: Request, _: Exception) -> Response:
 HANDLERS = {
     ApiError: on_api_error,
     InputError: on_input_error,
+    FingerprintError: on_fingerprint_error,
     HTTPException: on_http_error,
     ClientDisconnect: on_disconnect,
     Exception: on_crash,

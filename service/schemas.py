@@ -12,7 +12,7 @@ import msgspec
 from numpy.typing import NDArray
 
 TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-MAX_HITS = 1000
+MAX_HITS, MAX_OFFSET = 1000, 100_000
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True):
@@ -33,10 +33,22 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
 
 
 class SearchRequest(msgspec.Struct, frozen=True):
-    """``POST /search``: the ``k`` texts of the loaded collection that are nearest to ``query``."""
+    """``POST /search``: the ``k`` texts of the loaded collection that ``query`` finds.
+
+    All but ``truncate`` is as in :meth:`index.collection.Collection.search_many`.
+    """
 
     query: str
     k: Annotated[int, msgspec.Meta(ge=1, le=MAX_HITS)] = 10
+    mode: Literal["dense", "lexical", "hybrid"] = "dense"
+    where: dict[str, Any] | None = None
+    min_score: float | None = None
+    offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)] = 0
+    fusion: Literal["rrf", "weighted"] = "rrf"
+    weights: dict[str, float] | None = None
+    group_by: str | None = None
+    diversity: float = 0.0
+    highlight: bool = False
     truncate: bool | None = None
 
 
@@ -101,13 +113,29 @@ class ModelList:
 
 
 @dataclass(frozen=True)
+class SearchPart:
+    """Where one part of a hybrid search had a text, and with what score."""
+
+    name: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
 class SearchHit:
-    """A text that was found; ``score`` is the cosine with the query."""
+    """A text that was found.
+
+    :ivar score: the cosine with the query; of a lexical search BM25, of a hybrid one what the fusion made of both.
+    :ivar parts: of a hybrid search.
+    :ivar highlights: if asked for: where the query's words are, as (start, end) in Unicode characters.
+    """
 
     id: str | int
     score: float
     text: str
     metadata: dict[str, Any]
+    parts: list[SearchPart]
+    highlights: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)

@@ -204,3 +204,14 @@ def test_highlights_say_where_the_words_of_the_query_are(folder: Path, encoder: 
         assert places == [{"a": (), "b": ((0, 7),)}, {"a": (), "b": ()}]
         with pytest.raises(InputError, match="a query is no text"):
             collection.search(np.ones(16), highlight=True)
+
+
+def test_queries_may_bring_their_vectors_along(collection: Collection, encoder: Any):
+    collection.upsert(["a", "b"], ["red cat", "old town"])
+    vectors = encoder.encode_query(["old town"])
+    (hits,) = collection.search_many(["cat"], mode="hybrid", vectors=vectors)
+    found = {hit.id: {part.name: part.rank for part in hit.parts} for hit in hits}
+    assert found == {"a": {"dense": 2, "lexical": 1}, "b": {"dense": 1}}
+    for wrong in ([], np.ones((2, 16)), 5):
+        with pytest.raises(InputError, match="not one for each of 1 queries"):
+            collection.search_many(["cat"], mode="hybrid", vectors=wrong)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving import DebugEncoder
+from serving import DebugEncoder, serving
+
+from index import Collection
+from service.state import ServiceState
 
 
 def error_of(response: httpx.Response) -> dict:
@@ -177,7 +181,21 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(http: httpx
     assert embed(http, "fine").status_code == 200
 
 
-@pytest.mark.parametrize("body", [{"query": ""}, {"query": "a", "k": 0}, {"query": "a", "k": 1001}, {"query": ["a"]}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"query": ""},
+        {"query": ["a"]},
+        *(
+            {"query": "a", **wrong}
+            for wrong in (
+                {"k": 0}, {"k": 1001}, {"mode": "magic"}, {"where": {"n": {"$near": 1}}}, {"where": []}, {"offset": -1},
+                {"offset": 10**9}, {"min_score": "high"}, {"fusion": "sum"}, {"weights": {"other": 1}},
+                {"group_by": ""}, {"weights": {"dense": -1}}, {"diversity": 2}, {"diversity": 0.5, "mode": "hybrid"}, {"highlight": 1},
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_a_wrong_search_is_a_400(http: httpx.Client, body: Any):
     response = http.post("/search", json=body)
     assert response.status_code == 400
@@ -189,6 +207,22 @@ def test_a_wrong_classification_is_a_400(http: httpx.Client, body: Any):
     response = http.post("/classify", json=body)
     assert response.status_code == 400
     error_of(response)
+
+
+def test_a_collection_that_was_re_embedded_elsewhere_is_a_409(encoder: DebugEncoder, tmp_path: Path):
+    class Other(DebugEncoder):
+        fingerprint = "other"
+
+    collection = Collection.create(tmp_path / "c", encoder)
+    collection.upsert(["a"], ["the cat"])
+    with serving(ServiceState(encoder, collection=collection)) as address:
+        assert httpx.post(f"{address}/search", json={"query": "cat"}).status_code == 200
+        with Collection.open(tmp_path / "c", encoder) as elsewhere:
+            elsewhere.reembed(Other())
+        response = httpx.post(f"{address}/search", json={"query": "cat"})
+        assert response.status_code == 409
+        assert "Open it again" in error_of(response)["message"]
+        assert httpx.post(f"{address}/search", json={"query": "cat", "mode": "lexical"}).status_code == 200
 
 
 def test_search_and_classify_without_collection_or_head_say_how_to_get_one(bare_url: str):

@@ -35,6 +35,31 @@ def test_search_never_cuts_a_query_in_silence(http: httpx.Client):
     assert http.post("/search", json={**body, "truncate": True}).status_code == 200
 
 
+def test_search_by_words_and_by_both(http: httpx.Client):
+    body = {"query": "the rain", "k": 3, "mode": "lexical", "highlight": True}
+    response = http.post("/search", json=body).json()
+    assert [hit["id"] for hit in response["hits"]] == ["cat", "rain"]
+    assert response["usage"]["total_tokens"] == 0  # no model was asked
+    marked = {hit["id"]: [hit["text"][start:end] for start, end in hit["highlights"]] for hit in response["hits"]}
+    assert marked == {"cat": ["the", "the"], "rain": ["rain"]}
+    hits = http.post("/search", json={**body, "mode": "hybrid", "weights": {"dense": 0.5}}).json()["hits"]
+    assert {hit["id"] for hit in hits} == {"cat", "rain", "stocks"}
+    names = {hit["id"]: {part["name"] for part in hit["parts"]} for hit in hits}
+    assert names["rain"] == {"dense", "lexical"}
+    assert names["stocks"] == {"dense"}
+
+
+def test_search_among_what_a_filter_lets_through_and_page_by_page(http: httpx.Client):
+    assert [hit["id"] for hit in http.post("/search", json={"query": "rain", "where": {"n": 1}}).json()["hits"]] == [
+        "cat"
+    ]
+    pages = [http.post("/search", json={"query": "rain", "k": 1, "offset": n}).json()["hits"] for n in range(4)]
+    assert [len(page) for page in pages] == [1, 1, 1, 0]
+    assert {page[0]["id"] for page in pages[:3]} == {"cat", "stocks", "rain"}
+    assert http.post("/search", json={"query": "rain", "min_score": 1.1}).json()["hits"] == []
+    assert len(http.post("/search", json={"query": "rain", "group_by": "n", "diversity": 0.5}).json()["hits"]) == 3
+
+
 def test_classify_gives_probabilities_of_the_best_labels_in_order(http: httpx.Client):
     response = http.post("/classify", json={"input": ["rain is expected tomorrow", "the cat sat"], "top": 3}).json()
     best = [row["labels"][0]["label"] for row in response["data"]]
