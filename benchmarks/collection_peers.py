@@ -329,7 +329,10 @@ def main() -> None:
     for name in asked.only:
         folder = Path(tempfile.mkdtemp())
         try:
-            results[name] = measure(ENGINES[name](folder, vectors.shape[1]), vectors, buckets, queries, true)
+            engine = ENGINES[name](folder, vectors.shape[1])
+            results[name] = measure(engine, vectors, buckets, queries, true)
+            on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            results[name]["bytes_a_vector"] = round(on_disk / len(vectors))
         except ImportError as error:
             results[name] = f"not installed: {error}"
         finally:
