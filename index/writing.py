@@ -115,8 +115,7 @@ class WrittenCollection(OpenCollection):
 
         progress(done, count)
         run.run(_AT_ONCE, step)
-        with self._at_rest():
-            pass
+        self._follow()
 
     def _upsert_pieces(
         self, chunking: Chunking, ids: list[DocumentId], texts: list[str], metadata: Any, show_progress: bool | None
@@ -127,11 +126,14 @@ class WrittenCollection(OpenCollection):
             with self._reading() as reader:
                 new = pieces.what_is_new(cut, reader)
                 same = reader.about == model.about
-            if same and not new.documents:
+            if not same:
+                self._follow()
+                continue
+            if not new.documents:
                 return 0
             unknown = pieces.missing(new)
             encoded = dict(zip(unknown, model.documents(unknown, show_progress), strict=True)) if unknown else {}
-            if same and self._written(new.batch, pieces.with_vectors(new, encoded, model.about.dim), model):
+            if self._written(new.batch, pieces.with_vectors(new, encoded, model.about.dim), model):
                 return new.documents
 
     def _write_vectors(self, batch: Batch, vectors: Any) -> None:
@@ -154,9 +156,13 @@ class WrittenCollection(OpenCollection):
                 writer.upsert(connection, batch, vectors)
                 writer.trim(connection, self._live.kept)
         if not same:
-            with self._at_rest():  # which finds the model that there is now
-                pass
+            self._follow()
         return same
+
+    def _follow(self) -> None:
+        """Find out which model the vectors are of now."""
+        with self._at_rest():
+            pass
 
     def _delete(self, delete: Callable[[sqlite3.Connection], int]) -> int:
         self._check_open()

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoder_tools import OnnxEncoder
 from encoder_tools.errors import FingerprintError, InputError, SaveError
-from index import Collection, builder, reembedding, writing
+from index import Chunking, Collection, builder, reembedding, writing
 
 ROOT = Path(__file__).parents[2]
 TEXTS = [f"word{n} and word{n % 7}" for n in range(600)]
@@ -213,6 +214,27 @@ def test_another_model_may_be_begun_with_and_the_first_run_is_told(filled: Colle
         filled.reembed(Other(), progress=overtake)
     with Collection.open(folder, third) as again:
         check_all_found(again, dict(enumerate(TEXTS)), third)
+
+
+class Tokenized(Other):
+    document_room = None
+    tokenizer_file = OnnxEncoder("default").tokenizer_file
+
+
+def test_pieces_are_stored_with_the_model_that_there_is_by_then(folder: Path):
+    old, new, text = Tokenized(fingerprint="old"), Tokenized(), " ".join(f"One more sentence {n}." for n in range(40))
+    with Collection.create(folder, old) as collection:
+        collection.upsert(["a"], [text], chunking=Chunking(40, 0))
+        with Collection.open(folder, old) as late:
+            collection.reembed(new)
+            with pytest.raises(FingerprintError):
+                late.upsert(["b"], [text], chunking=Chunking(40, 0))
+        with Collection.open(folder, new) as elsewhere:
+            elsewhere.reembed(old)
+        assert collection.upsert(["a", "b"], [text, text], chunking=Chunking(40, 0)) == 1  # it knows both
+        assert collection.about.fingerprint == "old"
+        for piece in collection.scan():
+            assert collection.search(piece.text, 1)[0].score == pytest.approx(1, abs=1e-5)
 
 
 KILLED = """
