@@ -35,7 +35,7 @@ def test_adapters_learn_and_are_merged_into_a_model_of_the_bases_shape(root: Pat
     pairs = [f"{a} and {b},{code[b]} or {code[a]}" for a in WORDS for b in WORDS if a != b]
     (root / "pairs.csv").write_text("\n".join(["query,document", *pairs]) + "\n")
     unpack("default", root / "real")
-    recipe = LORA.replace('"base"', '"real"').replace("steps = 6", "epochs = 3").replace("rank = 4", "rank = 8")
+    recipe = LORA.replace('"base"', '"real"').replace("steps = 6", "epochs = 6").replace("rank = 4", "rank = 8")
     trained, said = run(root, recipe=recipe)
     before, after = trained.before["pairs.csv"], trained.after["pairs.csv"]
     assert after.value > before.value + 0.1
