@@ -20,7 +20,7 @@ class Hnsw:
     """The effort is efSearch; 272 bytes a vector beside the vectors."""
 
     name = "hnsw"
-    efforts: tuple[int, ...] = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+    efforts: tuple[int, ...] = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
     def make(self, vectors: FloatMatrix, count: int) -> Any:
         """Needs no training."""
