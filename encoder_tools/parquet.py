@@ -27,7 +27,7 @@ def write_parquet(path: Path, read: Callable[[], Iterable[Mapping[str, Any]]]) -
     :raises InputError: if there are none.
     :raises SaveError: if writing fails; what stood there before is untouched.
     """
-    require_extra("train", "pyarrow")
+    require_extra("parquet", "pyarrow")
     import pyarrow
     import pyarrow.parquet
 

@@ -66,7 +66,7 @@ def count_rows(path: Path) -> int | None:
     if path.is_dir() or not path.is_file():
         return None
     if path.suffix == ".parquet":
-        require_extra("train", "pyarrow")
+        require_extra("parquet", "pyarrow")
         import pyarrow.parquet
 
         try:
@@ -122,7 +122,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    require_extra("train", "pyarrow")
+    require_extra("parquet", "pyarrow")
     import pyarrow
     import pyarrow.parquet
 
