@@ -115,6 +115,13 @@ def test_rows_of_any_kind_as_parquet(tmp_path: Path):
     rows = list(read_rows(tmp_path / "x.parquet"))
     assert [row["text"] for row in rows] == [row["text"] for row in MIXED]
     assert [row["id"] for row in rows] == ["1", '"1"', '"x"']  # of two types: as JSON, so that 1 and "1" stay apart
+    write_parquet(tmp_path / "y.parquet", lambda: MIXED, as_text=("id", "n", "share"))
+    again = list(read_rows(tmp_path / "y.parquet"))
+    assert [(row["id"], row["n"], row["share"]) for row in again] == [
+        ("1", 1, 1.0),
+        ("1", -(2**63), 0.5),
+        ("x", None, None),
+    ]
     assert [row["n"] for row in rows] == [1, -(2**63), None]
     assert [row["share"] for row in rows] == [1.0, 0.5, None]
     assert [row["tags"] for row in rows] == [["a", "b"], ["c"], None]

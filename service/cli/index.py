@@ -280,7 +280,8 @@ def backup(folder: Path, out: Path) -> None:
 def export(folder: Path, out: Path, where: str | None) -> None:
     """Write the documents of FOLDER, or those that match a filter, to OUT, as JSON Lines or Parquet (.parquet).
 
-    `build` reads both. Pieces of documents come out as documents of their own, with what the metadata say of them.
+    `build` reads both; in Parquet, ids that are numbers beside others that are texts become texts. Pieces of documents
+    come out as documents of their own, with what the metadata say of them.
     """
     from encoder_tools.parquet import write_parquet
     from encoder_tools.rows import write_rows
@@ -293,7 +294,7 @@ def export(folder: Path, out: Path, where: str | None) -> None:
                 yield {"id": one.id, "text": one.text, **one.metadata}
 
         if out.suffix == ".parquet":
-            write_parquet(out, rows)
+            write_parquet(out, rows, as_text=("id",))
         else:
             write_rows(out, rows())
         click.echo(f"wrote {out}")
