@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
+from index.kinds.hnsw import Hnsw
+from index.kinds.ivf import Ivf
 
 
 class ApproximateKind(Protocol):
@@ -46,8 +48,5 @@ class ApproximateKind(Protocol):
 
 def kinds() -> dict[str, ApproximateKind]:
     """All of them by their names."""
-    from index.kinds.hnsw import Hnsw
-    from index.kinds.ivf import Ivf
-
     found: tuple[ApproximateKind, ...] = (Hnsw(), Ivf())
     return {kind.name: kind for kind in found}
