@@ -50,7 +50,7 @@ def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
 
 def is_dataset(path: Path) -> bool:
     """Whether a folder is one that :func:`read_rows` reads, whatever else is in it, such as its card."""
-    return any((path / name).is_file() for name in _DATASET_FILES) or next(path.rglob("*.parquet"), None) is not None
+    return _is_saved(path) or next(path.rglob("*.parquet"), None) is not None
 
 
 def columns_of(path: Path) -> list[str]:
@@ -73,9 +73,8 @@ def count_rows(path: Path) -> int | None:
             return int(pyarrow.parquet.read_metadata(path).num_rows)
         except (pyarrow.ArrowException, OSError, ValueError):
             return None  # whoever reads it says so
-    opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
+        with _opener(path)(path, "rb") as file:
             blocks: Iterator[bytes] = iter(lambda: file.read(2**20), b"")
             return sum(block.count(b"\n") for block in blocks)
     except (OSError, EOFError, zlib.error):
@@ -113,12 +112,15 @@ def _json_lines(path: Path) -> Iterator[Row]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Lines with their ends, a few in memory at a time."""
-    opened: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with _opener(path)(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from file
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+
+
+def _opener(path: Path) -> Any:
+    return gzip.open if path.suffix == ".gz" else open
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -135,7 +137,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _folder(path: Path, split: str) -> Iterator[Row]:
-    if any((path / name).is_file() for name in _DATASET_FILES):
+    if _is_saved(path):
         yield from _saved(path, split)
         return
     files = sorted(path.rglob("*.parquet"))
@@ -148,6 +150,11 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
         )
     for file in chosen:
         yield from _parquet(file)
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether ``save_to_disk`` left a folder."""
+    return any((path / name).is_file() for name in _DATASET_FILES)
 
 
 def _saved(path: Path, split: str) -> Iterator[Row]:

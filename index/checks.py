@@ -18,7 +18,7 @@ from index.results import DocumentId
 
 _INT64 = 2**63
 _SMALL = 1e-200  # squares below it are no longer exact in float64
-_ID_BYTES, _METADATA_BYTES, _TEXT_BYTES = 4096, 2**20, 2**24
+_ID_BYTES, _METADATA_BYTES, TEXT_BYTES = 4096, 2**20, 2**24
 
 
 def check_ids(ids: Any) -> list[DocumentId]:
@@ -53,7 +53,7 @@ def texts_for_ids(texts: Any, n: int) -> list[str]:
     for position, text in enumerate(items):
         if not isinstance(text, str):
             raise InputError(f"Text {position} is a {type(text).__name__}, expected a string.")
-        _check_unicode(text, f"Text {position}", _TEXT_BYTES)
+        _check_unicode(text, f"Text {position}", TEXT_BYTES)
     return items
 
 

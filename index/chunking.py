@@ -6,6 +6,7 @@ cutting is semantic-text-splitter's (Unicode's sentence and word boundaries, Mar
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,9 +144,9 @@ class Splitter:
 def _is_heading(span: tuple[int, int], marked: Marked) -> bool:
     """Whether nothing but headings is in a span."""
     at, end = span
-    for heading in marked.headings:
-        if heading.end <= at:
-            continue
+    first = bisect_right(marked.headings, at, key=lambda heading: heading.end)
+    for place in range(first, len(marked.headings)):
+        heading = marked.headings[place]
         if heading.start >= end or marked.text[at : heading.start].strip():
             break
         at = heading.end

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from encoder_tools.protocols import FloatMatrix
-from index.schema import About, vector_checksum
+from index.schema import About, vector_lines
 
 _TABLE = "CREATE TABLE next_vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL)"
 _KEYS = ("dim", "fingerprint", "space")
@@ -56,10 +56,9 @@ def fill(connection: sqlite3.Connection, rows: Sequence[int], vectors: FloatMatr
 
     :param vectors: unit vectors (n, dim).
     """
-    blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
     connection.executemany(
         "INSERT OR REPLACE INTO next_vectors SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM documents WHERE row = ?1)",
-        zip(rows, blobs, map(vector_checksum, blobs), strict=True),
+        vector_lines(rows, vectors),
     )
 
 
@@ -70,7 +69,7 @@ def switch(connection: sqlite3.Connection, about: About) -> None:
     """
     connection.execute("DROP TABLE vectors")
     connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
-    connection.execute("DELETE FROM meta WHERE key LIKE 'next!_%' ESCAPE '!'")
+    abandon(connection)  # what is left of it: its name
     meta = {**about._asdict(), "logged": 0}
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
     connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'sequence'")

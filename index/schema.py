@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from encoder_tools.errors import FileCorruptError
+from encoder_tools.protocols import FloatMatrix
 from index import lexical
 from index.database import DATABASE_NAME, Database, connect, translated
 from index.results import DocumentId
@@ -122,6 +124,12 @@ def document_checksum(identifier: DocumentId, text: str, metadata: str, source: 
 def vector_checksum(vector: bytes) -> int:
     """CRC-32 of a vector's bytes."""
     return zlib.crc32(vector)
+
+
+def vector_lines(rows: Sequence[int], vectors: FloatMatrix) -> Iterator[tuple[int, bytes, int]]:
+    """Vectors (n, dim) as a table of vectors has them: row, bytes, checksum."""
+    blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
+    return zip(rows, blobs, map(vector_checksum, blobs), strict=True)
 
 
 def _kind(identifier: DocumentId) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from index.checks import TEXT_BYTES
 from index.markup import TextKind
 
 _SUFFIXES: dict[str, TextKind] = {
@@ -18,7 +19,6 @@ _SUFFIXES: dict[str, TextKind] = {
     ".htm": "html",
     ".xhtml": "html",
 }
-_MOST_BYTES = 2**24
 
 
 def text_files(folder: Path) -> dict[TextKind, list[Path]]:
@@ -39,8 +39,8 @@ def file_rows(
     for number, file in enumerate(files, start=1):
         name = file.relative_to(folder).as_posix()
         try:
-            if file.stat().st_size > _MOST_BYTES:
-                raise ValueError(f"it has {file.stat().st_size} bytes, expected {_MOST_BYTES} at most")
+            if file.stat().st_size > TEXT_BYTES:
+                raise ValueError(f"it has {file.stat().st_size} bytes, expected {TEXT_BYTES} at most")
             text = file.read_bytes().decode("utf-8-sig")
         except (OSError, ValueError) as error:
             reject(number, f"{name} cannot be read as UTF-8 text ({error})", {"id": name})

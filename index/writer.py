@@ -10,7 +10,7 @@ from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index import generations, lexical
 from index.results import DocumentId
-from index.schema import document_checksum, vector_checksum
+from index.schema import document_checksum, vector_lines
 
 _ADDED, _GONE = 1, 0
 _LOGGED, _LOGGED_SHARE = 100_000, 2  # entries of the log, and times as many as there are documents, that are kept
@@ -48,10 +48,7 @@ def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix) -
     documents = zip(rows, batch.ids, batch.texts, batch.metadata, checksums, sources, strict=True)
     connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", documents)
     lexical.add(connection, rows, list(batch.texts))
-    blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
-    connection.executemany(
-        "INSERT INTO vectors VALUES (?, ?, ?)", zip(rows, blobs, map(vector_checksum, blobs), strict=True)
-    )
+    connection.executemany("INSERT INTO vectors VALUES (?, ?, ?)", vector_lines(rows, vectors))
     _note(connection, gone, rows)
 
 
