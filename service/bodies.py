@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
+from service.calls import call_of
 from service.errors import ApiError, bad_request
 
 T = TypeVar("T")
@@ -37,8 +38,10 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
         raise _too_large(max_bytes)
+    call = call_of(request)
     body = bytearray()
     async for chunk in request.stream():
+        call.hold(len(chunk))
         body += chunk
         if len(body) > max_bytes:
             raise _too_large(max_bytes)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from encoder_tools.errors import InputError
 from encoder_tools.prompts import QUERY, PromptSet
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from service.errors import bad_request
+from service.batching import Engine
+from service.calls import Call
+from service.errors import ApiError, bad_request
 from service.worker import Worker
 
-_SLICE_TOKENS = 8192
+_SLICE_CHARACTERS = 16_384
 
 
 class ServedEncoder(TextEncoder, Protocol):
@@ -38,8 +39,11 @@ class ServedEncoder(TextEncoder, Protocol):
     def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         """Check token ids that come from outside; raises InputError."""
 
-    def encode_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None, check: bool = True) -> FloatMatrix:
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
         """Unit vectors of token ids, float32 of shape (len(ids), dim); ids from ``tokenize`` need no ``check``."""
+
+    def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
+        """The first ``dim`` columns, normalised again if the model normalises."""
 
 
 class Embedded(NamedTuple):
@@ -50,27 +54,31 @@ class Embedded(NamedTuple):
 
 
 class Embedder:
-    """An encoder behind a :class:`Worker`. A refusal is an :class:`ApiError` that names the field of the request."""
+    """An encoder behind an :class:`Engine`. A refusal is an :class:`ApiError` that names the field of the request."""
 
-    def __init__(self, encoder: ServedEncoder, worker: Worker) -> None:
-        self.encoder = encoder
-        self._worker = worker
+    def __init__(self, encoder: ServedEncoder, engine: Engine, worker: Worker, *, max_tokens: int = 300_000) -> None:
+        self.encoder, self.engine = encoder, engine
+        self._worker, self._max_tokens = worker, max_tokens
 
-    async def embed(self, texts: Sequence[str], *, truncate: bool = False, dim: int | None = None) -> Embedded:
+    async def embed(
+        self, texts: Sequence[str], call: Call, *, truncate: bool = False, dim: int | None = None
+    ) -> Embedded:
         """Vectors of ``texts``, with the model's default prompt.
 
-        :raises ApiError: 400 if a text is empty, or too long and not to be cut, or ``dim`` is out of range.
+        :raises ApiError: 400 if a text is empty, or too long and not to be cut, or ``dim`` is out of range; 413 if
+            there are too many tokens.
+        :raises QueueFullError: if there is too much to do.
         """
         self._check_dim(dim)
         names = [f"Input {position}" for position in range(len(texts))]
-        return await self._embed_texts(texts, names, "input", None, truncate, dim)
+        return await self._embed_texts(texts, names, "input", call, None, truncate, dim)
 
-    async def embed_query(self, query: str, *, truncate: bool = False) -> Embedded:
+    async def embed_query(self, query: str, call: Call, *, truncate: bool = False) -> Embedded:
         """The vector of a search query, with the model's query prompt; raises as :meth:`embed` does."""
         prompt = PromptSet(self.encoder.prompts).resolve(None, None, role=QUERY)
-        return await self._embed_texts([query], ["The query"], "query", prompt, truncate, None)
+        return await self._embed_texts([query], ["The query"], "query", call, prompt, truncate, None)
 
-    async def embed_tokens(self, ids: Sequence[Sequence[int]], *, dim: int | None = None) -> Embedded:
+    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, *, dim: int | None = None) -> Embedded:
         """Vectors of this model's own token ids, all of which are checked before any is computed.
 
         :raises ApiError: 400 if an id is outside the vocabulary, a list is empty or too long, or ``dim`` is wrong.
@@ -80,13 +88,14 @@ class Embedder:
         self._check_lengths(ids, names, "input", "Send fewer ids; lists of ids are never cut.")
         with _refused("input"):
             await self._worker.run(self.encoder.check_tokens, ids)
-        return await self._compute(ids, names, "input", dim)
+        return await self._compute(ids, names, "input", call, dim)
 
     async def _embed_texts(
         self,
         texts: Sequence[str],
         names: Sequence[str],
         field: str,
+        call: Call,
         prompt: str | None,
         truncate: bool,
         dim: int | None,
@@ -94,20 +103,36 @@ class Embedder:
         for name, text in zip(names, texts, strict=True):
             if not text:
                 raise bad_request(f"{name} is an empty text, expected at least one character.", param=field)
-        with _refused(field):
-            ids = await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=truncate)
+        self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
+        with _refused(field), call.timed("tokenize"):
+            ids = await self._tokenize(texts, prompt, truncate)
         self._check_lengths(ids, names, field, 'Shorten it, or send "truncate": true to have it cut.')
-        return await self._compute(ids, names, field, dim)
+        return await self._compute(ids, names, field, call, dim)
+
+    async def _tokenize(self, texts: Sequence[str], prompt: str | None, truncate: bool) -> list[list[int]]:
+        """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
+        slices = list(_slices_of(texts))
+        if len(slices) == 1:
+            return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=truncate)
+        ids: list[list[int]] = []
+        for part in slices:
+            with _counted_from(len(ids)):
+                ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=truncate)
+        return ids
 
     async def _compute(
-        self, ids: Sequence[Sequence[int]], names: Sequence[str], field: str, dim: int | None
+        self, ids: Sequence[Sequence[int]], names: Sequence[str], field: str, call: Call, dim: int | None
     ) -> Embedded:
-        """The inference thread gets slices, so that a long request lets others through, and stopping waits for one."""
-        width = self.encoder.dim if dim is None else dim
-        vectors = np.empty((len(ids), width), dtype=np.float32)
-        for rows in _slices(ids):
-            part = [ids[row] for row in rows]
-            vectors[rows] = await self._worker.infer(self.encoder.encode_tokens, part, dim=width, check=False)
+        tokens = sum(map(len, ids))
+        if tokens > self._max_tokens:
+            message = f"The request has {tokens:,} tokens, at most {self._max_tokens:,} are allowed. Send it in parts."
+            raise ApiError(413, message, param=field, code="request_too_large")
+        call.tokens += tokens
+        vectors, timing = await self.engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
+        call.spent("queue", timing.queue)
+        call.spent("inference", timing.inference)
+        if dim is not None:
+            vectors = self.encoder.cut(vectors, dim)
         nowhere = ~vectors.any(axis=1)
         if nowhere.any():
             raise bad_request(
@@ -115,7 +140,7 @@ class Embedder:
                 "what this model's tokenizer drops. Send other text.",
                 param=field,
             )
-        return Embedded(vectors, sum(map(len, ids)))
+        return Embedded(vectors, tokens)
 
     def _check_dim(self, dim: int | None) -> None:
         if dim is not None and not 1 <= dim <= self.encoder.dim:
@@ -138,15 +163,22 @@ def _refused(field: str) -> Iterator[None]:
         raise bad_request(str(error), param=field) from None
 
 
-def _slices(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Row numbers in groups of about ``_SLICE_TOKENS`` tokens, longest rows first so that padding stays small."""
-    group: list[int] = []
-    tokens = 0
-    for row in sorted(range(len(ids)), key=lambda row: -len(ids[row])):
-        group.append(row)
-        tokens += len(ids[row])
-        if tokens >= _SLICE_TOKENS:
-            yield group
-            group, tokens = [], 0
-    if group:
-        yield group
+def _slices_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Neighbours that together have about ``_SLICE_CHARACTERS`` characters."""
+    start = size = 0
+    for place, text in enumerate(texts):
+        if place > start and size + len(text) > _SLICE_CHARACTERS:
+            yield texts[start:place]
+            start, size = place, 0
+        size += len(text)
+    yield texts[start:]
+
+
+@contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Name a text by its place in the whole request, not in its slice."""
+    try:
+        yield
+    except InputError as error:
+        message = re.sub(r"^Text (\d+)", lambda found: f"Text {int(found[1]) + first}", str(error))
+        raise InputError(message) from None

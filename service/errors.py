@@ -5,6 +5,7 @@ Reference: https://platform.openai.com/docs/guides/error-codes/api-errors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from encoder_tools.errors import FingerprintError, InputError
+from service.batching import DeadlineError, QueueFullError, StoppedError
 from service.responses import JsonResponse
 
 _INVALID = "invalid_request_error"
@@ -25,13 +27,22 @@ class ApiError(Exception):
     :param code: a stable word for programs, or None.
     :param param: the field of the request that is wrong, or None.
     :param kind: OpenAI's error type.
+    :param headers: of the answer.
     """
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None, kind: str = _INVALID
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str = _INVALID,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.code, self.param, self.kind = status, message, code, param, kind
+        self.headers = dict(headers or {})
 
 
 @dataclass(frozen=True)
@@ -56,11 +67,37 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
     return ApiError(400, message, param=param, code=code)
 
 
+def answer(error: ApiError) -> Response:
+    """The response that says so."""
+    detail = ErrorDetail(error.message, error.kind, error.param, error.code)
+    return JsonResponse(ErrorBody(detail), status_code=error.status, headers=error.headers)
+
+
 def on_api_error(_: Request, error: Exception) -> Response:
     """Answer an :class:`ApiError`."""
     assert isinstance(error, ApiError)  # noqa: S101 - Starlette calls this for ApiError only
-    detail = ErrorDetail(error.message, error.kind, error.param, error.code)
-    return JsonResponse(ErrorBody(detail), status_code=error.status)
+    return answer(error)
+
+
+def on_full_queue(_: Request, error: Exception) -> Response:
+    """There is too much to do already."""
+    assert isinstance(error, QueueFullError)  # noqa: S101 - Starlette calls this for QueueFullError only
+    message = f"The server is busy: {error}. Send the request again in {error.retry_after} s."
+    headers = {"retry-after": str(error.retry_after)}
+    return answer(ApiError(429, message, code="queue_full", kind="rate_limit_error", headers=headers))
+
+
+def on_passed_deadline(_: Request, __: Exception) -> Response:
+    """Nobody would have waited for the answer any more."""
+    message = "The time that this request had passed before it was computed. Allow it more, or send less at a time."
+    return answer(ApiError(504, message, code="deadline_passed", kind="server_error"))
+
+
+def on_stop(_: Request, __: Exception) -> Response:
+    """The server stops, and the time it had for what was under way is over."""
+    message = "The server stopped before this request was computed. Send it to another one, or again later."
+    headers = {"retry-after": "5"}
+    return answer(ApiError(503, message, code="stopping", kind="server_error", headers=headers))
 
 
 def on_input_error(request: Request, error: Exception) -> Response:
@@ -104,6 +141,9 @@ HANDLERS = {
     FingerprintError: on_fingerprint_error,
     HTTPException: on_http_error,
     ClientDisconnect: on_disconnect,
+    QueueFullError: on_full_queue,
+    DeadlineError: on_passed_deadline,
+    StoppedError: on_stop,
     Exception: on_crash,
 }
 """What answers which exception; Starlette takes the nearest class."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from types import FrameType
 
 import uvicorn
 
 from service.app import create_app
+from service.connection import Connection
 from service.state import ServiceState
 
-_GRACE_SECONDS = 10
+_LAST_SECONDS = 2  # for the answers that say that the server stopped
+_IDLE_SECONDS = 30
 _BACKLOG = 2048
 
 
@@ -51,26 +55,55 @@ def is_loopback(listener: socket.socket) -> bool:
     return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def run(state: ServiceState, listener: socket.socket, on_listening: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, give requests under way ten seconds to finish, and return.
+def run(
+    state: ServiceState, listener: socket.socket, on_listening: Callable[[], None], *, drain_seconds: float = 30.0
+) -> None:
+    """Serve until SIGINT or SIGTERM, finish what has been accepted, and return.
 
     :param on_listening: called when connections are accepted.
+    :param drain_seconds: how long requests under way may take to finish; what has not by then is answered with 503. A
+        second signal ends this at once.
     """
     config = uvicorn.Config(
         create_app(state),
-        http="httptools",
+        http=Connection,
         loop="asyncio",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal again after it has stopped; here stopping is all that was asked for
         signal.signal(number, lambda *_: None)
     listener.listen(_BACKLOG)
     on_listening()
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, state, drain_seconds).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Goes on listening while it finishes what it has accepted, so that who asks is told and not refused."""
+
+    def __init__(self, config: uvicorn.Config, state: ServiceState, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._state, self._drain_seconds = state, drain_seconds
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: the first begins the end, the second is it."""
+        if self._state.draining:
+            super().handle_exit(sig, frame)
+        self._state.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; true ends the server."""
+        if self._state.draining and not self.should_exit:
+            self._stop_at = self._stop_at or time.monotonic() + self._drain_seconds
+            if not self._state.under_way or time.monotonic() >= self._stop_at:
+                self._state.stop()
+                self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> str:

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from encoder_tools.errors import InputError
 from heads import FittedHead
 from index import Collection
+from service.batching import Engine, QueueLimits
+from service.calls import ByteLedger
 from service.embedder import Embedder, ServedEncoder
 from service.errors import ApiError
 from service.worker import Worker
@@ -20,16 +22,27 @@ class Limits:
     """What one request may ask for.
 
     :ivar max_items: inputs in one request (OpenAI's figure).
+    :ivar max_tokens: tokens in one request (OpenAI's figure).
     :ivar max_body_bytes: length of a body.
+    :ivar held_bytes: of the bodies of all requests under way together.
+    :ivar request_seconds: after which a request that has not been computed is given up.
+    :ivar queue: when work is refused because there is too much.
     """
 
     max_items: int = 2048
+    max_tokens: int = 300_000
     max_body_bytes: int = 16 * 1024 * 1024
+    held_bytes: int = 256 * 1024 * 1024
+    request_seconds: float = 600.0
+    queue: QueueLimits = field(default_factory=QueueLimits)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServiceState:
     """A model, and optionally a collection and a head of that model.
+
+    :ivar draining: the server is about to stop and takes nothing new.
+    :ivar under_way: requests that have come and have not been answered.
 
     :ivar encoder: the model.
     :ivar names: names it is served under, the first being its own; empty takes the encoder's name.
@@ -45,17 +58,26 @@ class ServiceState:
     limits: Limits = Limits()
     created: int = field(default_factory=lambda: int(time.time()))
     worker: Worker = field(default_factory=Worker)
+    draining: bool = False
+    under_way: int = 0
+    ledger: ByteLedger = field(init=False)
+    embedder: Embedder = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.names:
-            object.__setattr__(self, "names", (self.encoder.name,))
+        self.names = self.names or (self.encoder.name,)
         if self.head is not None and self.head.dim != self.encoder.dim:
             raise InputError(f"The head takes vectors of width {self.head.dim}, the model gives {self.encoder.dim}.")
+        self.ledger = ByteLedger(self.limits.held_bytes)
+        engine = Engine(self.encoder, self.limits.queue, express=getattr(self.encoder, "provider", "cpu") == "cpu")
+        self.embedder = Embedder(self.encoder, engine, self.worker, max_tokens=self.limits.max_tokens)
 
-    @property
-    def embedder(self) -> Embedder:
-        """The model, off the event loop."""
-        return Embedder(self.encoder, self.worker)
+    def enter(self) -> None:
+        """A request has come."""
+        self.under_way += 1
+
+    def leave(self) -> None:
+        """A request is over."""
+        self.under_way -= 1
 
     def check_model(self, name: str) -> None:
         """Check that a model of this name is served.
@@ -70,8 +92,13 @@ class ServiceState:
                 param="model",
             )
 
+    def stop(self) -> None:
+        """Fail what waits for the model, and let what runs in it end."""
+        self.embedder.engine.close()
+
     def close(self) -> None:
         """Stop the threads and close the collection."""
+        self.stop()
         self.worker.close()
         if self.collection is not None:
             self.collection.close()

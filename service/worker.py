@@ -1,4 +1,4 @@
-"""Threads for the work that must not run in the event loop."""
+"""Threads for what is neither the model's nor the event loop's: tokenising, searching, classifying."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HELPER_THREADS = 2
+_QUICK_THREADS = 2
+_LONG_THREADS = 1
 
 
 class Worker:
-    """One thread that runs the model and a few that tokenise and search, so that these overlap.
+    """A few threads for short work, and one for long, so that the one never waits for the other.
 
-    The model gets a single thread because ONNX Runtime already uses every core for one batch: two at once would only
-    share them. Both kinds of work release Python's lock, so the event loop stays free.
+    Both release Python's lock for most of their time, so the event loop stays free.
     """
 
     def __init__(self) -> None:
-        self._inference = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._helpers = ThreadPoolExecutor(_HELPER_THREADS, thread_name_prefix="helper")
-
-    async def infer(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``call`` on the inference thread, after what was submitted before it."""
-        return await _run(self._inference, call, *args, **kwargs)
+        self._quick = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="quick")
+        self._long = ThreadPoolExecutor(_LONG_THREADS, thread_name_prefix="long")
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``call``, anything but the model, on another thread."""
-        return await _run(self._helpers, call, *args, **kwargs)
+        """Run ``call``, which takes milliseconds, on a thread."""
+        return await _run(self._quick, call, *args, **kwargs)
+
+    async def run_long(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run ``call``, which may take longer, after what was submitted before it."""
+        return await _run(self._long, call, *args, **kwargs)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
-        for pool in (self._helpers, self._inference):
+        for pool in (self._quick, self._long):
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -19,6 +19,7 @@ from encoder_tools.protocols import FloatMatrix
 from encoder_tools.tokens import check_texts, check_token_ids
 from encoder_tools.vectors import unit_rows
 from service.app import create_app
+from service.connection import Connection
 from service.server import bind, url_of
 from service.state import ServiceState
 
@@ -56,6 +57,9 @@ class DebugEncoder:
             raise RuntimeError("secret detail of a crash")
         return unit_rows(np.stack([self.table[list(row)].sum(axis=0) for row in ids])[:, : dim or self.dim])
 
+    def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
+        return unit_rows(vectors[:, :dim])
+
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
         return self.encode_tokens(self.tokenize(texts))
 
@@ -75,7 +79,7 @@ def token_of(word: str) -> int:
 def serving(state: ServiceState) -> Iterator[str]:
     """Serve ``state`` from a thread; yields the address."""
     with bind("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(create_app(state), http="httptools", loop="asyncio", log_config=None)
+        config = uvicorn.Config(create_app(state), http=Connection, loop="asyncio", log_config=None)
         server = uvicorn.Server(config)
         listener.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -107,7 +107,19 @@ def test_nothing_imports_a_pickle():
 
 
 def test_commands_import_nothing_heavy_before_they_run():
-    light = ("click", "pathlib", "typing", "sys", "collections", "contextlib", "dataclasses", "importlib", "json", "re")
+    light = (
+        "click",
+        "pathlib",
+        "typing",
+        "sys",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "functools",
+        "importlib",
+        "json",
+        "re",
+    )
     light += ("encoder_tools.errors",)
     heavy = [
         f"{name_of(file)} -> {name}"

@@ -244,7 +244,18 @@ class OnnxEncoder:
         vectors = np.zeros((len(ids), self._folder.dim), dtype=np.float32)
         for batch in padded_batches(ids, self._max_tokens, self._pad_id):
             vectors[batch.rows] = self._run(batch)
-        return self._cut(vectors, width)
+        return self.cut(vectors, width)
+
+    def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
+        """Keep the first ``dim`` columns; a prefix of a unit vector is not one, so it is normalised again.
+
+        :param vectors: of this model, of shape (n, ``dim`` or more).
+        :return: float32 of shape (n, dim).
+        """
+        if dim == vectors.shape[1]:
+            return vectors
+        prefix = np.ascontiguousarray(vectors[:, :dim])
+        return unit_rows(prefix) if self._folder.normalizes else prefix
 
     def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         """Check token ids that come from outside.
@@ -263,7 +274,7 @@ class OnnxEncoder:
             for start, batch in self._windows(texts, text_before):
                 vectors[start + batch.rows] = self._run(batch)
                 bar.update(len(batch.rows))
-        return self._cut(vectors, width)
+        return self.cut(vectors, width)
 
     def _windows(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[int, PaddedBatch]]:
         for start in range(0, len(texts), _WINDOW):
@@ -282,13 +293,6 @@ class OnnxEncoder:
                 "use a smaller max_tokens or shorter texts."
             ) from error
         return vectors
-
-    def _cut(self, vectors: FloatMatrix, width: int) -> FloatMatrix:
-        """Keep the first ``width`` columns; a prefix of a unit vector is not one, so it is normalised again."""
-        if width == vectors.shape[1]:
-            return vectors
-        prefix = np.ascontiguousarray(vectors[:, :width])
-        return unit_rows(prefix) if self._folder.normalizes else prefix
 
     def _checked_dim(self, dim: int | None) -> int:
         full = self._folder.dim

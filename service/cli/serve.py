@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="Name that requests call the model by; repeat it for aliases.  [default: the folder's name]",
 )
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that requests under way get to finish after SIGTERM.",
+)
 def command(
     model: str,
     host: str,
@@ -46,10 +54,11 @@ def command(
     variant: str,
     threads: int | None,
     names: tuple[str, ...],
+    drain_timeout: float,
 ) -> None:
     """Serve a model over HTTP: OpenAI's /v1/embeddings, and /search and /classify where there is something for them.
 
-    Stops on Ctrl-C or SIGTERM; requests that are under way get ten seconds to finish.
+    Stops on Ctrl-C or SIGTERM; requests that are under way may finish, new ones are refused with 503.
     """
     from service.loading import load_encoder, load_state
     from service.server import bind, run, url_of
@@ -61,7 +70,8 @@ def command(
         click.echo(f"provider    {encoder.provider} ({variant})")
         _describe(state, encoder)
         warn_beyond_loopback(listener)
-        run(state, listener, lambda: _say_listening(url_of(listener), state.names[0]))
+        say_listening = partial(_say_listening, url_of(listener), state.names[0])
+        run(state, listener, say_listening, drain_seconds=drain_timeout)
     click.echo("stopped")
 
 

@@ -9,6 +9,7 @@ from service.routes import classify, embeddings, models, root, search
 ROUTES = (
     Route("/", root.index, methods=["GET"]),
     Route("/health", root.health, methods=["GET"]),
+    Route("/ready", root.ready, methods=["GET"]),
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{name:path}", models.get_model, methods=["GET"]),
     Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),

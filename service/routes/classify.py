@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from heads import FittedHead
 from service.bodies import read_body
+from service.calls import call_of
 from service.errors import ApiError
 from service.responses import JsonResponse
 from service.routes.forms import check_count
@@ -20,7 +21,7 @@ async def classify(request: Request) -> JsonResponse:
     body = await read_body(request, ClassifyRequest, state.limits.max_body_bytes)
     texts = [body.input] if isinstance(body.input, str) else body.input
     check_count(texts, state.limits.max_items)
-    vectors, tokens = await state.embedder.embed(texts, truncate=bool(body.truncate))
+    vectors, tokens = await state.embedder.embed(texts, call_of(request), truncate=bool(body.truncate))
     best = await state.worker.run(head.top, vectors, body.top)
     data = [ClassifiedText(index, [LabelScore(*entry) for entry in entries]) for index, entries in enumerate(best)]
     return JsonResponse(ClassifyResponse(data, Usage(tokens, tokens)))

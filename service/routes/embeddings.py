@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from encoder_tools.protocols import FloatMatrix
 from service.bodies import read_body
+from service.calls import Call, call_of
 from service.embedder import Embedded
 from service.responses import JsonResponse
 from service.routes.forms import check_count, texts_of, token_lists_of
@@ -20,19 +21,19 @@ async def create_embeddings(request: Request) -> JsonResponse:
     state = state_of(request)
     body = await read_body(request, EmbeddingRequest, state.limits.max_body_bytes)
     state.check_model(body.model)
-    vectors, tokens = await _embed(state, body)
+    vectors, tokens = await _embed(state, body, call_of(request))
     rows = _base64_rows(vectors) if body.encoding_format == "base64" else _float_rows(vectors)
     return JsonResponse(EmbeddingResponse(rows, body.model, Usage(tokens, tokens)))
 
 
-async def _embed(state: ServiceState, body: EmbeddingRequest) -> Embedded:
+async def _embed(state: ServiceState, body: EmbeddingRequest, call: Call) -> Embedded:
     texts = texts_of(body.input)
     if texts is not None:
         check_count(texts, state.limits.max_items)
-        return await state.embedder.embed(texts, truncate=bool(body.truncate), dim=body.dimensions)
+        return await state.embedder.embed(texts, call, truncate=bool(body.truncate), dim=body.dimensions)
     ids = token_lists_of(body.input)
     check_count(ids, state.limits.max_items)
-    return await state.embedder.embed_tokens(ids, dim=body.dimensions)
+    return await state.embedder.embed_tokens(ids, call, dim=body.dimensions)
 
 
 def _float_rows(vectors: FloatMatrix) -> list[EmbeddingRow]:

@@ -37,3 +37,10 @@ async def index(request: Request) -> JsonResponse:
 async def health(_: Request) -> JsonResponse:
     """Say that the server is up; it listens only after the model is loaded."""
     return JsonResponse(Health())
+
+
+async def ready(request: Request) -> JsonResponse:
+    """Say whether requests are taken: not any more once the server has been told to stop."""
+    if state_of(request).draining:
+        return JsonResponse(Health("draining"), status_code=503, headers={"retry-after": "5"})
+    return JsonResponse(Health("ready"))

@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from index import Collection, Hit
 from service.bodies import read_body
+from service.calls import call_of
 from service.errors import ApiError
 from service.responses import JsonResponse
 from service.schemas import SearchHit, SearchPart, SearchRequest, SearchResponse, Usage
@@ -21,7 +22,7 @@ async def search(request: Request) -> JsonResponse:
     body = await read_body(request, SearchRequest, state.limits.max_body_bytes)
     vectors, tokens = None, 0
     if body.mode != "lexical":
-        vectors, tokens = await state.embedder.embed_query(body.query, truncate=bool(body.truncate))
+        vectors, tokens = await state.embedder.embed_query(body.query, call_of(request), truncate=bool(body.truncate))
     options = {name: getattr(body, name) for name in _OPTIONS}
     (hits,) = await state.worker.run(collection.search_many, [body.query], body.k, vectors=vectors, **options)
     return JsonResponse(SearchResponse([_hit(hit) for hit in hits], Usage(tokens, tokens)))

@@ -1,0 +1,23 @@
+"""Batching across requests: one fair queue a model, drained by the threads that run it."""
+
+from __future__ import annotations
+
+from service.batching.costs import Costs
+from service.batching.engine import Computed, DeadlineError, Engine, StoppedError, Timing
+from service.batching.fair_queue import FairQueue, QueueLimits
+from service.batching.jobs import Batch, Flow, Job, QueueFullError
+
+__all__ = [
+    "Batch",
+    "Computed",
+    "Costs",
+    "DeadlineError",
+    "Engine",
+    "FairQueue",
+    "Flow",
+    "Job",
+    "QueueFullError",
+    "QueueLimits",
+    "StoppedError",
+    "Timing",
+]

@@ -1,0 +1,256 @@
+"""The threads that run a model, between its fair queue and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from encoder_tools.protocols import FloatMatrix
+from service.batching.costs import Costs, measure
+from service.batching.fair_queue import FairQueue, QueueLimits
+from service.batching.jobs import Batch, Flow, Job
+
+
+class Computes(Protocol):
+    """What an engine needs of a model."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
+        """Vectors of token ids, float32 of shape (len(ids), dim)."""
+
+
+class DeadlineError(Exception):
+    """The deadline of a request passed before all of it had begun."""
+
+
+class StoppedError(Exception):
+    """The engine stopped before the request had been computed."""
+
+
+class Timing(NamedTuple):
+    """Where the time of a request went, in seconds.
+
+    :ivar queue: from its admission to its first batch.
+    :ivar inference: from there to its last.
+    """
+
+    queue: float
+    inference: float
+
+
+class Computed(NamedTuple):
+    """Vectors (n, dim) in the order of the token lists."""
+
+    vectors: FloatMatrix
+    timing: Timing
+
+
+@dataclass(eq=False)
+class _Owner:
+    """Who waits for a job: a future of an event loop, and where its vectors go."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[None]
+    vectors: FloatMatrix
+
+
+class _Busy(NamedTuple):
+    """What the main thread runs, until when by estimate, and whether the other one joined it."""
+
+    until: float
+    shared: bool
+
+
+class Engine:
+    """Computes token lists in batches that are filled across requests; see :class:`FairQueue` for whose turn it is.
+
+    One thread runs the model, because one batch uses every core already. On a CPU a second one takes small requests
+    while the first is held by a large batch: the two then share the cores, which costs the small one far less than
+    waiting would.
+
+    :param model: the model.
+    :param limits: when to refuse work.
+    :param express: whether there is that second thread.
+    :param observe: called with each batch and its seconds, on the thread that ran it.
+    """
+
+    def __init__(
+        self,
+        model: Computes,
+        limits: QueueLimits | None = None,
+        *,
+        express: bool = True,
+        costs: Costs | None = None,
+        observe: Callable[[Batch, float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model, self._clock, self._observe = model, clock, observe
+        self._changed = Condition()
+        self.costs = costs or measure(lambda ids: model.encode_tokens(ids, check=False), 0)
+        self.queue = FairQueue(self.costs, limits)
+        self._busy: _Busy | None = None
+        self._closing = False
+        lanes = [self._main_lane, self._express_lane] if express else [self._main_lane]
+        self._threads = [Thread(target=lane, name=lane.__name__.strip("_"), daemon=True) for lane in lanes]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens in the queue."""
+        return self.queue.tokens
+
+    def check_room(self, flow: Flow, tokens: int = 1) -> None:
+        """Whether work of this flow would be taken; raises QueueFullError."""
+        with self._changed:
+            self.queue.check_room(flow, tokens)
+
+    async def compute(self, ids: Sequence[Sequence[int]], flow: Flow, *, deadline: float | None = None) -> Computed:
+        """Vectors of checked, non-empty token lists. Cancelling this call takes its lists out of the queue.
+
+        :param deadline: by the engine's clock; what has not begun by then is not computed.
+        :raises QueueFullError: if the queue is full.
+        :raises DeadlineError: if the deadline passes first.
+        :raises StoppedError: if the engine stops first.
+        """
+        loop = asyncio.get_running_loop()
+        vectors = np.empty((len(ids), self._model.dim), dtype=np.float32)
+        owner = _Owner(loop, loop.create_future(), vectors)
+        job = Job(ids, flow, deadline=deadline, owner=owner)
+        with self._changed:
+            if self._closing:
+                raise StoppedError
+            self.queue.admit(job, self._clock())
+            self._changed.notify_all()
+        try:
+            await owner.future
+        except asyncio.CancelledError:
+            with self._changed:
+                self.queue.drop(job)
+            raise
+        begun = job.begun or job.arrived
+        return Computed(vectors, Timing(begun - job.arrived, self._clock() - begun))
+
+    def close(self) -> None:
+        """Stop after the batches that run; what waits fails with StoppedError."""
+        with self._changed:
+            self._closing = True
+            while (batch := self.queue.take(self._clock())) is not None:
+                self._fail(batch, StoppedError())
+            self._tell_expired()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _main_lane(self) -> None:
+        while (batch := self._next()) is not None:
+            self._run(batch)
+            with self._changed:
+                self._busy = None
+
+    def _express_lane(self) -> None:
+        while (batch := self._next_small()) is not None:
+            self._run(batch)
+
+    def _next(self) -> Batch | None:
+        with self._changed:
+            while not self._closing:
+                now = self._clock()
+                batch = self.queue.take(now)
+                self._tell_expired()
+                if batch is not None:
+                    self._busy = _Busy(now + self.costs.seconds(batch.padded), shared=False)
+                    self._changed.notify_all()
+                    return batch
+                self._changed.wait()
+        return None
+
+    def _next_small(self) -> Batch | None:
+        with self._changed:
+            while not self._closing:
+                now = self._clock()
+                if self._busy is not None:
+                    batch = self.queue.take_small(now, self._busy.until - now)
+                    self._tell_expired()
+                    if batch is not None:
+                        self._busy = self._busy._replace(shared=True)
+                        return batch
+                self._changed.wait()
+        return None
+
+    def _run(self, batch: Batch) -> None:
+        ids = [job.ids[place] for job, places in batch.parts for place in places]
+        begun = self._clock()
+        try:
+            vectors = self._model.encode_tokens(ids, check=False)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the requests
+            self._run_apart(batch, error)
+            return
+        seconds = self._clock() - begun
+        row = 0
+        for job, places in batch.parts:
+            job.owner.vectors[places] = vectors[row : row + len(places)]
+            row += len(places)
+        with self._changed:
+            alone = self._busy is not None and not self._busy.shared
+            finished = self.queue.done(batch, seconds if alone else None)
+        for job in finished:
+            _settle(job, None)
+        if self._observe is not None:
+            self._observe(batch, seconds)
+
+    def _run_apart(self, batch: Batch, error: Exception) -> None:
+        """A batch that failed is run again request by request, so that only the one at fault fails."""
+        failures: dict[int, Exception] = {0: error} if len(batch.parts) == 1 else {}
+        if not failures:
+            for number, (job, places) in enumerate(batch.parts):
+                try:
+                    job.owner.vectors[places] = self._model.encode_tokens([job.ids[p] for p in places], check=False)
+                except Exception as failure:  # noqa: BLE001 - as above
+                    failures[number] = failure
+        with self._changed:
+            for number in failures:
+                self.queue.drop(batch.parts[number][0])
+            finished = self.queue.done(batch)
+        for number, reason in failures.items():
+            _settle(batch.parts[number][0], reason)
+        for job in finished:
+            _settle(job, None)  # of those that failed this is the second word, which counts for nothing
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        for job, _ in batch.parts:
+            self.queue.drop(job)
+            _settle(job, error)
+        self.queue.done(batch)
+
+    def _tell_expired(self) -> None:
+        for job in self.queue.expired:
+            _settle(job, DeadlineError())
+        self.queue.expired.clear()
+
+
+def _settle(job: Job, error: Exception | None) -> None:
+    """Tell the event loop of a job's owner; a loop that is gone has nobody waiting."""
+    owner: _Owner = job.owner
+
+    def settle() -> None:
+        if owner.future.done():
+            return
+        if error is None:
+            owner.future.set_result(None)
+        else:
+            owner.future.set_exception(error)
+
+    try:
+        owner.loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        return
