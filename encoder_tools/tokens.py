@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,20 @@ class PaddedBatch(NamedTuple):
     rows: NDArray[np.int64]
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+
+
+class TokenText(NamedTuple):
+    """A token as it stands in a text.
+
+    :ivar text: the part of the text that it is, or a special token's name.
+    :ivar start: where that begins, in characters; None for a special token. ``stop`` is where it ends.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
 
 
 class TextTokenizer:
@@ -60,16 +74,38 @@ class TextTokenizer:
         """
         prompted = [prompt + text for text in check_texts(texts)]
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompted)]
-        return [self._cut(row) for row in rows] if truncate else rows
+        return [self.cut(row) for row in rows] if truncate else rows
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Drop tokens of the text, never special ones: those were counted when the tokenizer was opened."""
+    def cut(self, ids: list[int], side: Literal["left", "right"] | None = None) -> list[int]:
+        """Drop tokens of the text, never special ones: those were counted when the tokenizer was opened.
+
+        :param side: the end that is cut off; None for the model's own.
+        """
         if self.max_length is None or len(ids) <= self.max_length:
             return ids
         end = len(ids) - self._after
         room = self.max_length - self._before - self._after
-        kept = ids[self._before : self._before + room] if self._side == "right" else ids[end - room : end]
+        kept = ids[self._before : self._before + room] if (side or self._side) == "right" else ids[end - room : end]
         return ids[: self._before] + kept + ids[end:]
+
+    def describe(self, text: str, *, special: bool = True) -> list[TokenText]:
+        """The tokens of a text and where they stand in it.
+
+        :raises InputError: as a call does.
+        """
+        check_texts([text])
+        found = self._tokenizer.encode(text, add_special_tokens=special)
+        rows = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
+        return [
+            TokenText(
+                token, piece if mask else text[start:stop], bool(mask), *((None, None) if mask else (start, stop))
+            )
+            for token, piece, mask, (start, stop) in rows
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
 
 def check_texts(texts: Sequence[str]) -> Sequence[str]:

@@ -9,19 +9,25 @@ from starlette.applications import Starlette
 
 from service.errors import HANDLERS
 from service.gate import Gate
-from service.routes import ROUTES
+from service.logs import log_line
+from service.routes import ENDPOINTS
 from service.state import ServiceState
 
 
-def create_app(state: ServiceState) -> Gate:
-    """An ASGI application over ``state``, which it closes when it stops."""
+def create_app(state: ServiceState, *, access_log: bool = False) -> Gate:
+    """An ASGI application over ``state``, which it closes when it stops.
+
+    :param access_log: write a line of JSON a request on stderr.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         state.close()
 
-    app = Starlette(routes=list(ROUTES), exception_handlers=HANDLERS, lifespan=lifespan)
+    routes = [endpoint.route() for endpoint in ENDPOINTS]
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False  # a redirect of a POST surprises clients; the 404 names the routes
-    app.state.service = state
-    return Gate(app, state)
+    app.state.service, app.state.endpoints = state, ENDPOINTS
+    state.metrics.watch_requests(lambda: state.under_way)
+    return Gate(app, state, log=log_line if access_log else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ async def read_body(request: Request, kind: type[T], max_bytes: int) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise bad_request(f"{error}.", param=_param_of(str(error))) from None
+        raise bad_request(_said_plainly(str(error)), param=_param_of(str(error))) from None
     except UnicodeDecodeError as error:
         raise bad_request(f"The body is not valid UTF-8 ({error.reason}). Send JSON encoded as UTF-8.") from None
     except msgspec.DecodeError as error:
@@ -54,6 +55,15 @@ def _too_large(max_bytes: int) -> ApiError:
         f"The body is longer than the limit of {max_bytes} bytes. Send the inputs in several requests.",
         code="request_too_large",
     )
+
+
+def _said_plainly(message: str) -> str:
+    """Msgspec's message, in words where something is empty."""
+    found = re.fullmatch(r"Expected `(str|array)` of length >= 1 - at `\$\.(.*)`", message)
+    if found is None:
+        return f"{message}."
+    what = "an empty text, expected at least one character" if found[1] == "str" else "an empty list, expected an item"
+    return f"{found[2]} is {what}."
 
 
 def _param_of(message: str) -> str | None:

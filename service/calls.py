@@ -67,6 +67,9 @@ class Call:
     :ivar held: how many of them.
     :ivar stages: seconds by stage ("tokenize", "queue", "inference", ...).
     :ivar tokens: that the model reads for it.
+    :ivar truncated: inputs that were cut.
+    :ivar route: the path of the route that answers it, with its parameters' names.
+    :ivar may_write: whether its key may change something.
     """
 
     id: str
@@ -75,6 +78,9 @@ class Call:
     held: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
+    truncated: int = 0
+    route: str = "none"
+    may_write: bool = True
 
     def hold(self, count: int) -> None:
         """Count bytes of the body as they arrive; raises as :meth:`ByteLedger.take` does."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from encoder_tools.errors import InputError
-from encoder_tools.prompts import QUERY, PromptSet
+from encoder_tools.prompts import PromptSet
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.tokens import TokenText
 from service.batching import Engine
 from service.calls import Call
 from service.errors import ApiError, bad_request
 from service.worker import Worker
 
+Side: TypeAlias = Literal["left", "right"]
 _SLICE_CHARACTERS = 16_384
 
 
@@ -36,6 +39,15 @@ class ServedEncoder(TextEncoder, Protocol):
     def tokenize(self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True) -> list[list[int]]:
         """Token ids of each text, special tokens included; ``prompt=None`` means the model's default prompt."""
 
+    def cut_tokens(self, ids: Sequence[int], side: Side | None = None) -> list[int]:
+        """Token ids of :meth:`tokenize` cut to ``max_length``, special tokens kept; None for the model's own side."""
+
+    def describe_tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[TokenText]:
+        """The tokens of a text and where they stand in it."""
+
+    def decode_tokens(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for."""
+
     def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         """Check token ids that come from outside; raises InputError."""
 
@@ -44,6 +56,25 @@ class ServedEncoder(TextEncoder, Protocol):
 
     def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
         """The first ``dim`` columns, normalised again if the model normalises."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How texts are to be embedded, and what they are called in errors.
+
+    :ivar prompt_name: the prompt to put before each; None takes the model's default.
+    :ivar truncate: cut what is too long, at the end of ``side`` (None: the model's own).
+    :ivar dim: width of the vectors; None takes the model's.
+    :ivar field: of the request, where the texts stand.
+    :ivar name: of one text, with its position.
+    """
+
+    prompt_name: str | None = None
+    truncate: bool = False
+    side: Side | None = None
+    dim: int | None = None
+    field: str = "input"
+    name: str = "Input {}"
 
 
 class Embedded(NamedTuple):
@@ -60,85 +91,81 @@ class Embedder:
         self.encoder, self.engine = encoder, engine
         self._worker, self._max_tokens = worker, max_tokens
 
-    async def embed(
-        self, texts: Sequence[str], call: Call, *, truncate: bool = False, dim: int | None = None
-    ) -> Embedded:
-        """Vectors of ``texts``, with the model's default prompt.
+    async def embed(self, texts: Sequence[str], call: Call, wanted: Wanted) -> Embedded:
+        """Vectors of ``texts``.
 
-        :raises ApiError: 400 if a text is empty, or too long and not to be cut, or ``dim`` is out of range; 413 if
-            there are too many tokens.
+        :raises ApiError: 400 if a text is empty, or too long and not to be cut, or there is no such prompt or width;
+            413 if there are too many tokens.
         :raises QueueFullError: if there is too much to do.
         """
-        self._check_dim(dim)
-        names = [f"Input {position}" for position in range(len(texts))]
-        return await self._embed_texts(texts, names, "input", call, None, truncate, dim)
+        self._check_dim(wanted.dim)
+        prompt = self._prompt(wanted)
+        for place, text in enumerate(texts):
+            if not text:
+                name = wanted.name.format(place)
+                raise bad_request(f"{name} is an empty text, expected at least one character.", param=wanted.field)
+        self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
+        with _refused(wanted.field), call.timed("tokenize"):
+            ids = await self._tokenize(texts, prompt)
+        return await self._compute(self._fitted(ids, call, wanted), call, wanted)
 
-    async def embed_query(self, query: str, call: Call, *, truncate: bool = False) -> Embedded:
-        """The vector of a search query, with the model's query prompt; raises as :meth:`embed` does."""
-        prompt = PromptSet(self.encoder.prompts).resolve(None, None, role=QUERY)
-        return await self._embed_texts([query], ["The query"], "query", call, prompt, truncate, None)
-
-    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, *, dim: int | None = None) -> Embedded:
+    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
         """Vectors of this model's own token ids, all of which are checked before any is computed.
 
         :raises ApiError: 400 if an id is outside the vocabulary, a list is empty or too long, or ``dim`` is wrong.
         """
-        self._check_dim(dim)
-        names = [f"Input {position}" for position in range(len(ids))]
-        self._check_lengths(ids, names, "input", "Send fewer ids; lists of ids are never cut.")
-        with _refused("input"):
+        self._check_dim(wanted.dim)
+        self._check_lengths(ids, wanted, "Send fewer ids; lists of ids are never cut.")
+        with _refused(wanted.field):
             await self._worker.run(self.encoder.check_tokens, ids)
-        return await self._compute(ids, names, "input", call, dim)
+        return await self._compute(ids, call, wanted)
 
-    async def _embed_texts(
-        self,
-        texts: Sequence[str],
-        names: Sequence[str],
-        field: str,
-        call: Call,
-        prompt: str | None,
-        truncate: bool,
-        dim: int | None,
-    ) -> Embedded:
-        for name, text in zip(names, texts, strict=True):
-            if not text:
-                raise bad_request(f"{name} is an empty text, expected at least one character.", param=field)
-        self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
-        with _refused(field), call.timed("tokenize"):
-            ids = await self._tokenize(texts, prompt, truncate)
-        self._check_lengths(ids, names, field, 'Shorten it, or send "truncate": true to have it cut.')
-        return await self._compute(ids, names, field, call, dim)
+    def _prompt(self, wanted: Wanted) -> str | None:
+        if wanted.prompt_name is None:
+            return None
+        try:
+            return PromptSet(self.encoder.prompts).resolve(wanted.prompt_name, None)
+        except InputError as error:
+            raise bad_request(str(error), param="prompt_name") from None
 
-    async def _tokenize(self, texts: Sequence[str], prompt: str | None, truncate: bool) -> list[list[int]]:
+    async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
         """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
         slices = list(_slices_of(texts))
         if len(slices) == 1:
-            return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=truncate)
+            return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=False)
         ids: list[list[int]] = []
         for part in slices:
             with _counted_from(len(ids)):
-                ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=truncate)
+                ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=False)
         return ids
 
-    async def _compute(
-        self, ids: Sequence[Sequence[int]], names: Sequence[str], field: str, call: Call, dim: int | None
-    ) -> Embedded:
+    def _fitted(self, ids: list[list[int]], call: Call, wanted: Wanted) -> list[list[int]]:
+        """Lists that the model takes; what was cut is counted, never silent."""
+        limit = self.encoder.max_length
+        if limit is None or all(len(row) <= limit for row in ids):
+            return ids
+        if not wanted.truncate:
+            self._check_lengths(ids, wanted, 'Shorten it, or send "truncate": true to have it cut.')
+        call.truncated += sum(len(row) > limit for row in ids)
+        return [row if len(row) <= limit else self.encoder.cut_tokens(row, wanted.side) for row in ids]
+
+    async def _compute(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
         tokens = sum(map(len, ids))
         if tokens > self._max_tokens:
             message = f"The request has {tokens:,} tokens, at most {self._max_tokens:,} are allowed. Send it in parts."
-            raise ApiError(413, message, param=field, code="request_too_large")
+            raise ApiError(413, message, param=wanted.field, code="request_too_large")
         call.tokens += tokens
         vectors, timing = await self.engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
         call.spent("queue", timing.queue)
         call.spent("inference", timing.inference)
-        if dim is not None:
-            vectors = self.encoder.cut(vectors, dim)
+        if wanted.dim is not None:
+            vectors = self.encoder.cut(vectors, wanted.dim)
         nowhere = ~vectors.any(axis=1)
         if nowhere.any():
             raise bad_request(
-                f"{names[int(nowhere.argmax())]} gives a zero vector, which has no direction: it holds only padding or "
-                "what this model's tokenizer drops. Send other text.",
-                param=field,
+                f"{wanted.name.format(int(nowhere.argmax()))} gives a zero vector, which has no direction: it holds "
+                "only padding or what this model's tokenizer drops. Send other text.",
+                param=wanted.field,
             )
         return Embedded(vectors, tokens)
 
@@ -146,12 +173,13 @@ class Embedder:
         if dim is not None and not 1 <= dim <= self.encoder.dim:
             raise bad_request(f"dimensions is {dim}, expected 1 to {self.encoder.dim}.", param="dimensions")
 
-    def _check_lengths(self, ids: Sequence[Sequence[int]], names: Sequence[str], field: str, advice: str) -> None:
+    def _check_lengths(self, ids: Sequence[Sequence[int]], wanted: Wanted, advice: str) -> None:
         limit = self.encoder.max_length
-        for name, row in zip(names, ids, strict=True):
+        for place, row in enumerate(ids):
             if limit is not None and len(row) > limit:
+                name = wanted.name.format(place)
                 message = f"{name} has {len(row)} tokens, but the model takes at most {limit}. {advice}"
-                raise bad_request(message, param=field, code="context_length_exceeded")
+                raise bad_request(message, param=wanted.field, code="context_length_exceeded")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,10 +30,11 @@ class Gate:
 
     :param app: the application inside.
     :param state: counts what is under way, and knows whether the server drains.
+    :param log: told of each request that is over.
     """
 
-    def __init__(self, app: ASGIApp, state: ServiceState) -> None:
-        self._app, self._state = app, state
+    def __init__(self, app: ASGIApp, state: ServiceState, *, log: Callable[..., None] | None = None) -> None:
+        self._app, self._state, self._log = app, state, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -45,13 +47,14 @@ class Gate:
         answered = _Answered(send, call)
         self._state.enter()
         try:
-            self._check(scope["path"], headers)
+            self._check(scope, headers, call)
             await self._run(scope, receive, answered)
         except ApiError as refusal:
             await answer(refusal)(scope, receive, answered)
         finally:
             call.release()
             self._state.leave()
+            self._close(scope, call, answered)
 
     def _open(self, scope: Scope, headers: Headers) -> Call:
         given = headers.get("x-request-id", "")
@@ -61,11 +64,29 @@ class Gate:
         seconds = min((self._state.limits.request_seconds, *_seconds_of(headers)))
         return Call(call_id, Caller(flow, time.monotonic() + seconds), self._state.ledger)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _close(self, scope: Scope, call: Call, answered: _Answered) -> None:
+        self._state.metrics.answered(call.route, answered.status, answered.seconds, call.stages)
+        if self._log is not None:
+            self._log(
+                id=call.id,
+                method=scope["method"],
+                path=scope["path"],
+                status=answered.status,
+                ms=round(1000 * answered.seconds, 2),
+                tokens=call.tokens,
+                client=(scope.get("client") or ["-"])[0],
+                stages_ms={name: round(1000 * took, 2) for name, took in call.stages.items()},
+            )
+
+    def _check(self, scope: Scope, headers: Headers, call: Call) -> None:
         if sum(len(name) + len(value) for name, value in headers.raw) > MOST_HEADER_BYTES:
             message = f"The headers are longer than {MOST_HEADER_BYTES} bytes. Send shorter ones."
             raise ApiError(431, message, code="headers_too_large")
-        if self._state.draining and path not in ALWAYS_OPEN:
+        rights = self._state.access.check(scope["method"], scope["path"], headers)
+        if rights is not None:
+            call.may_write = rights.may_write
+            call.caller = Caller(Flow(rights.tenant, call.caller.flow.connection), call.caller.deadline)
+        if self._state.draining and scope["path"] not in ALWAYS_OPEN:
             raise ApiError(
                 503,
                 "This server is about to stop and takes no new requests. Send it to another one, or again later.",
@@ -132,12 +153,20 @@ class _Answered:
         """Whether an answer has been begun."""
         return self.status != _STATUS_LEFT
 
+    @property
+    def seconds(self) -> float:
+        """Since the request's head."""
+        return time.monotonic() - self._opened
+
     async def __call__(self, message: Message) -> None:
+        """Send on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self._call.id
-            stages: dict[str, Any] = self._call.stages | {"total": time.monotonic() - self._opened}
+            if self._call.truncated:
+                headers["x-truncated-inputs"] = str(self._call.truncated)
+            stages: dict[str, Any] = self._call.stages | {"total": self.seconds}
             headers["server-timing"] = ", ".join(f"{name};dur={1000 * took:.2f}" for name, took in stages.items())
         await self._send(message)
 

@@ -1,11 +1,17 @@
-"""From folders to a :class:`ServiceState`: where encoder, collection and head are joined."""
+"""From folders to a :class:`ServiceState`, and what has changed in them while it serves."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from encoder_tools.errors import InputError
+from encoder_tools.protocols import TextEncoder
 from encoder_tools.shipped import DEFAULT_MODEL
+from service.config import PartConfig, ServeConfig
+from service.registry import NAME, ServedCollection, ServedHead, serve_collection
 from service.state import ServiceState
 
 if TYPE_CHECKING:
@@ -26,28 +32,111 @@ def load_encoder(
     return OnnxEncoder(model, variant=variant, provider=provider, threads=threads)
 
 
-def load_state(
-    encoder: OnnxEncoder,
-    *,
-    names: tuple[str, ...] = (),
-    collection: Path | None = None,
-    head: Path | None = None,
-    allow_sibling: bool = False,
-) -> ServiceState:
-    """Open the collection and the head, both of which must have been made with ``encoder``'s model.
-
-    :param allow_sibling: let them have been made with another model of the same space.
+def load(config: ServeConfig, state: ServiceState) -> ServiceState:
+    """Open all that ``config`` names into ``state``, which is closed if something cannot be opened.
 
     :raises FileMissingError: if a folder or file is not there.
     :raises FileCorruptError: if a file is damaged.
-    :raises FingerprintError: if the collection or the head belongs to another model.
+    :raises FingerprintError: if a collection or a head belongs to another model.
     """
+    with ExitStack() as on_error:
+        on_error.callback(state.close)
+        for name, model in config.models.items():
+            encoder = load_encoder(model.path, variant=model.variant, provider=model.provider, threads=model.threads)
+            state.add_model(encoder, (name, *model.aliases))
+        parts = open_parts(config, state)
+        for name, head in parts.heads.items():
+            state.registry.add_head(name, head)
+        for name, collection in parts.collections.items():
+            state.registry.add_collection(name, collection)
+        on_error.pop_all()
+    return state
+
+
+class Parts(NamedTuple):
+    """Heads and collections, open."""
+
+    heads: dict[str, ServedHead]
+    collections: dict[str, ServedCollection]
+
+
+def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
+    """Open the heads and collections of ``config``, and the collections in the data folder; raises as :func:`load`."""
     from heads import load_head
     from index import Collection
 
-    return ServiceState(
-        encoder,
-        names=names,
-        collection=Collection.open(collection, encoder, allow_sibling=allow_sibling) if collection else None,
-        head=load_head(head, encoder=encoder, allow_sibling=allow_sibling) if head else None,
-    )
+    heads: dict[str, ServedHead] = {}
+    collections: dict[str, ServedCollection] = {}
+    with ExitStack() as on_error:
+        for name, part in config.heads.items():
+            encoder = _encoder_of(state, part)
+            head = load_head(part.path, encoder=encoder, allow_sibling=part.allow_sibling)
+            if head.dim != encoder.dim:
+                raise InputError(f"The head takes vectors of width {head.dim}, the model gives {encoder.dim}.")
+            heads[name] = ServedHead(head, str(part.model), Path(part.path))
+        for name, part in config.collections.items():
+            opened = Collection.open(part.path, _encoder_of(state, part), allow_sibling=part.allow_sibling)
+            on_error.callback(opened.close)
+            collections[name] = serve_collection(opened, str(part.model), Path(part.path))
+        for folder in _made_here(state, set(collections)):
+            opened, model = _open_with_its_model(folder, state)
+            on_error.callback(opened.close)
+            collections[folder.name] = serve_collection(opened, model, folder, ours=True)
+        on_error.pop_all()
+    return Parts(heads, collections)
+
+
+class Reloader:
+    """Opens heads and collections again while they are served; nobody's request is dropped for it.
+
+    :param read: gives the configuration as it is now.
+    """
+
+    def __init__(self, state: ServiceState, read: Callable[[], ServeConfig]) -> None:
+        self._state, self._read = state, read
+
+    async def reload(self) -> Parts:
+        """Exchange all heads and collections for what is on disk now; all of them or none.
+
+        :raises InputError: if the models are to be others: that takes a new start.
+        """
+        config = await self._state.worker.run_long(self._read)
+        if list(config.models) != list(self._state.registry.models):
+            raise InputError("The configuration names other models than are served. Start the server again for that.")
+        parts = await self._state.worker.run_long(open_parts, config, self._state)
+        self._state.registry.exchange(parts.heads, parts.collections)
+        return parts
+
+
+def _encoder_of(state: ServiceState, part: PartConfig) -> TextEncoder:
+    return state.registry.models[str(part.model)].encoder
+
+
+def _made_here(state: ServiceState, taken: set[str]) -> list[Path]:
+    """The folders of collections that were made over HTTP."""
+    if state.data is None:
+        return []
+    state.data.mkdir(parents=True, exist_ok=True)
+    found = [folder for folder in sorted(state.data.iterdir()) if folder.is_dir() and NAME.fullmatch(folder.name)]
+    twice = taken & {folder.name for folder in found}
+    if twice:
+        raise InputError(f"{sorted(twice)[0]!r} is a collection's name and a folder in {state.data}. Rename one.")
+    return found
+
+
+def _open_with_its_model(folder: Path, state: ServiceState) -> tuple[Collection, str]:
+    """A collection with whichever of the models made it."""
+    from encoder_tools.errors import FingerprintError
+    from index import Collection
+
+    reason: FingerprintError | None = None
+    for name, model in state.registry.models.items():
+        try:
+            return Collection.open(folder, model.encoder), name
+        except FingerprintError as error:
+            reason = error
+    raise reason or InputError("There is no model to open collections with.")
+
+
+if TYPE_CHECKING:
+    from index import Collection

@@ -13,6 +13,19 @@ class JsonResponse(Response):
 
     media_type = "application/json"
 
-    def render(self, content: Any) -> bytes:
-        """Encode ``content``; float32 arrays are written without a detour over Python floats."""
+    @classmethod
+    def of(cls, written: bytes) -> JsonResponse:
+        """A response of JSON that has been written already."""
+        response = cls(None)
+        response.body = written
+        response.headers["content-length"] = str(len(written))
+        return response
+
+    @staticmethod
+    def dumps(content: Any) -> bytes:
+        """Write ``content``; float32 arrays without a detour over Python floats."""
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        return self.dumps(content)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from types import FrameType
 
 import uvicorn
 
+from encoder_tools.errors import EncoderToolsError
 from service.app import create_app
 from service.connection import Connection
+from service.logs import log_line
 from service.state import ServiceState
 
 _LAST_SECONDS = 2  # for the answers that say that the server stopped
@@ -56,7 +60,12 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def run(
-    state: ServiceState, listener: socket.socket, on_listening: Callable[[], None], *, drain_seconds: float = 30.0
+    state: ServiceState,
+    listener: socket.socket,
+    on_listening: Callable[[], None],
+    *,
+    drain_seconds: float = 30.0,
+    access_log: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM, finish what has been accepted, and return.
 
@@ -64,8 +73,10 @@ def run(
     :param drain_seconds: how long requests under way may take to finish; what has not by then is answered with 503. A
         second signal ends this at once.
     """
+    if is_loopback(listener):
+        state.access.hosts = state.access.hosts | {"localhost"}
     config = uvicorn.Config(
-        create_app(state),
+        create_app(state, access_log=access_log),
         http=Connection,
         loop="asyncio",
         log_level="warning",
@@ -89,6 +100,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._state, self._drain_seconds = state, drain_seconds
         self._stop_at: float | None = None
+        self._reload = False
+        self._reloading: asyncio.Task[None] | None = None
+        with suppress(AttributeError, ValueError):  # no such signal, or not the main thread
+            signal.signal(signal.SIGHUP, self._on_hangup)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first begins the end, the second is it."""
@@ -96,14 +111,31 @@ class _Server(uvicorn.Server):
             super().handle_exit(sig, frame)
         self._state.draining = True
 
+    def _on_hangup(self, *_: object) -> None:
+        self._reload = True
+
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; true ends the server."""
+        if self._reload and (self._reloading is None or self._reloading.done()):
+            self._reload = False
+            self._reloading = asyncio.create_task(self._open_again())
         if self._state.draining and not self.should_exit:
             self._stop_at = self._stop_at or time.monotonic() + self._drain_seconds
             if not self._state.under_way or time.monotonic() >= self._stop_at:
                 self._state.stop()
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    async def _open_again(self) -> None:
+        """What a signal asks for has nobody to answer to but the log."""
+        if self._state.reloader is None:
+            return
+        try:
+            parts = await self._state.reloader.reload()
+        except (EncoderToolsError, OSError) as error:
+            log_line(event="reload", failed=str(error))
+        else:
+            log_line(event="reload", heads=list(parts.heads), collections=list(parts.collections))
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> str:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from encoder_tools.errors import InputError
 from heads import FittedHead
 from index import Collection
+from service.access import Access
 from service.batching import Engine, QueueLimits
 from service.calls import ByteLedger
 from service.embedder import Embedder, ServedEncoder
-from service.errors import ApiError
+from service.metrics import Metrics
+from service.registry import Registry, ServedHead, ServedModel, serve_collection
 from service.worker import Worker
+
+if TYPE_CHECKING:
+    from service.loading import Reloader
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for.
+    """What requests may ask for.
 
     :ivar max_items: inputs in one request (OpenAI's figure).
     :ivar max_tokens: tokens in one request (OpenAI's figure).
     :ivar max_body_bytes: length of a body.
     :ivar held_bytes: of the bodies of all requests under way together.
     :ivar request_seconds: after which a request that has not been computed is given up.
+    :ivar max_connections: open at a time.
     :ivar queue: when work is refused because there is too much.
     """
 
@@ -34,42 +41,94 @@ class Limits:
     max_body_bytes: int = 16 * 1024 * 1024
     held_bytes: int = 256 * 1024 * 1024
     request_seconds: float = 600.0
+    max_connections: int = 2000
     queue: QueueLimits = field(default_factory=QueueLimits)
 
 
-@dataclass
 class ServiceState:
-    """A model, and optionally a collection and a head of that model.
+    """What is served, and what is going on.
 
+    :param limits: what requests may ask for.
+    :param data: the folder of collections that are made over HTTP; None allows none.
+    :param native_ids: whether token ids are taken, as this model's own.
+    :param auto_truncate: whether what is too long is cut where a request does not say.
+    :ivar access: who may call.
+    :ivar reloader: opens heads and collections again; None where they are not from folders.
+    :ivar being_made: names of collections that are about to be.
     :ivar draining: the server is about to stop and takes nothing new.
     :ivar under_way: requests that have come and have not been answered.
-
-    :ivar encoder: the model.
-    :ivar names: names it is served under, the first being its own; empty takes the encoder's name.
-    :ivar collection: searched by ``/search``.
-    :ivar head: used by ``/classify``.
-    :raises InputError: if the head takes vectors of another width.
     """
 
-    encoder: ServedEncoder
-    names: tuple[str, ...] = ()
-    collection: Collection | None = None
-    head: FittedHead | None = None
-    limits: Limits = Limits()
-    created: int = field(default_factory=lambda: int(time.time()))
-    worker: Worker = field(default_factory=Worker)
-    draining: bool = False
-    under_way: int = 0
-    ledger: ByteLedger = field(init=False)
-    embedder: Embedder = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = self.names or (self.encoder.name,)
-        if self.head is not None and self.head.dim != self.encoder.dim:
-            raise InputError(f"The head takes vectors of width {self.head.dim}, the model gives {self.encoder.dim}.")
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        data: Path | None = None,
+        native_ids: bool = False,
+        auto_truncate: bool = False,
+    ) -> None:
+        self.limits, self.data = limits or Limits(), data
+        self.native_ids, self.auto_truncate = native_ids, auto_truncate
+        self.being_made: set[str] = set()
+        self.access = Access()
+        self.reloader: Reloader | None = None
+        self.registry = Registry()
+        self.worker = Worker()
+        self.metrics = Metrics()
         self.ledger = ByteLedger(self.limits.held_bytes)
-        engine = Engine(self.encoder, self.limits.queue, express=getattr(self.encoder, "provider", "cpu") == "cpu")
-        self.embedder = Embedder(self.encoder, engine, self.worker, max_tokens=self.limits.max_tokens)
+        self.draining = False
+        self.under_way = 0
+
+    @classmethod
+    def of(
+        cls,
+        encoder: ServedEncoder,
+        names: Sequence[str] = (),
+        collection: Collection | None = None,
+        head: FittedHead | None = None,
+        limits: Limits | None = None,
+        *,
+        data: Path | None = None,
+        native_ids: bool = False,
+    ) -> ServiceState:
+        """One model, and perhaps a collection and a head of it, both called "default".
+
+        :raises InputError: if the head takes vectors of another width.
+        """
+        state = cls(limits, data=data, native_ids=native_ids)
+        try:
+            model = state.add_model(encoder, names)
+            if collection is not None:
+                state.registry.add_collection("default", serve_collection(collection, model.name))
+            if head is not None:
+                state.registry.add_head("default", ServedHead(head, model.name))
+        except BaseException:
+            state.close()
+            raise
+        return state
+
+    def add_model(self, encoder: ServedEncoder, names: Sequence[str] = ()) -> ServedModel:
+        """Serve a model; without names it goes by its own.
+
+        :raises InputError: if a name is taken.
+        """
+        provider = getattr(encoder, "provider", "cpu")
+        names = tuple(names) or (encoder.name,)
+        engine = Engine(
+            encoder, self.limits.queue, express=provider == "cpu", observe=self.metrics.batches_of(names[0], provider)
+        )
+        model = ServedModel(names, Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens))
+        try:
+            self.registry.add_model(model)
+        except BaseException:
+            engine.close()
+            raise
+        self.metrics.watch(names[0], engine, provider)
+        return model
+
+    def truncates(self, asked: bool | None) -> bool:
+        """Whether what is too long is cut, given what the request says."""
+        return self.auto_truncate if asked is None else asked
 
     def enter(self) -> None:
         """A request has come."""
@@ -79,29 +138,15 @@ class ServiceState:
         """A request is over."""
         self.under_way -= 1
 
-    def check_model(self, name: str) -> None:
-        """Check that a model of this name is served.
-
-        :raises ApiError: 404 in OpenAI's form.
-        """
-        if name not in self.names:
-            raise ApiError(
-                404,
-                f"The model {name[:200]!r} does not exist here; this server has {', '.join(self.names)}.",
-                code="model_not_found",
-                param="model",
-            )
-
     def stop(self) -> None:
-        """Fail what waits for the model, and let what runs in it end."""
-        self.embedder.engine.close()
+        """Fail what waits for the models, and let what runs in them end."""
+        self.registry.stop()
 
     def close(self) -> None:
-        """Stop the threads and close the collection."""
+        """Stop the threads and close the collections."""
         self.stop()
         self.worker.close()
-        if self.collection is not None:
-            self.collection.close()
+        self.registry.close()
 
 
 def state_of(request: Request) -> ServiceState:

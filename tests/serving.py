@@ -16,7 +16,7 @@ import numpy as np
 import uvicorn
 
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.tokens import check_texts, check_token_ids
+from encoder_tools.tokens import TokenText, check_texts, check_token_ids
 from encoder_tools.vectors import unit_rows
 from service.app import create_app
 from service.connection import Connection
@@ -45,6 +45,18 @@ class DebugEncoder:
     def tokenize(self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True) -> list[list[int]]:
         rows = [[1, *map(token_of, f"{prompt or ''}{text}".split())] for text in check_texts(texts)]
         return [row[: self.max_length] for row in rows] if truncate else rows
+
+    def cut_tokens(self, ids: Sequence[int], side: str | None = None) -> list[int]:
+        return [ids[0], *(ids[1 - self.max_length :] if side == "left" else ids[1 : self.max_length])]
+
+    def describe_tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[TokenText]:
+        found = [TokenText(1, "<s>", True, None, None)] if special else []
+        words = re.finditer(r"\S+", prompt + text)
+        return found + [TokenText(token_of(word[0]), word[0], False, word.start(), word.end()) for word in words]
+
+    def decode_tokens(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        self.check_tokens([ids])
+        return " ".join(f"w{token}" for token in ids if not skip_special or token > 1)
 
     def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         check_token_ids(ids, self.vocab_size, self.max_length)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from encoder_tools.spaces import Agreement, Space, read_space
 from encoder_tools.tokens import (
     PaddedBatch,
     TextTokenizer,
+    TokenText,
     check_texts,
     check_token_ids,
     padded_batches,
@@ -162,6 +163,12 @@ class OnnxEncoder:
         return self._variant
 
     @property
+    def parity(self) -> Mapping[str, float]:
+        """How closely the graph follows the original, as its export measured: lowest and mean cosine of vectors."""
+        graph = self._manifest.graphs[self._variant]
+        return {"min_cosine": graph.min_cosine, "mean_cosine": graph.mean_cosine}
+
+    @property
     def prompts(self) -> Mapping[str, str]:
         """Prompt texts by task name."""
         return self._folder.prompts.prompts
@@ -245,6 +252,25 @@ class OnnxEncoder:
         for batch in padded_batches(ids, self._max_tokens, self._pad_id):
             vectors[batch.rows] = self._run(batch)
         return self.cut(vectors, width)
+
+    def cut_tokens(self, ids: Sequence[int], side: Literal["left", "right"] | None = None) -> list[int]:
+        """Token ids of :meth:`tokenize` cut to the maximum length, special tokens kept.
+
+        :param side: the end that is cut off; None for the model's own.
+        """
+        return self._tokenizer.cut(list(ids), side)
+
+    def describe_tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[TokenText]:
+        """The tokens of ``prompt`` and ``text`` and where they stand in them; raises as :meth:`tokenize` does."""
+        return self._tokenizer.describe(prompt + text, special=special)
+
+    def decode_tokens(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for.
+
+        :raises InputError: if an id is outside the vocabulary.
+        """
+        check_token_ids([ids], self.vocab_size, None)
+        return self._tokenizer.decode(ids, skip_special=skip_special)
 
     def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
         """Keep the first ``dim`` columns; a prefix of a unit vector is not one, so it is normalised again.

@@ -1,14 +1,11 @@
-"""What the commands that listen have in common: the address to listen on, and a word of warning."""
+"""What the commands that listen have in common: the address to listen on, and who may call it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    import socket
 
 
 def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,9 +17,16 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return host(port(command))
 
 
-def warn_beyond_loopback(listener: socket.socket) -> None:
-    """Say on stderr that anyone may use the service, if other machines can reach it."""
-    from service.server import is_loopback
-
-    if not is_loopback(listener):
-        click.echo("warning: whoever reaches this address can use it; there is no authentication yet.", err=True)
+def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--api-key``, ``--read-key`` and ``--no-auth``."""
+    write = click.option(
+        "--api-key",
+        multiple=True,
+        envvar="ENCODER_TOOLS_API_KEY",
+        help="Key that requests must bring; repeat it for several. Better in ENCODER_TOOLS_API_KEY: flags can be seen.",
+    )
+    read = click.option(
+        "--read-key", multiple=True, envvar="ENCODER_TOOLS_READ_KEY", help="Key that may ask, and change nothing."
+    )
+    none = click.option("--no-auth", is_flag=True, help="Listen beyond this machine without any key.")
+    return write(read(none(command)))

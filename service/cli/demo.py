@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.address import address_options, warn_beyond_loopback
+from service.cli.address import address_options
 
 if TYPE_CHECKING:
     from service.demo.build import Figures
@@ -28,7 +28,7 @@ def command(host: str, port: int, model: str, cache: Path | None) -> None:
     """
     from service.demo.build import default_cache, open_demo
     from service.loading import load_encoder
-    from service.server import bind, run, url_of
+    from service.server import bind, is_loopback, run, url_of
     from service.state import ServiceState
 
     with bind(host, port) as listener:
@@ -36,8 +36,9 @@ def command(host: str, port: int, model: str, cache: Path | None) -> None:
         click.echo(f"model       {_NAME}: {encoder.dim} dimensions on {encoder.provider}")
         demo = open_demo(encoder, cache or default_cache(), click.echo)
         _describe(demo.figures)
-        warn_beyond_loopback(listener)
-        state = ServiceState(encoder, names=(_NAME,), collection=demo.collection, head=demo.head)
+        if not is_loopback(listener):
+            raise click.UsageError("The demonstration has no keys, so it listens on this machine only.")
+        state = ServiceState.of(encoder, names=(_NAME,), collection=demo.collection, head=demo.head)
         run(state, listener, lambda: _say_listening(url_of(listener)))
     click.echo("stopped")
 

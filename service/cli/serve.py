@@ -1,27 +1,34 @@
-"""``encoder-tools serve``: a model over HTTP."""
+"""``encoder-tools serve``: models, heads and collections over HTTP."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.address import address_options, warn_beyond_loopback
+from service.cli.address import address_options, key_options
 
 if TYPE_CHECKING:
-    from encoder_tools.runtime import OnnxEncoder
+    from service.config import ServeConfig
     from service.state import ServiceState
 
 
 @click.command("serve")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with what to serve, in place of the flags.")
 @click.option(
-    "--model", default="default", show_default=True, help='Exported model folder, or "default": the one that ships.'
+    "--model",
+    "models",
+    multiple=True,
+    help='FOLDER or NAME=FOLDER of an exported model, or "default": the one that ships. Repeat it for several; the '
+    "first answers requests that name none.  [default: default]",
 )
 @address_options
-@click.option("--collection", type=click.Path(path_type=Path), help="Folder of texts for /search.")
-@click.option("--head", type=click.Path(path_type=Path), help="Folder of a classifier head for /classify.")
+@key_options
+@click.option("--collection", "collections", multiple=True, help="FOLDER or NAME=FOLDER of texts to search.")
+@click.option("--head", "heads", multiple=True, help="FOLDER or NAME=FOLDER of a classifier head.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for collections that are made over HTTP.")
 @click.option(
     "--allow-sibling",
     is_flag=True,
@@ -34,7 +41,22 @@ if TYPE_CHECKING:
     "--served-model-name",
     "names",
     multiple=True,
-    help="Name that requests call the model by; repeat it for aliases.  [default: the folder's name]",
+    help="Name that requests call the first model by; repeat it for aliases.  [default: the folder's name]",
+)
+@click.option("--auto-truncate", is_flag=True, help="Cut texts that are too long where a request does not say.")
+@click.option(
+    "--token-ids",
+    type=click.Choice(["refuse", "native"]),
+    default="refuse",
+    show_default=True,
+    help="Whether token ids are taken, as this model's own. Clients of OpenAI send ids of another vocabulary.",
+)
+@click.option(
+    "--max-wait",
+    type=click.FloatRange(min=0.01),
+    default=10.0,
+    show_default=True,
+    help="Seconds that a request may have to wait for others; beyond that it is refused with 429.",
 )
 @click.option(
     "--drain-timeout",
@@ -43,55 +65,118 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds that requests under way get to finish after SIGTERM.",
 )
-def command(
-    model: str,
-    host: str,
-    port: int,
-    collection: Path | None,
-    head: Path | None,
-    allow_sibling: bool,
-    provider: Literal["cpu", "cuda"],
-    variant: str,
-    threads: int | None,
-    names: tuple[str, ...],
-    drain_timeout: float,
-) -> None:
-    """Serve a model over HTTP: OpenAI's /v1/embeddings, and /search and /classify where there is something for them.
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A JSON line a request on stderr.")
+def command(host: str, port: int, drain_timeout: float, access_log: bool, **options: Any) -> None:
+    """Serve models over HTTP: embeddings, reranking, classification and search.
 
-    Stops on Ctrl-C or SIGTERM; requests that are under way may finish, new ones are refused with 503.
+    Speaks OpenAI's, Cohere's and text-embeddings-inference's routes; GET / lists them, GET /openapi.json describes
+    them. SIGTERM and Ctrl-C: what was accepted is finished, new requests get 503. SIGHUP or POST /admin/reload: heads
+    and collections are opened again.
     """
-    from service.loading import load_encoder, load_state
+    from service.access import Keys
+    from service.loading import Reloader, load
     from service.server import bind, run, url_of
 
+    keys = Keys.of(options["api_key"], options["read_key"])
     with bind(host, port) as listener:
-        encoder = load_encoder(model, variant=variant, provider=provider, threads=threads)
-        state = load_state(encoder, names=names, collection=collection, head=head, allow_sibling=allow_sibling)
-        click.echo(f"model       {state.names[0]}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
-        click.echo(f"provider    {encoder.provider} ({variant})")
-        _describe(state, encoder)
-        warn_beyond_loopback(listener)
-        say_listening = partial(_say_listening, url_of(listener), state.names[0])
-        run(state, listener, say_listening, drain_seconds=drain_timeout)
+        _check_exposure(listener, keys, options["no_auth"])
+        config = _config(options)
+        state = load(config, _state(options, config))
+        state.reloader = Reloader(state, partial(_config, options))
+        state.access.keys = keys
+        _describe(state)
+        say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
+        run(state, listener, say_listening, drain_seconds=drain_timeout, access_log=access_log)
     click.echo("stopped")
 
 
-def _describe(state: ServiceState, encoder: OnnxEncoder) -> None:
-    if state.collection is not None:
-        click.echo(f"collection  {state.collection.count()} texts for /search")
-        if state.collection.sibling is not None:
-            click.echo(_siblings(state.collection.sibling, encoder))
-    if state.head is not None:
-        click.echo(f"head        {len(state.head.labels)} labels for /classify")
-        if state.head.fingerprint not in (None, encoder.fingerprint):
-            click.echo(_siblings(str(state.head.fingerprint), encoder))
+def _config(options: dict[str, Any]) -> ServeConfig:
+    from service.config import ModelConfig, PartConfig, ServeConfig, checked, named, read_config
+
+    if options["config"] is not None:
+        if options["models"] or options["heads"] or options["collections"]:
+            raise click.UsageError("--config says what to serve; leave out --model, --head and --collection.")
+        return read_config(options["config"])
+    run_on = {key: options[key] for key in ("variant", "provider", "threads")}
+    models: dict[str, str] = {}
+    for value in options["models"] or ("default",):
+        folder_name = Path(value).resolve().name if value != "default" else value
+        models |= named([value], folder_name)
+    names = options["names"]
+    described = {}
+    for place, (name, path) in enumerate(models.items()):
+        first = place == 0 and names
+        described[names[0] if first else name] = ModelConfig(path, list(names[1:]) if first else [], **run_on)
+
+    def parts(kind: str) -> dict[str, PartConfig]:
+        sibling = options["allow_sibling"]
+        return {name: PartConfig(path, None, sibling) for name, path in named(options[kind], "default").items()}
+
+    only = next(iter(described))
+    found = ServeConfig(described, parts("heads"), parts("collections"))
+    if len(described) > 1:  # flags have no place to say whose a head or a collection is: the first model's
+        for part in (found.heads, found.collections):
+            part.update({name: PartConfig(one.path, only, one.allow_sibling) for name, one in part.items()})
+    return checked(found)
 
 
-def _siblings(made_by: str, encoder: OnnxEncoder) -> str:
+def _state(options: dict[str, Any], config: ServeConfig) -> ServiceState:
+    from service.batching import QueueLimits
+    from service.state import Limits, ServiceState
+
+    data = options["data"] or (Path(config.data) if config.data else None)
+    return ServiceState(
+        Limits(queue=QueueLimits(max_wait=options["max_wait"])),
+        data=data,
+        native_ids=options["token_ids"] == "native",  # noqa: S105 - no password
+        auto_truncate=options["auto_truncate"],
+    )
+
+
+def _check_exposure(listener: Any, keys: Any, no_auth: bool) -> None:
+    from service.server import is_loopback
+
+    if is_loopback(listener) or keys:
+        return
+    if not no_auth:
+        raise click.UsageError(
+            "Other machines can reach this address, and anyone there could use the service. Give it a key with "
+            "--api-key (or ENCODER_TOOLS_API_KEY), or say --no-auth if something in front of it asks for one."
+        )
+    click.echo("warning: whoever reaches this address can use it; --no-auth was given.", err=True)
+
+
+def _describe(state: ServiceState) -> None:
+    registry = state.registry
+    for name, model in registry.models.items():
+        encoder, costs = model.encoder, model.embedder.engine.costs
+        click.echo(f"model       {name}: {encoder.dim} dimensions, fingerprint {encoder.fingerprint}")
+        provider, variant = getattr(encoder, "provider", "cpu"), getattr(encoder, "variant", "fp32")
+        click.echo(f"provider    {provider} ({variant}); {costs.speed:,.0f} tokens/s in batches of {costs.budget}")
+    for name, served in registry.collections.items():
+        with served.shared.used() as collection:
+            click.echo(f"collection  {name}: {collection.count()} texts for /search" + _from(served.folder))
+            if collection.sibling is not None:
+                click.echo(_siblings(collection.sibling, registry.models[served.model].encoder))
+    for name, head in registry.heads.items():
+        click.echo(f"head        {name}: {len(head.head.labels)} labels for /v1/classify" + _from(head.folder))
+        if head.head.fingerprint not in (None, registry.models[head.model].encoder.fingerprint):
+            click.echo(_siblings(str(head.head.fingerprint), registry.models[head.model].encoder))
+    if state.data is not None:
+        click.echo(f"data        {state.data} for collections made over HTTP")
+
+
+def _from(folder: Path | None) -> str:
+    return f" from {folder}" if folder else ""
+
+
+def _siblings(made_by: str, encoder: Any) -> str:
     agreement = encoder.space.agreement or "this model is the root of their space"
     return f"            made by its sibling {made_by}; agreement of this model with {encoder.space.name}: {agreement}"
 
 
-def _say_listening(url: str, name: str) -> None:
+def _say_listening(url: str, state: ServiceState, locked: bool) -> None:
     click.echo(f"listening   {url}  (Ctrl-C stops)\n")
-    body = f'{{"model": "{name}", "input": "Where is my card?"}}'
-    click.echo(f"curl {url}/v1/embeddings -H 'Content-Type: application/json' -d '{body}'\n")
+    body = f'{{"model": "{state.registry.default_model().name}", "input": "Where is my card?"}}'
+    key = ' -H "Authorization: Bearer $ENCODER_TOOLS_API_KEY"' if locked else ""
+    click.echo(f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'\n")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.routing import Route
+from service.endpoints import Endpoint
+from service.routes import admin, classify, cohere, collections, embeddings, models, ranking, root, searching, tei
 
-from service.routes import classify, embeddings, models, root, search
-
-ROUTES = (
-    Route("/", root.index, methods=["GET"]),
-    Route("/health", root.health, methods=["GET"]),
-    Route("/ready", root.ready, methods=["GET"]),
-    Route("/v1/models", models.list_models, methods=["GET"]),
-    Route("/v1/models/{name:path}", models.get_model, methods=["GET"]),
-    Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),
-    Route("/search", search.search, methods=["POST"]),
-    Route("/classify", classify.classify, methods=["POST"]),
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *root.ENDPOINTS,
+    *models.ENDPOINTS,
+    *embeddings.ENDPOINTS,
+    *tei.ENDPOINTS,
+    *ranking.ENDPOINTS,
+    *cohere.ENDPOINTS,
+    *classify.ENDPOINTS,
+    *collections.ENDPOINTS,
+    *searching.ENDPOINTS,
+    *admin.ENDPOINTS,
 )

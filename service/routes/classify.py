@@ -1,37 +1,63 @@
-"""``POST /classify``: the most probable labels of texts."""
+"""``POST /v1/classify``: what heads say of texts; heads of one model share one pass of it."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from collections.abc import Sequence
 
 from heads import FittedHead
-from service.bodies import read_body
-from service.calls import call_of
-from service.errors import ApiError
-from service.responses import JsonResponse
-from service.routes.forms import check_count
-from service.schemas import ClassifiedText, ClassifyRequest, ClassifyResponse, LabelScore, Usage
-from service.state import ServiceState, state_of
+from service.calls import Call
+from service.embedder import Wanted
+from service.endpoints import Context, Endpoint
+from service.inputs import check_count
+from service.registry import Registry, ServedHead
+from service.schemas.classify import ClassifiedText, ClassifyRequest, ClassifyResponse, HeadResult, LabelScore
+from service.schemas.common import Usage
+from service.state import ServiceState
 
 
-async def classify(request: Request) -> JsonResponse:
-    """Classify texts."""
-    state = state_of(request)
-    head = _head_of(state)
-    body = await read_body(request, ClassifyRequest, state.limits.max_body_bytes)
+async def classify(context: Context, body: ClassifyRequest) -> ClassifyResponse:
+    """Classify texts by one or several heads."""
+    state, call, _ = context
+    heads = _chosen(state.registry, body.heads)
     texts = [body.input] if isinstance(body.input, str) else body.input
     check_count(texts, state.limits.max_items)
-    vectors, tokens = await state.embedder.embed(texts, call_of(request), truncate=bool(body.truncate))
-    best = await state.worker.run(head.top, vectors, body.top)
-    data = [ClassifiedText(index, [LabelScore(*entry) for entry in entries]) for index, entries in enumerate(best)]
-    return JsonResponse(ClassifyResponse(data, Usage(tokens, tokens)))
+    results = await _all_heads(state, call, heads, texts, body)
+    first = next(iter(heads))
+    data = [
+        ClassifiedText(index, results[first][index].labels, {name: results[name][index] for name in heads})
+        for index in range(len(texts))
+    ]
+    return ClassifyResponse(data, Usage(call.tokens, call.tokens))
 
 
-def _head_of(state: ServiceState) -> FittedHead:
-    if state.head is None:
-        raise ApiError(
-            404,
-            "This server has no classifier head. Start it with: encoder-tools serve --head FOLDER",
-            code="head_not_found",
-        )
-    return state.head
+def _chosen(registry: Registry, names: list[str] | None) -> dict[str, ServedHead]:
+    if names is None and registry.heads:
+        return dict(registry.heads)
+    if names is None:
+        return dict([registry.head(None)])
+    return dict(registry.head(name) for name in names)
+
+
+async def _all_heads(
+    state: ServiceState, call: Call, heads: dict[str, ServedHead], texts: Sequence[str], body: ClassifyRequest
+) -> dict[str, list[HeadResult]]:
+    results = {}
+    for model in dict.fromkeys(served.model for served in heads.values()):
+        wanted = Wanted(truncate=state.truncates(body.truncate))
+        vectors = (await state.registry.models[model].embedder.embed(texts, call, wanted)).vectors
+        for name, served in heads.items():
+            if served.model == model:
+                best = await state.worker.run(served.head.top, vectors, body.top)
+                results[name] = [_result(served.head, [LabelScore(*entry) for entry in row], body) for row in best]
+    return results
+
+
+def _result(_: FittedHead, labels: list[LabelScore], body: ClassifyRequest) -> HeadResult:
+    abstained = body.min_probability is not None and labels[0].probability < body.min_probability
+    return HeadResult(labels, abstained, None)
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/v1/classify", classify, "Classification", ClassifyRequest, ClassifyResponse),
+    Endpoint("POST", "/classify", classify, "Classification", ClassifyRequest, ClassifyResponse),
+)

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
-
-from service.responses import JsonResponse
-from service.schemas import ModelCard, ModelList
-from service.state import ServiceState, state_of
+from service.endpoints import Context, Endpoint
+from service.registry import ROLES, ServedModel
+from service.schemas.openai import ModelCard, ModelList
 
 
-async def list_models(request: Request) -> JsonResponse:
-    """List the names that the model is served under."""
-    state = state_of(request)
-    return JsonResponse(ModelList([_card(state, name) for name in state.names]))
+async def list_models(context: Context, _: None) -> ModelList:
+    """List the names that the models are served under."""
+    models = context.state.registry.models.values()
+    return ModelList([_card(model, name) for model in models for name in _names(model)])
 
 
-async def get_model(request: Request) -> JsonResponse:
+async def get_model(context: Context, _: None) -> ModelCard:
     """Describe one of them."""
-    state = state_of(request)
-    name = request.path_params["name"]
-    state.check_model(name)
-    return JsonResponse(_card(state, name))
+    name = context.request.path_params["name"]
+    return _card(context.state.registry.resolve(name).model, name)
 
 
-def _card(state: ServiceState, name: str) -> ModelCard:
-    encoder = state.encoder
-    return ModelCard(name, state.created, encoder.dim, encoder.max_length, encoder.fingerprint)
+def _names(model: ServedModel) -> list[str]:
+    """Its names, and those that ask for a prompt where that makes a difference."""
+    roles = [role for role in ROLES if model.encoder.prompts.get(role)]
+    return [*model.names, *(f"{model.name}:{role}" for role in roles)]
+
+
+def _card(model: ServedModel, name: str) -> ModelCard:
+    encoder = model.encoder
+    return ModelCard(
+        name,
+        model.created,
+        encoder.dim,
+        encoder.max_length,
+        encoder.fingerprint,
+        model.name,
+        dict(encoder.prompts),
+        str(getattr(encoder, "provider", "cpu")),
+        dict(getattr(encoder, "parity", {})),
+    )
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/v1/models", list_models, "OpenAI", response=ModelList, missing=False, inference=False),
+    Endpoint("GET", "/v1/models/{name:path}", get_model, "OpenAI", response=ModelCard, inference=False),
+)

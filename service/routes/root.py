@@ -1,16 +1,18 @@
-"""``GET /`` and ``GET /health``."""
+"""What the server says of itself: ``/``, ``/health``, ``/ready``, ``/metrics``, ``/openapi.json``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from starlette.requests import Request
-from starlette.routing import Route
+from starlette.responses import Response
 
 import encoder_tools
+from service import metrics
+from service.endpoints import Context, Endpoint
+from service.openapi import document
 from service.responses import JsonResponse
-from service.schemas import Health
-from service.state import state_of
+from service.schemas.common import Status
 
 
 @dataclass(frozen=True)
@@ -19,28 +21,51 @@ class Index:
 
     name: str
     version: str
-    models: tuple[str, ...]
+    models: list[str]
+    collections: list[str]
+    heads: list[str]
     routes: list[str]
 
 
-async def index(request: Request) -> JsonResponse:
-    """Name the models and the routes."""
-    routes = [
-        f"{method} {route.path}"
-        for route in request.app.routes
-        if isinstance(route, Route)
-        for method in sorted((route.methods or set()) - {"HEAD"})
-    ]
-    return JsonResponse(Index("encoder-tools", encoder_tools.__version__, state_of(request).names, routes))
+async def index(context: Context, _: None) -> Index:
+    """Name what is served, and the routes."""
+    registry = context.state.registry
+    names = [name for model in registry.models.values() for name in model.names]
+    routes = [f"{endpoint.method} {endpoint.path}" for endpoint in context.request.app.state.endpoints]
+    heads, collections = list(registry.heads), list(registry.collections)
+    return Index("encoder-tools", encoder_tools.__version__, names, collections, heads, routes)
 
 
-async def health(_: Request) -> JsonResponse:
-    """Say that the server is up; it listens only after the model is loaded."""
-    return JsonResponse(Health())
+async def health(_: Context, __: None) -> Status:
+    """Say that the server is up; it listens only after the models are loaded."""
+    return Status("ok")
 
 
-async def ready(request: Request) -> JsonResponse:
+async def ready(context: Context, _: None) -> Response:
     """Say whether requests are taken: not any more once the server has been told to stop."""
-    if state_of(request).draining:
-        return JsonResponse(Health("draining"), status_code=503, headers={"retry-after": "5"})
-    return JsonResponse(Health("ready"))
+    if context.state.draining:
+        return JsonResponse(Status("draining"), status_code=503, headers={"retry-after": "5"})
+    return JsonResponse(Status("ready"))
+
+
+async def show_metrics(context: Context, _: None) -> Response:
+    """Figures for Prometheus."""
+    return Response(context.state.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def openapi(context: Context, _: None) -> dict[str, Any]:
+    """Describe the routes, as OpenAPI 3.1."""
+    return document(context.request.app.state.endpoints)
+
+
+def _says(path: str, handler: Any, response: Any) -> Endpoint:
+    return Endpoint("GET", path, handler, "Server", None, response, missing=False, inference=False)
+
+
+ENDPOINTS = (
+    _says("/", index, Index),
+    _says("/health", health, Status),
+    _says("/ready", ready, Status),
+    _says("/metrics", show_metrics, None),
+    _says("/openapi.json", openapi, dict[str, Any]),
+)

@@ -30,14 +30,16 @@ def url(encoder: DebugEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iter
     collection.upsert(["cat", "stocks", "rain"], list(TEXTS), [{"n": 1}, None, None])
     head = FittedHead(5 * encoder.encode(TEXTS), np.zeros(3), ("pets", "money", "weather"), encoder.fingerprint)
     limits = Limits(max_body_bytes=2_000_000)
-    with serving(ServiceState(encoder, ("debug", "alias"), collection, head, limits)) as address:
+    data = tmp_path_factory.mktemp("made")
+    state = ServiceState.of(encoder, ("debug", "alias"), collection, head, limits, data=data, native_ids=True)
+    with serving(state) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def bare_url(encoder: DebugEncoder) -> Iterator[str]:
     """Address of a server with a model alone."""
-    with serving(ServiceState(encoder)) as address:
+    with serving(ServiceState.of(encoder)) as address:
         yield address
 
 

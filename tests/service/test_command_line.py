@@ -108,7 +108,9 @@ def test_serve_prints_what_it_serves_answers_and_stops_with_0(number: signal.Sig
         server.process.send_signal(number)
         assert server.process.wait(10) == 0
         assert server.process.stdout is not None
-        assert server.process.stdout.read().strip() == "stopped"
+        *lines, last = server.process.stdout.read().strip().splitlines()
+        assert last == "stopped"
+        assert [json.loads(line)["path"] for line in lines] == ["/v1/embeddings"]
 
 
 def test_a_curl_line_is_printed_that_works_when_pasted():
@@ -124,9 +126,22 @@ def test_an_idle_connection_does_not_hold_up_the_end():
         assert server.process.wait(5) == 0
 
 
-def test_beyond_loopback_there_is_a_warning():
-    with started("serve", "--host", "0.0.0.0") as server:  # noqa: S104
-        assert "no authentication" in server.output
+def test_beyond_loopback_it_wants_a_key_or_to_be_told():
+    refused = run("serve", "--host", "0.0.0.0", "--port", "0")  # noqa: S104
+    assert refused.returncode == 2
+    assert "--api-key" in refused.stderr
+    with started("serve", "--host", "0.0.0.0", "--no-auth") as server:  # noqa: S104
+        assert "whoever reaches this address can use it" in server.output
+    with started("serve", "--host", "0.0.0.0", "--api-key", "a-secret-key") as server:  # noqa: S104
+        assert httpx.get(f"{server.url}/v1/models").status_code == 401
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        right = httpx.get(f"{server.url}/v1/models", headers={"authorization": "Bearer a-secret-key"})
+        assert right.status_code == 200
+        assert "a-secret-key" not in server.output
+
+
+def test_a_short_key_is_refused():
+    assert "8 printable" in run("serve", "--api-key", "short", "--port", "0").stderr
 
 
 def test_the_demo_builds_once_and_its_three_things_to_try_work(tmp_path: Path):

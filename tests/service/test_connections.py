@@ -42,8 +42,8 @@ def slow() -> SlowEncoder:
 
 @pytest.fixture
 def state(slow: SlowEncoder) -> ServiceState:
-    made = ServiceState(slow, limits=Limits(held_bytes=1_000_000, queue=QueueLimits(max_wait=3600)))
-    made.embedder.engine.costs.budget = 16  # eight lists of two tokens
+    made = ServiceState.of(slow, limits=Limits(held_bytes=1_000_000, queue=QueueLimits(max_wait=3600)))
+    made.registry.default_model().embedder.engine.costs.budget = 16  # eight lists of two tokens
     slow.slow = True
     slow.computed = 0
     return made
@@ -225,9 +225,9 @@ def test_a_client_may_say_how_long_it_waits(address: tuple[str, int]):
 
 
 def test_a_busy_server_says_when_to_come_again(slow: SlowEncoder):
-    state = ServiceState(slow, limits=Limits(queue=QueueLimits(max_wait=0.05)))
+    state = ServiceState.of(slow, limits=Limits(queue=QueueLimits(max_wait=0.05)))
     slow.slow = True
-    state.embedder.engine.costs.speed = 2 / 0.005
+    state.registry.default_model().embedder.engine.costs.speed = 2 / 0.005
     with serving(state) as url, ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda _: httpx.post(f"{url}/v1/embeddings", content=BODY, timeout=60), range(30)))
     statuses = [answer.status_code for answer in answers]

@@ -86,7 +86,7 @@ def test_a_text_over_the_limit_is_refused_and_cut_only_on_demand(client: openai.
 
 
 def test_models_are_listed_and_described(client: openai.OpenAI):
-    assert [model.id for model in client.models.list()] == ["debug", "alias"]
+    assert [model.id for model in client.models.list()] == ["debug", "alias", "debug:query"]
     assert client.models.retrieve("alias").object == "model"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no/such")

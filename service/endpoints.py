@@ -1,0 +1,73 @@
+"""A route as data: what it takes, what it gives, who may call it; the application and its OpenAPI document read it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.bodies import read_body
+from service.calls import Call, call_of
+from service.errors import ApiError
+from service.responses import JsonResponse
+from service.state import ServiceState, state_of
+
+
+class Context(NamedTuple):
+    """What a handler works with."""
+
+    state: ServiceState
+    call: Call
+    request: Request
+
+
+Handler: TypeAlias = Callable[[Context, Any], Awaitable[Any]]
+"""Takes the context and the decoded body (None without one); gives what is written as JSON, or a response."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A route.
+
+    :ivar body: the struct of its JSON body, or None.
+    :ivar response: the type of what it answers with; None for what is no JSON.
+    :ivar status: of a good answer.
+    :ivar missing: whether something that it names may not be there (404).
+    :ivar writes: whether it changes something, which wants a key that may.
+    :ivar inference: whether it asks a model, which may be too busy.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    body: Any = None
+    response: Any = None
+    status: int = 200
+    missing: bool = True
+    writes: bool = False
+    inference: bool = True
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
+
+    def route(self) -> Route:
+        """The route for Starlette."""
+        return Route(self.path, self._run, methods=[self.method])
+
+    async def _run(self, request: Request) -> Response:
+        context = Context(state_of(request), call_of(request), request)
+        context.call.route = self.path
+        if self.writes and not context.call.may_write:
+            raise ApiError(403, "This key may read, not write. Use one that may.", code="read_only_key")
+        body = None
+        if self.body is not None:
+            body = await read_body(request, self.body, context.state.limits.max_body_bytes)
+        answer = await self.handler(context, body)
+        return answer if isinstance(answer, Response) else JsonResponse(answer, status_code=self.status)

@@ -1,0 +1,109 @@
+"""The forms that inputs, prompts and truncation take with different clients, brought to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from typing import Any
+
+from service.calls import Call
+from service.embedder import Embedded, Side, Wanted
+from service.errors import ApiError, bad_request
+from service.registry import Resolved
+
+_QUERY = ("query", "search_query", "retrieval.query", "retrieval_query")
+_DOCUMENT = ("document", "passage", "search_document", "retrieval.passage", "retrieval_document")
+_TASKS = ("classification", "clustering", "text-matching", "separation", "similarity", "semantic_similarity")
+_IDS_REFUSED = (
+    "input holds token ids. Many clients send ids of OpenAI's vocabulary, which mean other text to this model: "
+    "langchain-openai does unless it is given check_embedding_ctx_length=False. Send text; or, if the ids are this "
+    "model's own, start the server with --token-ids native."
+)
+
+
+def prompt_name_of(resolved: Resolved, *asked: str | None) -> str | None:
+    """The model's prompt that a request means by ``prompt_name``, ``input_type``, ``task`` or the model's alias.
+
+    :raises ApiError: 400 if they ask for different prompts, or for one that the model does not have.
+    """
+    names = {_prompt_for(resolved, name) for name in asked if name}
+    if resolved.prompt_name is not None:
+        names.add(resolved.prompt_name)
+    if len(names) > 1:
+        raise bad_request(f"The request asks for several prompts: {sorted(map(str, names))}. Ask for one.")
+    return next(iter(names), None)
+
+
+def _prompt_for(resolved: Resolved, name: str) -> str | None:
+    prompts = resolved.model.encoder.prompts
+    if name in prompts:
+        return name
+    lowered = name.lower()
+    for known, prompt in ((_QUERY, "query"), (_DOCUMENT, "document")):
+        if lowered in known:
+            return prompt
+    if lowered in _TASKS:
+        return None  # a task that this model has no prompt for: its default
+    raise bad_request(
+        f"This model has no prompt {name[:100]!r}; it has {sorted(prompts)}.",
+        param="prompt_name",
+        code="no_such_prompt",
+    )
+
+
+def side_of(direction: str | None) -> Side | None:
+    """The end that text-embeddings-inference's ``truncation_direction`` cuts off."""
+    return None if direction is None else "left" if direction.lower() == "left" else "right"
+
+
+def texts_of(value: str | Sequence[Any]) -> list[str] | None:
+    """The texts, if ``value`` is a text or a list of texts."""
+    if isinstance(value, str):
+        return [value]
+    texts = [item for item in value if isinstance(item, str)]
+    return texts if len(texts) == len(value) else None
+
+
+def token_lists_of(value: str | Sequence[Any], field: str) -> list[list[int]]:
+    """Lists of token ids, if ``value`` is a list of ids or a list of such lists.
+
+    :raises ApiError: 400 if it holds several kinds.
+    """
+    single = [item for item in value if isinstance(item, int)]
+    if len(single) == len(value):
+        return [single]
+    several = [item for item in value if isinstance(item, list)]
+    if len(several) == len(value):
+        return several
+    raise bad_request(
+        f"{field} mixes texts, token ids or lists, expected one kind: a text, texts, token ids, or lists of token ids.",
+        param=field,
+    )
+
+
+async def embed_input(
+    resolved: Resolved, value: str | Sequence[Any], call: Call, wanted: Wanted, *, max_items: int, native_ids: bool
+) -> Embedded:
+    """Vectors of whatever form of input OpenAI allows.
+
+    :raises ApiError: 400 if it has several kinds, too many items, or token ids where none are taken.
+    """
+    embedder = resolved.model.embedder
+    texts = texts_of(value)
+    if texts is not None:
+        check_count(texts, max_items, wanted.field)
+        return await embedder.embed(texts, call, wanted)
+    ids = token_lists_of(value, wanted.field)
+    check_count(ids, max_items, wanted.field)
+    if not native_ids:
+        raise bad_request(_IDS_REFUSED, param=wanted.field, code="token_ids_refused")
+    return await embedder.embed_tokens(ids, call, wanted)
+
+
+def check_count(items: Sized, max_items: int, field: str = "input") -> None:
+    """Check that a list of inputs is not too long.
+
+    :raises ApiError: 413.
+    """
+    if len(items) > max_items:
+        message = f"{field} has {len(items)} items, expected at most {max_items}. Send them in several requests."
+        raise ApiError(413, message, param=field, code="request_too_large")

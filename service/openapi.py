@@ -1,0 +1,101 @@
+"""The OpenAPI document, written from the routes themselves, so that it cannot say anything else than they do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import msgspec
+
+import encoder_tools
+from service.endpoints import Endpoint
+from service.errors import ErrorBody
+
+_REF = "#/components/schemas/{name}"
+_REASONS = {
+    400: "The request is wrong; the message says where and how.",
+    401: "There is no key, or it is wrong.",
+    403: "This key, or this server, does not allow it.",
+    404: "Something that the request names is not here.",
+    408: "The request did not arrive in time.",
+    409: "There is one of that name already, or it is another model's.",
+    413: "The request is too large.",
+    421: "The request is for another host.",
+    429: "The server has too much to do; `Retry-After` says when to come again.",
+    431: "The headers are too large.",
+    503: "The server is about to stop.",
+    504: "The time that the request had has passed.",
+}
+
+
+@cache
+def document(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
+    """OpenAPI 3.1 for ``endpoints``."""
+    types = [kind for endpoint in endpoints for kind in (endpoint.body, endpoint.response) if kind is not None]
+    schemas, components = msgspec.json.schema_components([*types, ErrorBody], schema_hook=_arrays, ref_template=_REF)
+    found = iter(schemas)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        body = next(found) if endpoint.body is not None else None
+        answer = next(found) if endpoint.response is not None else None
+        path = re.sub(r"{(\w+):path}", r"{\1}", endpoint.path)
+        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, path, body, answer)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "encoder-tools", "version": encoder_tools.__version__},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _operation(endpoint: Endpoint, path: str, body: Any, answer: Any) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "What was asked for."}
+    good["content"] = (
+        {"application/json": {"schema": answer}} if answer else {"text/plain": {"schema": {"type": "string"}}}
+    )
+    responses = {str(endpoint.status): good}
+    error = {"application/json": {"schema": {"$ref": _REF.format(name="ErrorBody")}}}
+    for status in _errors(endpoint):
+        content = {"application/json": {"schema": answer}} if status == 503 and endpoint.path == "/ready" else error
+        responses[str(status)] = {"description": _REASONS[status], "content": content}
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "operationId": re.sub(r"\W+", "_", f"{endpoint.method}{path}").strip("_").lower(),
+        "tags": [endpoint.tag],
+        "responses": responses,
+    }
+    names = re.findall(r"{(\w+)}", path)
+    if names:
+        text = {"type": "string", "minLength": 1}
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return operation
+
+
+def _errors(endpoint: Endpoint) -> Iterable[int]:
+    yield from (401, 421, 431, 503)
+    if endpoint.body is not None:
+        yield from (400, 408, 413, 429)
+    if endpoint.inference:
+        yield 504
+    if endpoint.missing:
+        yield 404
+    if endpoint.writes or endpoint.tag == "Collections":
+        yield from (403, 409)
+
+
+def _arrays(kind: Any) -> dict[str, Any]:
+    """Vectors, for arrays of numpy."""
+    if "ndarray" in str(kind).lower():
+        return {
+            "type": "array",
+            "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]},
+        }
+    raise NotImplementedError(kind)

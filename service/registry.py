@@ -1,0 +1,240 @@
+"""What is served, each by its name: models, heads and collections, which may be exchanged under way."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+
+from encoder_tools.errors import InputError
+from encoder_tools.prompts import DOCUMENT, QUERY
+from heads import FittedHead
+from index import Collection
+from service.embedder import Embedder, ServedEncoder
+from service.errors import ApiError
+
+T = TypeVar("T")
+Kind: TypeAlias = Literal["model", "head", "collection"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a head or a collection may be called: nothing that means something in a path or a URL."""
+ROLES = (QUERY, DOCUMENT)
+
+
+def checked_name(name: str, kind: Kind) -> str:
+    """``name`` if a head or a collection may be called that.
+
+    :raises InputError: if not.
+    """
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"A {kind} cannot be called {name[:100]!r}: expected up to 64 letters, digits, dots, hyphens and "
+            "underscores, the first a letter or a digit."
+        )
+    return name
+
+
+class Shared(Generic[T]):
+    """Something that is closed when it has been retired and nobody uses it any more; for the event loop's thread."""
+
+    def __init__(self, value: T, close: Callable[[T], None] = lambda _: None) -> None:
+        self.value, self._close = value, close
+        self._users, self._retired = 0, False
+
+    @contextmanager
+    def used(self) -> Iterator[T]:
+        """The value, open until the block ends."""
+        self._users += 1
+        try:
+            yield self.value
+        finally:
+            self._users -= 1
+            self._close_if_over()
+
+    def retire(self) -> None:
+        """Nobody gets it from now on."""
+        if not self._retired:
+            self._retired = True
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._retired and not self._users:
+            self._close(self.value)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model, its queue, and the names it goes by, its own first."""
+
+    names: tuple[str, ...]
+    embedder: Embedder
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return self.names[0]
+
+    @property
+    def encoder(self) -> ServedEncoder:
+        """The model itself."""
+        return self.embedder.encoder
+
+
+class Resolved(NamedTuple):
+    """What a request's ``model`` means: a model, and the prompt that ``name:query`` or ``name:document`` asks for."""
+
+    model: ServedModel
+    prompt_name: str | None
+
+
+@dataclass(frozen=True)
+class ServedHead:
+    """A classifier, and the name of the model whose vectors it takes."""
+
+    head: FittedHead
+    model: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class ServedCollection:
+    """A collection, and the name of the model that answers queries over it.
+
+    :ivar ours: whether it was made over HTTP, and may be dropped so.
+    """
+
+    shared: Shared[Collection]
+    model: str
+    folder: Path | None = None
+    ours: bool = False
+
+
+def serve_collection(
+    collection: Collection, model: str, folder: Path | None = None, *, ours: bool = False
+) -> ServedCollection:
+    """An open collection, to be closed after its last use."""
+    return ServedCollection(Shared(collection, Collection.close), model, folder, ours)
+
+
+class Registry:
+    """Names and what they stand for. Lookups that fail are 404s which say what there is."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, ServedModel] = {}
+        self.heads: dict[str, ServedHead] = {}
+        self.collections: dict[str, ServedCollection] = {}
+
+    def add_model(self, model: ServedModel) -> None:
+        """Serve a model.
+
+        :raises InputError: if one of its names is taken, or ends as those do that ask for a prompt.
+        """
+        taken = {name for served in self.models.values() for name in served.names}
+        for name in model.names:
+            if name in taken or len(model.names) != len(set(model.names)):
+                raise InputError(f"Two models are called {name!r}. Give each its own names.")
+            if not name or name.endswith(tuple(f":{role}" for role in ROLES)):
+                raise InputError(f"A model cannot be called {name!r}: that asks for a prompt of the model before it.")
+        self.models[model.name] = model
+
+    def add_head(self, name: str, served: ServedHead) -> None:
+        """Serve a head, in place of the one of that name.
+
+        :raises InputError: if it takes vectors of another width than its model gives.
+        """
+        encoder = self._model(served.model).encoder
+        if served.head.dim != encoder.dim:
+            raise InputError(f"The head takes vectors of width {served.head.dim}, the model gives {encoder.dim}.")
+        self.heads[checked_name(name, "head")] = served
+
+    def add_collection(self, name: str, served: ServedCollection) -> None:
+        """Serve a collection, in place of the one of that name, which is closed once nobody reads it any more."""
+        self._model(served.model)
+        before = self.collections.get(checked_name(name, "collection"))
+        self.collections[name] = served
+        if before is not None:
+            before.shared.retire()
+
+    def remove_collection(self, name: str) -> None:
+        """Serve it no longer."""
+        self.collections.pop(name).shared.retire()
+
+    def exchange(self, heads: Mapping[str, ServedHead], collections: Mapping[str, ServedCollection]) -> None:
+        """Serve these heads and collections instead of those there are; who uses an old one may finish."""
+        before = self.collections
+        self.heads, self.collections = dict(heads), dict(collections)
+        for served in before.values():
+            if served not in self.collections.values():
+                served.shared.retire()
+
+    def resolve(self, name: str) -> Resolved:
+        """The model that a request means.
+
+        :raises ApiError: 404 if there is none.
+        """
+        found = self._by_name(name)
+        if found is not None:
+            return Resolved(found, None)
+        base, _, role = name.rpartition(":")
+        found = self._by_name(base) if role in ROLES else None
+        if found is None:
+            names = [name for model in self.models.values() for name in model.names]
+            raise ApiError(
+                404,
+                f"The model {name[:200]!r} does not exist here; this server has {', '.join(names)}.",
+                code="model_not_found",
+                param="model",
+            )
+        return Resolved(found, role)
+
+    def default_model(self) -> ServedModel:
+        """The model that requests mean which name none: the first."""
+        return next(iter(self.models.values()))
+
+    def head(self, name: str | None) -> tuple[str, ServedHead]:
+        """A head and its name; None means the only one there is.
+
+        :raises ApiError: 404 if there is none, 400 if there are several and none is named.
+        """
+        return _chosen(self.heads, name, "head", "--head NAME=FOLDER")
+
+    def collection(self, name: str | None) -> tuple[str, ServedCollection]:
+        """A collection and its name, as :meth:`head`."""
+        return _chosen(self.collections, name, "collection", "--collection NAME=FOLDER")
+
+    def close(self) -> None:
+        """Stop the models' threads and close the collections once nobody reads them."""
+        self.stop()
+        self.exchange({}, {})
+
+    def stop(self) -> None:
+        """Fail what waits for the models, and let what runs in them end."""
+        for model in self.models.values():
+            model.embedder.engine.close()
+
+    def _by_name(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models.values() if name in model.names), None)
+
+    def _model(self, name: str) -> ServedModel:
+        if name not in self.models:
+            raise InputError(f"There is no model {name!r}; there are {', '.join(self.models) or 'none'}.")
+        return self.models[name]
+
+
+def _chosen(served: Mapping[str, T], name: str | None, kind: Kind, flag: str) -> tuple[str, T]:
+    names = ", ".join(served)
+    if name is None and len(served) == 1:
+        return next(iter(served.items()))
+    if name is None and served:
+        raise ApiError(
+            400, f"This server has several {kind}s: {names}. Name one as {kind!r}.", param=kind, code=f"{kind}_missing"
+        )
+    if name is None or name not in served:
+        wanted = f"There is no {kind} {name[:200]!r} here" if name else f"This server has no {kind}"
+        there_are = f"; there are {names}." if names else f". Start it with: encoder-tools serve {flag}"
+        raise ApiError(404, wanted + there_are, code=f"{kind}_not_found", param=kind if name else None)
+    return name, served[name]

@@ -1,0 +1,37 @@
+"""``POST /admin/reload``: heads and collections as they are on disk now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from encoder_tools.errors import EncoderToolsError
+from service.endpoints import Context, Endpoint
+from service.errors import ApiError
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What is served now."""
+
+    heads: list[str]
+    collections: list[str]
+
+
+async def reload(context: Context, _: None) -> Reloaded:
+    """Open heads and collections again, all of them or none; requests under way are finished with the old ones."""
+    reloader = context.state.reloader
+    if reloader is None:
+        raise ApiError(
+            404,
+            "This server was not started from folders, so there is nothing to open again.",
+            code="nothing_to_reload",
+        )
+    try:
+        parts = await reloader.reload()
+    except EncoderToolsError as error:
+        message = f"Nothing was exchanged: {error}"
+        raise ApiError(409, message, code="reload_failed") from None
+    return Reloaded(list(parts.heads), list(parts.collections))
+
+
+ENDPOINTS = (Endpoint("POST", "/admin/reload", reload, "Server", None, Reloaded, writes=True, inference=False),)

@@ -1,0 +1,171 @@
+"""Collections over HTTP: made, listed, described, dropped; documents stored, read, deleted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from encoder_tools.errors import InputError
+from index import Collection
+from service.embedder import Wanted
+from service.endpoints import Context, Endpoint
+from service.errors import ApiError, bad_request
+from service.inputs import check_count
+from service.registry import ServedCollection, serve_collection
+from service.schemas.collections import (
+    CollectionCard,
+    CollectionList,
+    CreateCollectionRequest,
+    Deleted,
+    DeleteRequest,
+    Dropped,
+    GetRequest,
+    GetResponse,
+    StoredDocument,
+    UpsertRequest,
+    UpsertResponse,
+)
+from service.schemas.common import Usage
+from service.state import ServiceState
+
+
+async def list_collections(context: Context, _: None) -> CollectionList:
+    """List the collections."""
+    state = context.state
+    return CollectionList([await _card(state, name, served) for name, served in state.registry.collections.items()])
+
+
+async def create_collection(context: Context, body: CreateCollectionRequest) -> CollectionCard:
+    """Make an empty collection."""
+    state = context.state
+    model = state.registry.resolve(body.model).model if body.model else state.registry.default_model()
+    if body.name in state.registry.collections or body.name in state.being_made:
+        raise ApiError(409, f"There is a collection {body.name!r} already.", code="collection_exists", param="name")
+    folder = _data(state) / body.name
+    state.being_made.add(body.name)
+    try:
+        collection = await state.worker.run_long(Collection.create, folder, model.encoder)
+    finally:
+        state.being_made.discard(body.name)
+    served = serve_collection(collection, model.name, folder, ours=True)
+    state.registry.add_collection(body.name, served)
+    return await _card(state, body.name, served)
+
+
+async def describe_collection(context: Context, _: None) -> CollectionCard:
+    """Describe this collection."""
+    name, served = _named(context)
+    return await _card(context.state, name, served)
+
+
+async def drop_collection(context: Context, _: None) -> Dropped:
+    """Drop this collection and all that is in it; only one that was made over HTTP."""
+    name, served = _named(context)
+    if not served.ours or served.folder is None:
+        message = f"The collection {name!r} was not made over HTTP, so it is not dropped so. Remove its folder instead."
+        raise ApiError(403, message, code="not_ours")
+    state = context.state
+    state.registry.remove_collection(name)
+    await state.worker.run_long(Collection.drop, served.folder)
+    return Dropped(name)
+
+
+async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertResponse:
+    """Store documents, replacing those of the same ids; all or nothing, on disk when this answers."""
+    state, call, _ = context
+    _, served = _named(context)
+    model = state.registry.models[served.model]
+    check_count(body.documents, state.limits.max_items, "documents")
+    ids = [document.id for document in body.documents]
+    texts = [document.text for document in body.documents]
+    with served.shared.used() as collection:
+        if collection.sibling is not None:
+            message = "The vectors of this collection are another model's, so this server cannot add to it."
+            raise ApiError(409, message, code="other_model")
+        wanted = Wanted("document", state.truncates(body.truncate), field="documents", name="Document {}")
+        vectors, tokens = await model.embedder.embed(texts, call, wanted)
+        metadata = [document.metadata for document in body.documents]
+        with call.timed("write"), _in_place("documents"):
+            written = await state.worker.run_long(collection.upsert, ids, texts, metadata, vectors)
+    return UpsertResponse(written, Usage(tokens, tokens))
+
+
+async def get_documents(context: Context, body: GetRequest) -> GetResponse:
+    """The documents called so."""
+    _, served = _named(context)
+    check_count(body.ids, context.state.limits.max_items, "ids")
+    with served.shared.used() as collection:
+        found = await context.state.worker.run(collection.get, body.ids)
+    return GetResponse([None if document is None else StoredDocument(*document) for document in found])
+
+
+async def delete_documents(context: Context, body: DeleteRequest) -> Deleted:
+    """Delete documents by ids or by a filter; all or nothing, on disk when this answers."""
+    _, served = _named(context)
+    if (body.ids is None) == (body.where is None):
+        raise bad_request("Deleting takes ids or where, one of them.", param="ids")
+    with served.shared.used() as collection:
+        return Deleted(await context.state.worker.run_long(collection.delete, body.ids, where=body.where))
+
+
+def _named(context: Context) -> tuple[str, ServedCollection]:
+    return context.state.registry.collection(context.request.path_params["name"])
+
+
+async def _card(state: ServiceState, name: str, served: ServedCollection) -> CollectionCard:
+    with served.shared.used() as collection:
+        stats = await state.worker.run(collection.stats)
+    return CollectionCard(name, served.model, stats.documents, stats.dim, stats.kind, stats.recall, stats.bytes)
+
+
+def _data(state: ServiceState) -> Path:
+    if state.data is None:
+        message = "This server makes no collections. Start it with: encoder-tools serve --data FOLDER"
+        raise ApiError(403, message, code="no_data_folder")
+    return state.data
+
+
+class _in_place:  # noqa: N801 - reads as a word in a with statement
+    """Say of what a collection refused in which field of the request it stood."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, InputError):
+            raise bad_request(re.sub(r"\s+", " ", str(error)), param=self._field) from None
+
+
+_TAG = "Collections"
+_ONE = "/v1/collections/{name}"
+ENDPOINTS = (
+    Endpoint("GET", "/v1/collections", list_collections, _TAG, None, CollectionList, missing=False, inference=False),
+    Endpoint(
+        "POST",
+        "/v1/collections",
+        create_collection,
+        _TAG,
+        CreateCollectionRequest,
+        CollectionCard,
+        status=201,
+        writes=True,
+        inference=False,
+    ),
+    Endpoint("GET", _ONE, describe_collection, _TAG, None, CollectionCard, inference=False),
+    Endpoint("DELETE", _ONE, drop_collection, _TAG, None, Dropped, writes=True, inference=False),
+    Endpoint("POST", f"{_ONE}/documents", upsert_documents, _TAG, UpsertRequest, UpsertResponse, writes=True),
+    Endpoint("POST", f"{_ONE}/documents/get", get_documents, _TAG, GetRequest, GetResponse, inference=False),
+    Endpoint(
+        "POST",
+        f"{_ONE}/documents/delete",
+        delete_documents,
+        _TAG,
+        DeleteRequest,
+        Deleted,
+        writes=True,
+        inference=False,
+    ),
+)

@@ -1,0 +1,60 @@
+"""``POST /search`` and ``POST /v1/collections/{name}/search``: the texts of a collection that queries find."""
+
+from __future__ import annotations
+
+from index import Hit
+from service.embedder import Wanted
+from service.endpoints import Context, Endpoint
+from service.errors import bad_request
+from service.inputs import check_count
+from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
+from service.schemas.common import Usage
+
+_OPTIONS = ("mode", "where", "min_score", "offset", "fusion", "weights", "group_by", "diversity", "highlight")
+MAX_QUERIES = 256
+
+
+async def search(context: Context, body: SearchRequest) -> SearchResponse:
+    """Search a collection by meaning, by words, or by both."""
+    return await _search(context, body, body.collection)
+
+
+async def search_named(context: Context, body: SearchRequest) -> SearchResponse:
+    """Search this collection by meaning, by words, or by both."""
+    return await _search(context, body, context.request.path_params["name"])
+
+
+async def _search(context: Context, body: SearchRequest, name: str | None) -> SearchResponse:
+    state, call, _ = context
+    _, served = state.registry.collection(name)
+    queries = _queries(body)
+    vectors, tokens = None, 0
+    with served.shared.used() as collection:
+        if body.mode != "lexical":
+            wanted = Wanted("query", state.truncates(body.truncate), field="query", name="Query {}")
+            vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, wanted)
+        options = {name: getattr(body, name) for name in _OPTIONS}
+        run = state.worker.run if len(queries) == 1 else state.worker.run_long
+        with call.timed("search"):
+            results = await run(collection.search_many, queries, body.k, vectors=vectors, **options)
+    written = [[_hit(hit) for hit in hits] for hits in results]
+    return SearchResponse(written[0], written, Usage(tokens, tokens))
+
+
+def _queries(body: SearchRequest) -> list[str]:
+    if (body.query is None) == (body.queries is None):
+        raise bad_request("A search takes query or queries, one of them.", param="query")
+    queries = [body.query] if body.query is not None else body.queries or []
+    check_count(queries, MAX_QUERIES, "queries")
+    return queries
+
+
+def _hit(hit: Hit) -> SearchHit:
+    parts = [SearchPart(*part) for part in hit.parts]
+    return SearchHit(hit.id, hit.score, hit.text, hit.metadata, parts, list(hit.highlights))
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/search", search, "Collections", SearchRequest, SearchResponse),
+    Endpoint("POST", "/v1/collections/{name}/search", search_named, "Collections", SearchRequest, SearchResponse),
+)

@@ -1,0 +1,65 @@
+"""Bodies of classification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from service.schemas.common import Text, Texts, Top, Usage
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class ClassifyRequest(msgspec.Struct, frozen=True):
+    """``POST /v1/classify``, ``POST /classify``.
+
+    :ivar heads: which heads; None takes all that this server has. Those of one model share one pass of it.
+    :ivar top: how many labels of each.
+    :ivar min_probability: a text whose best label is less probable is marked as abstained from.
+    """
+
+    input: Text | Texts
+    heads: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
+    top: Top = 5
+    min_probability: Share | None = None
+    truncate: bool | None = None
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """A label and its probability in [0, 1]."""
+
+    label: str | int | float
+    probability: float
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """What one head says of a text, best first.
+
+    :ivar abstained: whether the best label is not probable enough to be given as an answer.
+    :ivar out_of_scope: whether the text is like none of those that the head was fitted on; None if it cannot tell.
+    """
+
+    labels: list[LabelScore]
+    abstained: bool
+    out_of_scope: bool | None
+
+
+@dataclass(frozen=True)
+class ClassifiedText:
+    """What the heads say of input number ``index``; ``labels`` are those of the first head."""
+
+    index: int
+    labels: list[LabelScore]
+    heads: dict[str, HeadResult]
+
+
+@dataclass(frozen=True)
+class ClassifyResponse:
+    """One entry per text, in the order of the inputs."""
+
+    data: list[ClassifiedText]
+    usage: Usage
