@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 
+from service.endpoints import routes_of
 from service.errors import HANDLERS
 from service.gate import Gate
 from service.logs import log_line
@@ -25,8 +26,7 @@ def create_app(state: ServiceState, *, access_log: bool = False) -> Gate:
         yield
         state.close()
 
-    routes = [endpoint.route() for endpoint in ENDPOINTS]
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app = Starlette(routes=routes_of(ENDPOINTS), exception_handlers=HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False  # a redirect of a POST surprises clients; the 404 names the routes
     app.state.service, app.state.endpoints = state, ENDPOINTS
     state.metrics.watch_requests(lambda: state.under_way)

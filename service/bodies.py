@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from service.calls import call_of
 from service.errors import ApiError, bad_request
 
 T = TypeVar("T")
+_EXACT = 2.0**53  # beyond it floats skip integers
 
 
 async def read_body(request: Request, kind: type[T], max_bytes: int) -> T:
@@ -21,7 +22,7 @@ async def read_body(request: Request, kind: type[T], max_bytes: int) -> T:
     """
     body = await _read(request, max_bytes)
     try:
-        return msgspec.json.decode(body, type=kind)
+        return _decoded(body, kind)
     except msgspec.ValidationError as error:
         raise bad_request(_said_plainly(str(error)), param=_param_of(str(error))) from None
     except UnicodeDecodeError as error:
@@ -55,6 +56,26 @@ def _too_large(max_bytes: int) -> ApiError:
         f"The body is longer than the limit of {max_bytes} bytes. Send the inputs in several requests.",
         code="request_too_large",
     )
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    """JSON has one kind of number: 1.0 is the integer 1, which msgspec does not take by itself."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        return msgspec.convert(_with_integers(msgspec.json.decode(body)), kind)
+
+
+def _with_integers(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, list):
+        return [_with_integers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _with_integers(item) for name, item in value.items()}
+    return value
 
 
 def _said_plainly(message: str) -> str:

@@ -126,7 +126,7 @@ class Embedder:
         try:
             return PromptSet(self.encoder.prompts).resolve(wanted.prompt_name, None)
         except InputError as error:
-            raise bad_request(str(error), param="prompt_name") from None
+            raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
 
     async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
         """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -57,11 +57,8 @@ class Endpoint:
         """The first line of the handler's docstring."""
         return (self.handler.__doc__ or "").partition("\n")[0]
 
-    def route(self) -> Route:
-        """The route for Starlette."""
-        return Route(self.path, self._run, methods=[self.method])
-
-    async def _run(self, request: Request) -> Response:
+    async def run(self, request: Request) -> Response:
+        """Answer a request."""
         context = Context(state_of(request), call_of(request), request)
         context.call.route = self.path
         if self.writes and not context.call.may_write:
@@ -71,3 +68,18 @@ class Endpoint:
             body = await read_body(request, self.body, context.state.limits.max_body_bytes)
         answer = await self.handler(context, body)
         return answer if isinstance(answer, Response) else JsonResponse(answer, status_code=self.status)
+
+
+def routes_of(endpoints: Iterable[Endpoint]) -> list[Route]:
+    """Routes for Starlette, one a path, so that a method that is not allowed is told all that are."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    return [Route(path, _dispatch(methods), methods=list(methods)) for path, methods in by_path.items()]
+
+
+def _dispatch(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+    async def run(request: Request) -> Response:
+        return await methods["GET" if request.method == "HEAD" else request.method].run(request)
+
+    return run

@@ -23,13 +23,14 @@ _IDS_REFUSED = (
 def prompt_name_of(resolved: Resolved, *asked: str | None) -> str | None:
     """The model's prompt that a request means by ``prompt_name``, ``input_type``, ``task`` or the model's alias.
 
-    :raises ApiError: 400 if they ask for different prompts, or for one that the model does not have.
+    :raises ApiError: 409 if they ask for different prompts, 404 if the model does not have it.
     """
     names = {_prompt_for(resolved, name) for name in asked if name}
     if resolved.prompt_name is not None:
         names.add(resolved.prompt_name)
     if len(names) > 1:
-        raise bad_request(f"The request asks for several prompts: {sorted(map(str, names))}. Ask for one.")
+        message = f"The request asks for several prompts: {sorted(map(str, names))}. Ask for one."
+        raise ApiError(409, message, param="prompt_name", code="several_prompts")
     return next(iter(names), None)
 
 
@@ -43,11 +44,8 @@ def _prompt_for(resolved: Resolved, name: str) -> str | None:
             return prompt
     if lowered in _TASKS:
         return None  # a task that this model has no prompt for: its default
-    raise bad_request(
-        f"This model has no prompt {name[:100]!r}; it has {sorted(prompts)}.",
-        param="prompt_name",
-        code="no_such_prompt",
-    )
+    message = f"This model has no prompt {name[:100]!r}; it has {sorted(prompts)}."
+    raise ApiError(404, message, param="prompt_name", code="no_such_prompt")
 
 
 def side_of(direction: str | None) -> Side | None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 import encoder_tools
 from service.endpoints import Endpoint
 from service.errors import ErrorBody
+from service.schemas.rules import FILTER, RULES, id_forms, input_forms
 
 _REF = "#/components/schemas/{name}"
+_WIDTHS = (
+    ("EmbeddingRequest", "dimensions"),
+    ("EmbedRequest", "dimensions"),
+    ("CohereEmbedRequest", "output_dimension"),
+)
 _REASONS = {
     400: "The request is wrong; the message says where and how.",
     401: "There is no key, or it is wrong.",
@@ -30,11 +36,33 @@ _REASONS = {
 }
 
 
+class Bounds(NamedTuple):
+    """What the models of a server allow.
+
+    :ivar native_ids: whether token ids are taken.
+    :ivar vocab_size: one more than the highest, or None.
+    :ivar dim: the greatest width of vectors.
+    """
+
+    native_ids: bool
+    vocab_size: int | None
+    dim: int
+
+
 @cache
-def document(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
-    """OpenAPI 3.1 for ``endpoints``."""
+def document(endpoints: tuple[Endpoint, ...], bounds: Bounds) -> dict[str, Any]:
+    """OpenAPI 3.1 for ``endpoints``, with the bounds of what is served."""
     types = [kind for endpoint in endpoints for kind in (endpoint.body, endpoint.response) if kind is not None]
-    schemas, components = msgspec.json.schema_components([*types, ErrorBody], schema_hook=_arrays, ref_template=_REF)
+    schemas, components = msgspec.json.schema_components([*types, ErrorBody], ref_template=_REF)
+    for name, rules in RULES.items():
+        components[name] |= rules
+    components["Filter"] = FILTER
+    for name, inputs in (("EmbeddingRequest", "input"), ("EmbedRequest", "inputs")):
+        components[name]["properties"][inputs] = input_forms(bounds.native_ids, bounds.vocab_size)
+    components["DecodeRequest"]["properties"]["ids"] = id_forms(bounds.vocab_size)
+    width: dict[str, Any] = {"type": ["integer", "null"], "minimum": 1, "maximum": bounds.dim}
+    for name, field in _WIDTHS:
+        components[name]["properties"][field] = width
     found = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -89,13 +117,3 @@ def _errors(endpoint: Endpoint) -> Iterable[int]:
         yield 404
     if endpoint.writes or endpoint.tag == "Collections":
         yield from (403, 409)
-
-
-def _arrays(kind: Any) -> dict[str, Any]:
-    """Vectors, for arrays of numpy."""
-    if "ndarray" in str(kind).lower():
-        return {
-            "type": "array",
-            "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]},
-        }
-    raise NotImplementedError(kind)

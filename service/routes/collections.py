@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from encoder_tools.errors import InputError
@@ -77,6 +78,10 @@ async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertRespo
     model = state.registry.models[served.model]
     check_count(body.documents, state.limits.max_items, "documents")
     ids = [document.id for document in body.documents]
+    twice = next((one for one, count in Counter((type(one), one) for one in ids).items() if count > 1), None)
+    if twice is not None:
+        message = f"Two documents are called {twice[1]!r}, expected distinct ids in a request."
+        raise ApiError(409, message, param="documents", code="ids_not_distinct")
     texts = [document.text for document in body.documents]
     with served.shared.used() as collection:
         if collection.sibling is not None:

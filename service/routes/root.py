@@ -10,7 +10,7 @@ from starlette.responses import Response
 import encoder_tools
 from service import metrics
 from service.endpoints import Context, Endpoint
-from service.openapi import document
+from service.openapi import Bounds, document
 from service.responses import JsonResponse
 from service.schemas.common import Status
 
@@ -55,7 +55,10 @@ async def show_metrics(context: Context, _: None) -> Response:
 
 async def openapi(context: Context, _: None) -> dict[str, Any]:
     """Describe the routes, as OpenAPI 3.1."""
-    return document(context.request.app.state.endpoints)
+    state = context.state
+    vocab_size = getattr(state.registry.default_model().encoder, "vocab_size", None)
+    dim = max(model.encoder.dim for model in state.registry.models.values())
+    return document(context.request.app.state.endpoints, Bounds(state.native_ids, vocab_size, dim))
 
 
 def _says(path: str, handler: Any, response: Any) -> Endpoint:

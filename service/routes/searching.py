@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from index import Hit
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
@@ -34,6 +36,7 @@ async def _search(context: Context, body: SearchRequest, name: str | None) -> Se
             wanted = Wanted("query", state.truncates(body.truncate), field="query", name="Query {}")
             vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, wanted)
         options = {name: getattr(body, name) for name in _OPTIONS}
+        options["weights"] = None if body.weights is None else msgspec.structs.asdict(body.weights)
         run = state.worker.run if len(queries) == 1 else state.worker.run_long
         with call.timed("search"):
             results = await run(collection.search_many, queries, body.k, vectors=vectors, **options)

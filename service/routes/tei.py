@@ -12,7 +12,7 @@ from encoder_tools.prompts import PromptSet
 from encoder_tools.protocols import FloatMatrix
 from service.embedder import ServedEncoder, Wanted
 from service.endpoints import Context, Endpoint
-from service.errors import bad_request
+from service.errors import ApiError, bad_request
 from service.inputs import check_count, embed_input, prompt_name_of, side_of
 from service.registry import Resolved
 from service.schemas.tei import (
@@ -63,7 +63,11 @@ async def predict(context: Context, body: PredictRequest) -> list[Any]:
     """The labels of texts with their probabilities, all of them, best first."""
     state, call, _ = context
     _, served = state.registry.head(None)
-    texts = [body.inputs] if isinstance(body.inputs, str) else [_single(item) for item in body.inputs]
+    texts = (
+        [body.inputs]
+        if isinstance(body.inputs, str)
+        else [item if isinstance(item, str) else item[0] for item in body.inputs]
+    )
     check_count(texts, state.limits.max_items, "inputs")
     side = side_of(body.truncation_direction)
     wanted = Wanted(None, state.truncates(body.truncate), side, field="inputs")
@@ -86,7 +90,7 @@ async def tokenize(context: Context, body: TokenizeRequest) -> list[list[Token]]
     try:
         prompt = PromptSet(encoder.prompts).resolve(body.prompt_name, None)
     except InputError as error:
-        raise bad_request(str(error), param="prompt_name") from None
+        raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
     return await state.worker.run_long(_described, encoder, texts, prompt, body.add_special_tokens)
 
 
@@ -132,22 +136,11 @@ async def info(context: Context, _: None) -> Info:
     )
 
 
-def _single(item: str | list[str]) -> str:
-    if isinstance(item, str):
-        return item
-    if len(item) != 1:
-        raise bad_request(
-            f"inputs holds a list of {len(item)} texts; this server's heads classify texts, not pairs of them.",
-            param="inputs",
-        )
-    return item[0]
-
-
 ENDPOINTS = (
-    Endpoint("POST", "/embed", embed, "TEI", EmbedRequest, list[list[float]], missing=False),
-    Endpoint("POST", "/similarity", similarity, "TEI", SimilarityRequest, list[float], missing=False),
-    Endpoint("POST", "/predict", predict, "TEI", PredictRequest, list[Prediction] | list[list[Prediction]]),
-    Endpoint("POST", "/tokenize", tokenize, "TEI", TokenizeRequest, list[list[Token]], missing=False, inference=False),
+    Endpoint("POST", "/embed", embed, "TEI", EmbedRequest, list[list[float]]),
+    Endpoint("POST", "/similarity", similarity, "TEI", SimilarityRequest, list[float]),
+    Endpoint("POST", "/predict", predict, "TEI", PredictRequest, list[Prediction | list[Prediction]]),
+    Endpoint("POST", "/tokenize", tokenize, "TEI", TokenizeRequest, list[list[Token]], inference=False),
     Endpoint("POST", "/decode", decode, "TEI", DecodeRequest, list[str], missing=False, inference=False),
     Endpoint("GET", "/info", info, "TEI", response=Info, missing=False, inference=False),
 )

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
-from numpy.typing import NDArray
 
-from service.schemas.common import Dimensions, Text, Texts
+from service.schemas.common import Dimensions, Matrix, Text, Texts
 
 EmbeddingKind = Literal["float", "base64", "binary", "ubinary"]
 
@@ -72,10 +71,10 @@ class CohereEmbedRequest(msgspec.Struct, frozen=True):
 class CohereEmbeddings:
     """Vectors (n, dim) by the kinds that were asked for, the others None."""
 
-    float: NDArray[Any] | None = None
+    float: Matrix | None = None
     base64: list[str] | None = None
-    binary: NDArray[Any] | None = None
-    ubinary: NDArray[Any] | None = None
+    binary: list[list[int]] | None = None
+    ubinary: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,18 @@ import msgspec
 from service.schemas.common import MAX_HITS, MAX_OFFSET, Text, Texts, Usage
 
 Id = Annotated[str, msgspec.Meta(min_length=1)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Ids = Annotated[list[Id], msgspec.Meta(min_length=1)]
+Ids = Annotated[list[Id], msgspec.Meta(min_length=1, extra_json_schema={"uniqueItems": True})]
 Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Field = Annotated[str, msgspec.Meta(pattern="^[^$]")]
+Where = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Filter"})]
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of the parts of a hybrid search; one must be above 0."""
+
+    dense: Weight = 1.0
+    lexical: Weight = 1.0
 
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,12 +38,12 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     collection: str | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=MAX_HITS)] = 10
     mode: Literal["dense", "lexical", "hybrid"] = "dense"
-    where: dict[str, Any] | None = None
+    where: Where | None = None
     min_score: Finite | None = None
     offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)] = 0
     fusion: Literal["rrf", "weighted"] = "rrf"
-    weights: dict[str, float] | None = None
-    group_by: Text | None = None
+    weights: Weights | None = None
+    group_by: Field | None = None
     diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     highlight: bool = False
     truncate: bool | None = None
@@ -155,7 +165,7 @@ class DeleteRequest(msgspec.Struct, frozen=True):
     """``POST /v1/collections/{name}/documents/delete``: by ids, or by a filter; one of them."""
 
     ids: Ids | None = None
-    where: dict[str, Any] | None = None
+    where: Where | None = None
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_HITS, MAX_OFFSET = 1000, 100_000
 TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -13,6 +16,14 @@ Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
 Texts: TypeAlias = Annotated[list[Text], msgspec.Meta(min_length=1)]
 Dimensions: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Top: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_HITS)]
+
+
+if TYPE_CHECKING:
+    Vector: TypeAlias = NDArray[Any]
+    Matrix: TypeAlias = NDArray[Any]
+else:  # what is written, for the OpenAPI document
+    Vector: TypeAlias = list[float]
+    Matrix: TypeAlias = list[list[float]]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from numpy.typing import NDArray
 
-from service.schemas.common import Dimensions, Text, TokenId, Usage
+from service.schemas.common import Dimensions, Text, TokenId, Usage, Vector
 
 Ids = Annotated[list[TokenId], msgspec.Meta(min_length=1)]
 
@@ -39,7 +38,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
 class EmbeddingRow:
     """One vector: floats of shape (dim,), or their bytes in base64."""
 
-    embedding: NDArray[Any] | str
+    embedding: Vector | str
     index: int
     object: str = "embedding"
 

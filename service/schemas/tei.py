@@ -52,10 +52,13 @@ class Rank:
     text: str | None = None
 
 
+Alone = Annotated[list[Text], msgspec.Meta(min_length=1, max_length=1)]
+
+
 class PredictRequest(msgspec.Struct, frozen=True):
     """``POST /predict``: a text, or a list of texts (each alone or in a list of its own)."""
 
-    inputs: Text | Annotated[list[Text | Texts], msgspec.Meta(min_length=1)]
+    inputs: Text | Annotated[list[Text | Alone], msgspec.Meta(min_length=1)]
     truncate: bool | None = None
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
     raw_scores: bool = False
@@ -108,6 +111,9 @@ class Token:
     special: bool
     start: int | None
     stop: int | None
+
+
+IdList = Annotated[list[TokenId | Ids], msgspec.Meta(min_length=1)]
 
 
 class DecodeRequest(msgspec.Struct, frozen=True):

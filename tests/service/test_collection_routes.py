@@ -82,7 +82,7 @@ def test_search_in_all_its_ways(filled: httpx.Client):
         ("GET", "/v1/collections/nobody", None, 404),
         ("POST", "/v1/collections/c/documents", {"documents": []}, 400),
         ("POST", "/v1/collections/c/documents", {"documents": [{"id": 1, "text": ""}]}, 400),
-        ("POST", "/v1/collections/c/documents", {"documents": [{"id": 1, "text": "a"}, {"id": 1, "text": "b"}]}, 400),
+        ("POST", "/v1/collections/c/documents", {"documents": [{"id": 1, "text": "a"}, {"id": 1, "text": "b"}]}, 409),
         ("POST", "/v1/collections/c/documents", {"documents": [{"id": 2**63, "text": "a"}]}, 400),
         ("POST", "/v1/collections/c/documents", {"documents": [{"id": 1, "text": "word " * 100}]}, 400),
         ("POST", "/v1/collections/c/documents/delete", {}, 400),
