@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
-from service.calls import Call
 from service.embedder import Embedded, Side, Wanted
+from service.endpoints import Context
 from service.errors import ApiError, bad_request
 from service.registry import Resolved
 
@@ -15,8 +15,8 @@ _DOCUMENT = ("document", "passage", "search_document", "retrieval.passage", "ret
 _TASKS = ("classification", "clustering", "text-matching", "separation", "similarity", "semantic_similarity")
 _IDS_REFUSED = (
     "input holds token ids. Many clients send ids of OpenAI's vocabulary, which mean other text to this model: "
-    "langchain-openai does unless it is given check_embedding_ctx_length=False. Send text; or, if the ids are this "
-    "model's own, start the server with --token-ids native."
+    "langchain-openai does unless it is given check_embedding_ctx_length=False. Send text; or start the server with "
+    "--token-ids native if the ids are this model's own, or --token-ids cl100k_base to have OpenAI's decoded."
 )
 
 
@@ -78,23 +78,35 @@ def token_lists_of(value: str | Sequence[Any], field: str) -> list[list[int]]:
     )
 
 
-async def embed_input(
-    resolved: Resolved, value: str | Sequence[Any], call: Call, wanted: Wanted, *, max_items: int, native_ids: bool
-) -> Embedded:
+async def embed_input(resolved: Resolved, value: str | Sequence[Any], context: Context, wanted: Wanted) -> Embedded:
     """Vectors of whatever form of input OpenAI allows.
 
-    :raises ApiError: 400 if it has several kinds, too many items, or token ids where none are taken.
+    :raises ApiError: 400 if it has several kinds, or token ids where none are taken; 413 if it has too many items.
     """
+    state, call, _ = context
     embedder = resolved.model.embedder
     texts = texts_of(value)
-    if texts is not None:
-        check_count(texts, max_items, wanted.field)
-        return await embedder.embed(texts, call, wanted)
-    ids = token_lists_of(value, wanted.field)
-    check_count(ids, max_items, wanted.field)
-    if not native_ids:
-        raise bad_request(_IDS_REFUSED, param=wanted.field, code="token_ids_refused")
-    return await embedder.embed_tokens(ids, call, wanted)
+    if texts is None:
+        ids = token_lists_of(value, wanted.field)
+        check_count(ids, state.limits.max_items, wanted.field)
+        if state.native_ids:
+            return await embedder.embed_tokens(ids, call, wanted)
+        if state.decode_ids is None:
+            raise bad_request(_IDS_REFUSED, param=wanted.field, code="token_ids_refused")
+        texts = await state.worker.run_long(_decoded, state.decode_ids, ids, wanted.field)
+    check_count(texts, state.limits.max_items, wanted.field)
+    return await embedder.embed(texts, call, wanted)
+
+
+def _decoded(decode: Callable[[list[int]], str], ids: list[list[int]], field: str) -> list[str]:
+    texts = []
+    for place, row in enumerate(ids):
+        try:
+            texts.append(decode(row))
+        except (KeyError, OverflowError, ValueError):
+            message = f"{field}[{place}] holds ids that are not of the vocabulary that this server decodes."
+            raise bad_request(message, param=field) from None
+    return texts
 
 
 def check_count(items: Sized, max_items: int, field: str = "input") -> None:

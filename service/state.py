@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,7 @@ class ServiceState:
     :param limits: what requests may ask for.
     :param data: the folder of collections that are made over HTTP; None allows none.
     :param native_ids: whether token ids are taken, as this model's own.
+    :param decode_ids: gives the text of token ids of another vocabulary; None takes none.
     :param auto_truncate: whether what is too long is cut where a request does not say.
     :ivar access: who may call.
     :ivar reloader: opens heads and collections again; None where they are not from folders.
@@ -65,10 +66,11 @@ class ServiceState:
         *,
         data: Path | None = None,
         native_ids: bool = False,
+        decode_ids: Callable[[list[int]], str] | None = None,
         auto_truncate: bool = False,
     ) -> None:
         self.limits, self.data = limits or Limits(), data
-        self.native_ids, self.auto_truncate = native_ids, auto_truncate
+        self.native_ids, self.decode_ids, self.auto_truncate = native_ids, decode_ids, auto_truncate
         self.being_made: set[str] = set()
         self.access = Access()
         self.reloader: Reloader | None = None

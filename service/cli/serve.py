@@ -46,10 +46,11 @@ if TYPE_CHECKING:
 @click.option("--auto-truncate", is_flag=True, help="Cut texts that are too long where a request does not say.")
 @click.option(
     "--token-ids",
-    type=click.Choice(["refuse", "native"]),
+    metavar="refuse|native|ENCODING",
     default="refuse",
     show_default=True,
-    help="Whether token ids are taken, as this model's own. Clients of OpenAI send ids of another vocabulary.",
+    help="Whether token ids are taken: refused, as this model's own, or as those of an encoding of tiktoken "
+    "(cl100k_base, o200k_base), which are decoded to text first.",
 )
 @click.option(
     "--max-wait",
@@ -122,13 +123,16 @@ def _config(options: dict[str, Any]) -> ServeConfig:
 
 def _state(options: dict[str, Any], config: ServeConfig) -> ServiceState:
     from service.batching import QueueLimits
+    from service.foreign_ids import decoder_of
     from service.state import Limits, ServiceState
 
+    ids = options["token_ids"]
     data = options["data"] or (Path(config.data) if config.data else None)
     return ServiceState(
         Limits(queue=QueueLimits(max_wait=options["max_wait"])),
         data=data,
-        native_ids=options["token_ids"] == "native",  # noqa: S105 - no password
+        native_ids=ids == "native",
+        decode_ids=None if ids in ("refuse", "native") else decoder_of(ids),
         auto_truncate=options["auto_truncate"],
     )
 

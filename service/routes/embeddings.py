@@ -17,16 +17,14 @@ _ROWS_AT_ONCE = 64  # about a millisecond of writing: others have their turn in 
 
 async def create_embeddings(context: Context, body: EmbeddingRequest) -> JsonResponse:
     """Embed texts or token ids."""
-    state, call, _ = context
+    state = context.state
     resolved = state.registry.resolve(body.model)
     wanted = Wanted(
         prompt_name_of(resolved, body.prompt_name, body.input_type, body.task),
         state.truncates(body.truncate),
         dim=body.dimensions,
     )
-    vectors, tokens = await embed_input(
-        resolved, body.input, call, wanted, max_items=state.limits.max_items, native_ids=state.native_ids
-    )
+    vectors, tokens = await embed_input(resolved, body.input, context, wanted)
     rows = [EmbeddingRow(row, index) for index, row in enumerate(vectors)]
     if body.encoding_format == "base64":
         little_endian = vectors.astype("<f4", copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from service.calls import Call
 from service.embedder import Side, Wanted
 from service.endpoints import Context, Endpoint
+from service.errors import bad_request
 from service.inputs import check_count, side_of
 from service.registry import ServedModel
 from service.schemas.cohere import RerankRequest, RerankResponse, RerankResult
-from service.schemas.tei import Rank, TeiRerankRequest
+from service.schemas.tei import AnyRerankRequest, Rank
 
 
 class Scored(NamedTuple):
@@ -44,17 +46,32 @@ async def rerank(context: Context, body: RerankRequest) -> RerankResponse:
     return RerankResponse(call.id, body.model or model.name, results, usage, meta)
 
 
-async def rerank_tei(context: Context, body: TeiRerankRequest) -> list[dict[str, Any]]:
-    """Order texts by their relevance to a query, in the shape of text-embeddings-inference."""
+async def rerank_any(context: Context, body: AnyRerankRequest) -> list[dict[str, Any]] | RerankResponse:
+    """Order texts by their relevance to a query, in the shape of text-embeddings-inference or that of Cohere."""
+    if (body.texts is None) == (body.documents is None):
+        raise bad_request("Reranking takes texts or documents, one of them.", param="texts")
+    if body.documents is not None:
+        told = RerankRequest(body.query, body.documents, body.model, body.top_n, body.return_documents)
+        answer = await rerank(context, told)
+        plain = [replace(found, document=_text_of(found.document)) for found in answer.results]
+        return replace(answer, results=plain)  # infinity, whose route this is, gives the text itself
+    return await _rerank_texts(context, body, body.texts or [])
+
+
+def _text_of(document: dict[str, str] | str | None) -> str | None:
+    return document["text"] if isinstance(document, dict) else document
+
+
+async def _rerank_texts(context: Context, body: AnyRerankRequest, texts: list[str]) -> list[dict[str, Any]]:
     state, call, _ = context
-    check_count(body.texts, state.limits.max_items, "texts")
+    check_count(texts, state.limits.max_items, "texts")
     truncate, side = state.truncates(body.truncate), side_of(body.truncation_direction)
     model = state.registry.default_model()
-    cosines, _ = await _score(model, body.query, body.texts, call, truncate=truncate, side=side, field="texts")
+    cosines, _ = await _score(model, body.query, texts, call, truncate=truncate, side=side, field="texts")
     ranks = []
     for index in _best_first(cosines):
         rank = {"index": index, "score": float(cosines[index]) if body.raw_scores else _share(cosines[index])}
-        ranks.append(rank | {"text": body.texts[index]} if body.return_text else rank)
+        ranks.append(rank | {"text": texts[index]} if body.return_text else rank)
     return ranks
 
 
@@ -85,5 +102,5 @@ def _share(cosine: np.float32) -> float:
 ENDPOINTS = (
     Endpoint("POST", "/v1/rerank", rerank, "Cohere", RerankRequest, RerankResponse),
     Endpoint("POST", "/v2/rerank", rerank, "Cohere", RerankRequest, RerankResponse),
-    Endpoint("POST", "/rerank", rerank_tei, "TEI", TeiRerankRequest, list[Rank], missing=False),
+    Endpoint("POST", "/rerank", rerank_any, "TEI", AnyRerankRequest, list[Rank] | RerankResponse),
 )

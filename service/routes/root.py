@@ -58,7 +58,9 @@ async def openapi(context: Context, _: None) -> dict[str, Any]:
     state = context.state
     vocab_size = getattr(state.registry.default_model().encoder, "vocab_size", None)
     dim = max(model.encoder.dim for model in state.registry.models.values())
-    return document(context.request.app.state.endpoints, Bounds(state.native_ids, vocab_size, dim))
+    return document(
+        context.request.app.state.endpoints, Bounds(state.native_ids or state.decode_ids is not None, vocab_size, dim)
+    )
 
 
 def _says(path: str, handler: Any, response: Any) -> Endpoint:

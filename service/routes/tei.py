@@ -30,7 +30,7 @@ from service.schemas.tei import (
 
 async def embed(context: Context, body: EmbedRequest) -> FloatMatrix:
     """Embed texts or token ids, in the shape of text-embeddings-inference."""
-    state, call, _ = context
+    state = context.state
     resolved = Resolved(state.registry.default_model(), None)
     wanted = Wanted(
         prompt_name_of(resolved, body.prompt_name),
@@ -39,9 +39,7 @@ async def embed(context: Context, body: EmbedRequest) -> FloatMatrix:
         body.dimensions,
         "inputs",
     )
-    embedded = await embed_input(
-        resolved, body.inputs, call, wanted, max_items=state.limits.max_items, native_ids=state.native_ids
-    )
+    embedded = await embed_input(resolved, body.inputs, context, wanted)
     return embedded.vectors
 
 
@@ -138,6 +136,7 @@ async def info(context: Context, _: None) -> Info:
 
 ENDPOINTS = (
     Endpoint("POST", "/embed", embed, "TEI", EmbedRequest, list[list[float]]),
+    Endpoint("POST", "/", embed, "TEI", EmbedRequest, list[list[float]]),  # where huggingface_hub's client asks
     Endpoint("POST", "/similarity", similarity, "TEI", SimilarityRequest, list[float]),
     Endpoint("POST", "/predict", predict, "TEI", PredictRequest, list[Prediction | list[Prediction]]),
     Endpoint("POST", "/tokenize", tokenize, "TEI", TokenizeRequest, list[list[Token]], inference=False),

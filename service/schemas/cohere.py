@@ -18,11 +18,14 @@ class RerankDocument(msgspec.Struct, frozen=True):
     text: Text
 
 
+Documents = Annotated[list[Text | RerankDocument], msgspec.Meta(min_length=1)]
+
+
 class RerankRequest(msgspec.Struct, frozen=True):
     """``POST /v1/rerank`` and ``POST /v2/rerank``; ``model`` None takes the first."""
 
     query: Text
-    documents: Annotated[list[Text | RerankDocument], msgspec.Meta(min_length=1)]
+    documents: Documents
     model: str | None = None
     top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
     return_documents: bool = False
@@ -33,12 +36,12 @@ class RerankResult:
     """One document, best first.
 
     :ivar relevance_score: in [0, 1]; of an embedder (1 + cosine) / 2.
-    :ivar document: if it was asked for.
+    :ivar document: if it was asked for: an object with its text, on ``/rerank`` the text itself, as infinity has it.
     """
 
     index: int
     relevance_score: float
-    document: dict[str, str] | None = None
+    document: dict[str, str] | str | None = None
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ RULES: dict[str, dict[str, Any]] = {
         "if": {"required": ["diversity"], "properties": {"diversity": {"exclusiveMinimum": 0}}},
         "then": {"properties": {"mode": {"const": "dense"}}},
     },
+    "AnyRerankRequest": {"oneOf": one_of(texts="array", documents="array")},
     "DeleteRequest": {"oneOf": one_of(ids="array", where="object")},
     "Weights": {"anyOf": [{"properties": {name: {"exclusiveMinimum": 0}}} for name in ("dense", "lexical")]},
 }

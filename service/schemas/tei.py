@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from service.schemas.cohere import Documents
 from service.schemas.common import Dimensions, Text, Texts, TokenId
 
 Ids = Annotated[list[TokenId], msgspec.Meta(min_length=1)]
@@ -29,18 +30,22 @@ class EmbedRequest(msgspec.Struct, frozen=True):
     dimensions: Dimensions | None = None
 
 
-class TeiRerankRequest(msgspec.Struct, frozen=True):
-    """``POST /rerank``.
+class AnyRerankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """``POST /rerank``: of text-embeddings-inference with ``texts``, of infinity, Jina and Cohere with ``documents``.
 
     :ivar raw_scores: scores as the model gives them (of an embedder: cosines) instead of numbers in [0, 1].
     """
 
     query: Text
-    texts: Texts
+    texts: Texts | None = None
     truncate: bool | None = None
     truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
     raw_scores: bool = False
     return_text: bool = False
+    documents: Documents | None = None
+    model: str | None = None
+    top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    return_documents: bool = False
 
 
 @dataclass(frozen=True)

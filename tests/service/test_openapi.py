@@ -18,18 +18,9 @@ def test_schemathesis_finds_nothing(encoder: DebugEncoder, tmp_path: Path):
     command = Path(sys.executable).with_name("st")
     with serving(ServiceState.of(encoder, data=tmp_path / "data")) as url:
         assert httpx.post(f"{url}/v1/collections", json={"name": "default"}).status_code == 201
+        options = ["--checks", "all", "--max-examples", "20", "--no-color", "--generation-deterministic"]
         done = subprocess.run(
-            [
-                command,
-                "run",
-                f"{url}/openapi.json",
-                "--checks",
-                "all",
-                "--max-examples",
-                "20",
-                "--no-color",
-                "--generation-deterministic",
-            ],
+            [command, "run", f"{url}/openapi.json", *options],
             cwd=tmp_path,
             capture_output=True,
             text=True,
