@@ -19,6 +19,7 @@ from index.database import DATABASE_NAME, Database
 from index.disks import warn_of_network_disk
 from index.encoding import Model, about_of
 from index.filters import Filter, read_filter
+from index.layout import Layout, lay_out
 from index.results import Document, DocumentId, Stats
 from index.verbs import SearchedCollection
 from index.verify import verify
@@ -158,6 +159,17 @@ class Collection(SearchedCollection, WrittenCollection):
                 sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()),
                 rest.reader.reembedded(),
             )
+
+    @property
+    def sequence(self) -> int:
+        """A number that every write raises."""
+        with self._at_rest() as rest:
+            return rest.snapshot.sequence
+
+    def layout(self) -> Layout:
+        """Where the documents lie in two dimensions, by the principal components of their vectors."""
+        with self._at_rest() as rest:
+            return lay_out(rest)
 
     def verify(self) -> int:
         """Read everything, and check it against its checksums and against each other.

@@ -99,7 +99,7 @@ class Access:
         self._check_host(headers.get("host", ""))
         if method not in _READING:
             self._check_origin(headers)
-        if not self.keys or (path in OPEN and method in _READING):
+        if not self.keys or ((path in OPEN or path.startswith("/page/")) and method in _READING):
             return None
         return self.keys.check(headers)
 

@@ -39,6 +39,7 @@ class Endpoint:
     :ivar missing: whether something that it names may not be there (404).
     :ivar writes: whether it changes something, which wants a key that may.
     :ivar inference: whether it asks a model, which may be too busy.
+    :ivar query: parameters of its query, texts that may be left out.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Endpoint:
     missing: bool = True
     writes: bool = False
     inference: bool = True
+    query: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:

@@ -65,7 +65,7 @@ class Gate:
         return Call(call_id, Caller(flow, time.monotonic() + seconds), self._state.ledger)
 
     def _close(self, scope: Scope, call: Call, answered: _Answered) -> None:
-        self._state.metrics.answered(call.route, answered.status, answered.seconds, call.stages)
+        self._state.metrics.answered(call.route, answered.status, answered.seconds, call.stages, call.tokens)
         if self._log is not None:
             self._log(
                 id=call.id,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -13,7 +15,17 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16, 32)
+_REMEMBERED = 20_000
 _TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class Answered(NamedTuple):
+    """A request that is over: when, after how many seconds, with how many tokens and which status."""
+
+    at: float
+    seconds: float
+    tokens: int
+    status: int
 
 
 class Metrics:
@@ -21,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._recent: deque[Answered] = deque(maxlen=_REMEMBERED)
         self._requests = Counter(
             "encoder_tools_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
@@ -93,12 +106,19 @@ class Metrics:
 
         return observe
 
-    def answered(self, route: str, status: int, seconds: float, stages: dict[str, float]) -> None:
+    def answered(self, route: str, status: int, seconds: float, stages: dict[str, float], tokens: int = 0) -> None:
         """A request is over."""
+        if "inference" in stages:
+            self._recent.append(Answered(time.monotonic(), seconds, tokens, status))
         self._requests.labels(route, str(status)).inc()
         self._duration.labels(route).observe(seconds)
         for stage, took in stages.items():
             self._stages.labels(stage).observe(took)
+
+    def recent(self, seconds: float = 60.0) -> list[Answered]:
+        """The requests of the last minute that a model was asked for."""
+        since = time.monotonic() - seconds
+        return [one for one in self._recent if one.at >= since]
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -98,10 +98,11 @@ def _operation(endpoint: Endpoint, path: str, body: Any, answer: Any) -> dict[st
         "tags": [endpoint.tag],
         "responses": responses,
     }
-    names = re.findall(r"{(\w+)}", path)
-    if names:
-        text = {"type": "string", "minLength": 1}
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+    text = {"type": "string", "minLength": 1}
+    parameters = [{"name": n, "in": "path", "required": True, "schema": text} for n in re.findall(r"{(\w+)}", path)]
+    parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in endpoint.query]
+    if parameters:
+        operation["parameters"] = parameters
     if body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation

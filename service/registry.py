@@ -67,11 +67,12 @@ class Shared(Generic[T]):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model, its queue, and the names it goes by, its own first."""
+    """A model, its queue, the names it goes by, its own first, and the figures of its card."""
 
     names: tuple[str, ...]
     embedder: Embedder
     created: int = field(default_factory=lambda: int(time.time()))
+    quality: list[list[str]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -14,7 +14,9 @@ from index import Collection
 from service.access import Access
 from service.batching import Engine, QueueLimits
 from service.calls import ByteLedger
+from service.cards import quality_of
 from service.embedder import Embedder, ServedEncoder
+from service.maps import Maps
 from service.metrics import Metrics
 from service.registry import Registry, ServedHead, ServedModel, serve_collection
 from service.worker import Worker
@@ -77,6 +79,7 @@ class ServiceState:
         self.registry = Registry()
         self.worker = Worker()
         self.metrics = Metrics()
+        self.maps = Maps()
         self.ledger = ByteLedger(self.limits.held_bytes)
         self.draining = False
         self.under_way = 0
@@ -119,7 +122,12 @@ class ServiceState:
         engine = Engine(
             encoder, self.limits.queue, express=provider == "cpu", observe=self.metrics.batches_of(names[0], provider)
         )
-        model = ServedModel(names, Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens))
+        folder = getattr(getattr(encoder, "folder", None), "path", None)
+        model = ServedModel(
+            names,
+            Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens),
+            quality=quality_of(folder / "README.md") if folder else [],
+        )
         try:
             self.registry.add_model(model)
         except BaseException:

@@ -55,7 +55,7 @@ def _describe(figures: Figures) -> None:
 
 
 def _say_listening(url: str) -> None:
-    click.echo(f"listening   {url}  (Ctrl-C stops)\n\nThree things to try in another terminal:\n")
+    click.echo(f"listening   {url}  (open it in a browser; Ctrl-C stops)\n\nThree things to try in another terminal:\n")
     for route, body in (
         ("/v1/embeddings", '{"model": "default", "input": "Where is my card?"}'),
         ("/search", '{"query": "Who discovered oxygen?", "k": 3}'),

@@ -180,7 +180,7 @@ def _siblings(made_by: str, encoder: Any) -> str:
 
 
 def _say_listening(url: str, state: ServiceState, locked: bool) -> None:
-    click.echo(f"listening   {url}  (Ctrl-C stops)\n")
+    click.echo(f"listening   {url}  (open it in a browser; Ctrl-C stops)\n")
     body = f'{{"model": "{state.registry.default_model().name}", "input": "Where is my card?"}}'
     key = ' -H "Authorization: Bearer $ENCODER_TOOLS_API_KEY"' if locked else ""
     click.echo(f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'\n")

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from service.endpoints import Endpoint
-from service.routes import admin, classify, cohere, collections, embeddings, models, ranking, root, searching, tei
+from service.routes import (
+    admin,
+    classify,
+    cohere,
+    collections,
+    embeddings,
+    live,
+    maps,
+    models,
+    ranking,
+    root,
+    searching,
+    tei,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *root.ENDPOINTS,
@@ -15,5 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *classify.ENDPOINTS,
     *collections.ENDPOINTS,
     *searching.ENDPOINTS,
+    *maps.ENDPOINTS,
+    *live.ENDPOINTS,
     *admin.ENDPOINTS,
 )

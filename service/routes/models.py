@@ -37,6 +37,7 @@ def _card(model: ServedModel, name: str) -> ModelCard:
         dict(encoder.prompts),
         str(getattr(encoder, "provider", "cpu")),
         dict(getattr(encoder, "parity", {})),
+        model.quality,
     )
 
 

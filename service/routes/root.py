@@ -10,7 +10,9 @@ from starlette.responses import Response
 import encoder_tools
 from service import metrics
 from service.endpoints import Context, Endpoint
+from service.errors import ApiError
 from service.openapi import Bounds, document
+from service.page import page_file
 from service.responses import JsonResponse
 from service.schemas.common import Status
 
@@ -27,7 +29,24 @@ class Index:
     routes: list[str]
 
 
-async def index(context: Context, _: None) -> Index:
+async def index(context: Context, body: None) -> Index | Response:
+    """Name what is served, and the routes; to a browser, the page."""
+    if "text/html" in context.request.headers.get("accept", ""):
+        page = page_file("index.html")
+        assert page is not None  # noqa: S101 - it ships with this package
+        return page
+    return await served(context, body)
+
+
+async def page(context: Context, _: None) -> Response:
+    """Give a file of the page."""
+    found = page_file(context.request.path_params["file"])
+    if found is None:
+        raise ApiError(404, "The page has no such file.", code="route_not_found")
+    return found
+
+
+async def served(context: Context, _: None) -> Index:
     """Name what is served, and the routes."""
     registry = context.state.registry
     names = [name for model in registry.models.values() for name in model.names]
@@ -69,6 +88,8 @@ def _says(path: str, handler: Any, response: Any) -> Endpoint:
 
 ENDPOINTS = (
     _says("/", index, Index),
+    _says("/v1/served", served, Index),
+    Endpoint("GET", "/page/{file}", page, "Server", inference=False),
     _says("/health", health, Status),
     _says("/ready", ready, Status),
     _says("/metrics", show_metrics, None),

@@ -62,6 +62,7 @@ class ModelCard:
     :ivar root: the model's own name, where ``id`` is another one of its names.
     :ivar prompts: prompt texts by name.
     :ivar provider: what it runs on.
+    :ivar quality: the first table of figures in the model's card, its head first; empty if there is none.
     :ivar parity: how closely the exported graph follows the original, by figure; empty if that is not known.
     """
 
@@ -74,6 +75,7 @@ class ModelCard:
     prompts: dict[str, str]
     provider: str
     parity: dict[str, float]
+    quality: list[list[str]]
     owned_by: str = "encoder-tools"
     object: str = "model"
 
