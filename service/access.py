@@ -78,7 +78,7 @@ class Keys:
         return found
 
 
-@dataclass
+@dataclass(frozen=True)
 class Access:
     """The rules of one server.
 
@@ -99,7 +99,8 @@ class Access:
         self._check_host(headers.get("host", ""))
         if method not in _READING:
             self._check_origin(headers)
-        if not self.keys or ((path in OPEN or path.startswith("/page/")) and method in _READING):
+        preflight = method == "OPTIONS" and headers.get("origin") in self.origins  # browsers send no key with it
+        if not self.keys or preflight or ((path in OPEN or path.startswith("/page/")) and method in _READING):
             return None
         return self.keys.check(headers)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 
 from service.endpoints import routes_of
 from service.errors import HANDLERS
@@ -30,4 +31,12 @@ def create_app(state: ServiceState, *, access_log: bool = False) -> Gate:
     app.router.redirect_slashes = False  # a redirect of a POST surprises clients; the 404 names the routes
     app.state.service, app.state.endpoints = state, ENDPOINTS
     state.metrics.watch_requests(lambda: state.under_way)
+    if state.access.origins:  # by default no page of another site may read anything
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(state.access.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["retry-after", "server-timing", "x-request-id", "x-truncated-inputs"],
+        )
     return Gate(app, state, log=log_line if access_log else None)

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from types import FrameType
 
@@ -74,7 +75,9 @@ def run(
         second signal ends this at once.
     """
     if is_loopback(listener):
-        state.access.hosts = state.access.hosts | {"localhost"}
+        state.access = replace(state.access, hosts=state.access.hosts | {"localhost"})
+    elif state.access.hosts:
+        state.access = replace(state.access, hosts=frozenset())
     config = uvicorn.Config(
         create_app(state, access_log=access_log),
         http=Connection,

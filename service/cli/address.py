@@ -18,7 +18,7 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--api-key``, ``--read-key`` and ``--no-auth``."""
+    """Give a command ``--api-key``, ``--read-key``, ``--no-auth``, ``--allow-host`` and ``--allow-origin``."""
     write = click.option(
         "--api-key",
         multiple=True,
@@ -29,4 +29,12 @@ def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--read-key", multiple=True, envvar="ENCODER_TOOLS_READ_KEY", help="Key that may ask, and change nothing."
     )
     none = click.option("--no-auth", is_flag=True, help="Listen beyond this machine without any key.")
-    return write(read(none(command)))
+    host = click.option(
+        "--allow-host",
+        multiple=True,
+        help="Another name that requests may be for, where it listens on this machine only.",
+    )
+    origin = click.option(
+        "--allow-origin", multiple=True, help="A site whose pages may call this server, such as https://example.org."
+    )
+    return write(read(none(host(origin(command)))))

@@ -74,7 +74,7 @@ def command(host: str, port: int, drain_timeout: float, access_log: bool, **opti
     them. SIGTERM and Ctrl-C: what was accepted is finished, new requests get 503. SIGHUP or POST /admin/reload: heads
     and collections are opened again.
     """
-    from service.access import Keys
+    from service.access import Access, Keys
     from service.loading import Reloader, load
     from service.server import bind, run, url_of
 
@@ -84,7 +84,7 @@ def command(host: str, port: int, drain_timeout: float, access_log: bool, **opti
         config = _config(options)
         state = load(config, _state(options, config))
         state.reloader = Reloader(state, partial(_config, options))
-        state.access.keys = keys
+        state.access = Access(keys, frozenset(options["allow_host"]), frozenset(options["allow_origin"]))
         _describe(state)
         say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
         run(state, listener, say_listening, drain_seconds=drain_timeout, access_log=access_log)

@@ -18,7 +18,7 @@ from service.state import ServiceState
 @pytest.fixture(scope="module")
 def locked(encoder: DebugEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     state = ServiceState.of(encoder, data=tmp_path_factory.mktemp("data"))
-    state.access.keys = Keys.of(["write-key-1", "write-key-2"], ["read-key-1"])
+    state.access = Access(Keys.of(["write-key-1", "write-key-2"], ["read-key-1"]))
     with serving(state) as url:
         yield url
 
@@ -102,3 +102,18 @@ def test_pages_of_other_sites_may_not_send_anything(origin: str, status: int):
         with pytest.raises(ApiError) as refused:
             access.check("POST", "/v1/embeddings", headers)
         assert refused.value.status == status
+
+
+def test_pages_of_sites_that_the_operator_names_may_call(encoder: DebugEncoder):
+    state = ServiceState.of(encoder)
+    state.access = Access(Keys.of(["write-key-1"], []), origins=frozenset({"https://friend.example"}))
+    with serving(state) as url:
+        headers = {"origin": "https://friend.example", "access-control-request-method": "POST"}
+        preflight = httpx.options(f"{url}/v1/embeddings", headers=headers)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == "https://friend.example"
+        other = httpx.options(f"{url}/v1/embeddings", headers={**headers, "origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+        headers["authorization"] = "Bearer write-key-1"
+        answer = httpx.post(f"{url}/v1/embeddings", headers=headers, json={"model": "debug", "input": "a"})
+        assert answer.headers["access-control-allow-origin"] == "https://friend.example"

@@ -14,7 +14,7 @@ from serving import ROOT, DebugEncoder, serving
 from encoder_tools.runtime import OnnxEncoder
 from heads import FittedHead
 from index import Collection
-from service.access import Keys
+from service.access import Access, Keys
 from service.demo.corpus import read_corpus
 from service.state import ServiceState
 
@@ -247,7 +247,7 @@ def test_it_fits_a_phone_by_day_and_by_night(browser: Browser, served: str, sche
 @needs_browser
 def test_a_locked_server_asks_for_the_key(browser: Browser, model: OnnxEncoder):
     state = ServiceState.of(model, ("default",))
-    state.access.keys = Keys.of([], ["a-reading-key"])
+    state.access = Access(Keys.of([], ["a-reading-key"]))
     with serving(state) as url:
         locked = Watched(browser)
         locked.page.goto(url)

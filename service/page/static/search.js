@@ -35,7 +35,7 @@ export function open(place, state) {
     }
   });
   show(place, el("h2", {}, "Search"), el("p", { class: "lead" }, "The same query by meaning, by words, and by both."), form, results);
-  query.focus({ preventScroll: true });
+  if (document.activeElement === document.body) query.focus({ preventScroll: true });
 }
 
 function parsed(text) {
