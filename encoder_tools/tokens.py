@@ -88,6 +88,17 @@ class TextTokenizer:
         kept = ids[self._before : self._before + room] if (side or self._side) == "right" else ids[end - room : end]
         return ids[: self._before] + kept + ids[end:]
 
+    def pairs(self, first: str, seconds: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Token ids and segments of ``first`` with each of ``seconds``, which are cut where a pair is too long."""
+        found = []
+        for encoding in self._tokenizer.encode_batch([(first, second) for second in seconds]):
+            extra = 0 if self.max_length is None else max(0, len(encoding.ids) - self.max_length)
+            last = max((place for place, of in enumerate(encoding.sequence_ids) if of == 1), default=-1) + 1
+            keep = [*range(max(0, last - extra)), *range(last, len(encoding.ids))]
+            keep = keep if self.max_length is None else keep[-self.max_length :]
+            found.append(([encoding.ids[place] for place in keep], [encoding.type_ids[place] for place in keep]))
+        return found
+
     def describe(self, text: str, *, special: bool = True) -> list[TokenText]:
         """The tokens of a text and where they stand in it.
 

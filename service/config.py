@@ -9,6 +9,9 @@
     [heads.intents]
     path = "heads/intents"
 
+    [rerankers.cross]
+    path = "models/ms-marco-MiniLM"      # a cross-encoder with onnx/model.onnx
+
     [collections.handbook]
     path = "collections/handbook"
     model = "small"                      # may be left out where there is one model
@@ -41,6 +44,14 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int | None = None
 
 
+class RerankerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cross-encoder: its folder, and how it is run."""
+
+    path: str
+    provider: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = None
+
+
 class PartConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A head or a collection: its folder, and the model it belongs to (None: the only one)."""
 
@@ -55,6 +66,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelConfig]
     heads: dict[str, PartConfig] = {}
     collections: dict[str, PartConfig] = {}
+    rerankers: dict[str, RerankerConfig] = {}
     data: str | None = None
 
 
@@ -126,5 +138,6 @@ def _beside(config: ServeConfig, folder: Path) -> ServeConfig:
         models={n: msgspec.structs.replace(m, path=absolute(m.path)) for n, m in config.models.items()},
         heads={n: msgspec.structs.replace(p, path=absolute(p.path)) for n, p in config.heads.items()},
         collections={n: msgspec.structs.replace(p, path=absolute(p.path)) for n, p in config.collections.items()},
+        rerankers={n: msgspec.structs.replace(r, path=absolute(r.path)) for n, r in config.rerankers.items()},
         data=None if config.data is None else absolute(config.data),
     )

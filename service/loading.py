@@ -44,6 +44,11 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
         for name, model in config.models.items():
             encoder = load_encoder(model.path, variant=model.variant, provider=model.provider, threads=model.threads)
             state.add_model(encoder, (name, *model.aliases))
+        for name, reranker in config.rerankers.items():
+            from encoder_tools.runtime import OnnxCrossEncoder
+
+            found = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
+            state.add_reranker(name, found)
         parts = open_parts(config, state)
         for name, head in parts.heads.items():
             state.registry.add_head(name, head)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from encoder_tools.errors import InputError
 from encoder_tools.prompts import DOCUMENT, QUERY
 from heads import FittedHead
 from index import Collection
+from service.batching import Computes, Engine
 from service.embedder import Embedder, ServedEncoder
 from service.errors import ApiError
 
@@ -85,11 +86,27 @@ class ServedModel:
         return self.embedder.encoder
 
 
+class PairEncoder(Computes, Protocol):
+    """What the service needs of a cross-encoder."""
+
+    def pair_tokens(self, query: str, texts: Sequence[str]) -> list[list[int]]:
+        """A query with each text, as token ids for :meth:`encode_tokens`, which gives one score each."""
+
+
 class Resolved(NamedTuple):
     """What a request's ``model`` means: a model, and the prompt that ``name:query`` or ``name:document`` asks for."""
 
     model: ServedModel
     prompt_name: str | None
+
+
+@dataclass(frozen=True)
+class ServedReranker:
+    """A cross-encoder and its queue."""
+
+    name: str
+    encoder: PairEncoder
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.models: dict[str, ServedModel] = {}
+        self.rerankers: dict[str, ServedReranker] = {}
         self.heads: dict[str, ServedHead] = {}
         self.collections: dict[str, ServedCollection] = {}
 
@@ -141,6 +159,21 @@ class Registry:
             if not name or name.endswith(tuple(f":{role}" for role in ROLES)):
                 raise InputError(f"A model cannot be called {name!r}: that asks for a prompt of the model before it.")
         self.models[model.name] = model
+
+    def add_reranker(self, served: ServedReranker) -> None:
+        """Serve a cross-encoder.
+
+        :raises InputError: if its name is a model's.
+        """
+        if self._by_name(served.name) is not None or served.name in self.rerankers:
+            raise InputError(f"Two models are called {served.name!r}. Give each its own name.")
+        self.rerankers[served.name] = served
+
+    def reranker(self, name: str | None) -> ServedReranker | None:
+        """The cross-encoder of that name; of no name the first; None where an embedder is meant."""
+        if name is None:
+            return next(iter(self.rerankers.values()), None)
+        return self.rerankers.get(name)
 
     def add_head(self, name: str, served: ServedHead) -> None:
         """Serve a head, in place of the one of that name.
@@ -214,8 +247,10 @@ class Registry:
 
     def stop(self) -> None:
         """Fail what waits for the models, and let what runs in them end."""
-        for model in self.models.values():
-            model.embedder.engine.close()
+        for engine in [model.embedder.engine for model in self.models.values()] + [
+            served.engine for served in self.rerankers.values()
+        ]:
+            engine.close()
 
     def _by_name(self, name: str) -> ServedModel | None:
         return next((model for model in self.models.values() if name in model.names), None)

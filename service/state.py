@@ -18,7 +18,7 @@ from service.cards import quality_of
 from service.embedder import Embedder, ServedEncoder
 from service.maps import Maps
 from service.metrics import Metrics
-from service.registry import Registry, ServedHead, ServedModel, serve_collection
+from service.registry import PairEncoder, Registry, ServedHead, ServedModel, ServedReranker, serve_collection
 from service.worker import Worker
 
 if TYPE_CHECKING:
@@ -135,6 +135,21 @@ class ServiceState:
             raise
         self.metrics.watch(names[0], engine, provider)
         return model
+
+    def add_reranker(self, name: str, encoder: PairEncoder) -> None:
+        """Serve a cross-encoder.
+
+        :raises InputError: if the name is taken.
+        """
+        provider = getattr(encoder, "provider", "cpu")
+        observe = self.metrics.batches_of(name, provider)
+        engine = Engine(encoder, self.limits.queue, express=provider == "cpu", observe=observe)
+        try:
+            self.registry.add_reranker(ServedReranker(name, encoder, engine))
+        except BaseException:
+            engine.close()
+            raise
+        self.metrics.watch(name, engine, provider)
 
     def truncates(self, asked: bool | None) -> bool:
         """Whether what is too long is cut, given what the request says."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from service.batching.costs import Costs
-from service.batching.engine import Computed, DeadlineError, Engine, StoppedError, Timing
+from service.batching.engine import Computed, Computes, DeadlineError, Engine, StoppedError, Timing
 from service.batching.fair_queue import FairQueue, QueueLimits
 from service.batching.jobs import Batch, Flow, Job, QueueFullError
 
 __all__ = [
     "Batch",
     "Computed",
+    "Computes",
     "Costs",
     "DeadlineError",
     "Engine",

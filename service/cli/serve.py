@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @key_options
 @click.option("--collection", "collections", multiple=True, help="FOLDER or NAME=FOLDER of texts to search.")
 @click.option("--head", "heads", multiple=True, help="FOLDER or NAME=FOLDER of a classifier head.")
+@click.option("--reranker", "rerankers", multiple=True, help="FOLDER or NAME=FOLDER of a cross-encoder, for reranking.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder for collections that are made over HTTP.")
 @click.option(
     "--allow-sibling",
@@ -92,11 +93,11 @@ def command(host: str, port: int, drain_timeout: float, access_log: bool, **opti
 
 
 def _config(options: dict[str, Any]) -> ServeConfig:
-    from service.config import ModelConfig, PartConfig, ServeConfig, checked, named, read_config
+    from service.config import ModelConfig, PartConfig, RerankerConfig, ServeConfig, checked, named, read_config
 
     if options["config"] is not None:
-        if options["models"] or options["heads"] or options["collections"]:
-            raise click.UsageError("--config says what to serve; leave out --model, --head and --collection.")
+        if any(options[kind] for kind in ("models", "heads", "collections", "rerankers")):
+            raise click.UsageError("--config says what to serve; leave out --model, --head, --collection, --reranker.")
         return read_config(options["config"])
     run_on = {key: options[key] for key in ("variant", "provider", "threads")}
     models: dict[str, str] = {}
@@ -114,7 +115,11 @@ def _config(options: dict[str, Any]) -> ServeConfig:
         return {name: PartConfig(path, None, sibling) for name, path in named(options[kind], "default").items()}
 
     only = next(iter(described))
-    found = ServeConfig(described, parts("heads"), parts("collections"))
+    rerankers = {
+        name: RerankerConfig(path, options["provider"], options["threads"])
+        for name, path in named(options["rerankers"], "reranker").items()
+    }
+    found = ServeConfig(described, parts("heads"), parts("collections"), rerankers)
     if len(described) > 1:  # flags have no place to say whose a head or a collection is: the first model's
         for part in (found.heads, found.collections):
             part.update({name: PartConfig(one.path, only, one.allow_sibling) for name, one in part.items()})
@@ -166,6 +171,8 @@ def _describe(state: ServiceState) -> None:
         click.echo(f"head        {name}: {len(head.head.labels)} labels for /v1/classify" + _from(head.folder))
         if head.head.fingerprint not in (None, registry.models[head.model].encoder.fingerprint):
             click.echo(_siblings(str(head.head.fingerprint), registry.models[head.model].encoder))
+    for name in registry.rerankers:
+        click.echo(f"reranker    {name}: a cross-encoder for /rerank and /v1/rerank")
     if state.data is not None:
         click.echo(f"data        {state.data} for collections made over HTTP")
 

@@ -8,33 +8,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.calls import Call
 from service.embedder import Side, Wanted
 from service.endpoints import Context, Endpoint
-from service.errors import bad_request
+from service.errors import ApiError, bad_request
 from service.inputs import check_count, side_of
-from service.registry import ServedModel
+from service.registry import ServedReranker
 from service.schemas.cohere import RerankRequest, RerankResponse, RerankResult
 from service.schemas.tei import AnyRerankRequest, Rank
+from service.state import ServiceState
 
 
 class Scored(NamedTuple):
-    """Cosines (n,) of the texts with the query, and the tokens that were read for them."""
+    """Scores (n,) of the texts for the query, as the model gives them and in [0, 1], and the tokens read for them."""
 
-    cosines: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    shares: NDArray[np.float32]
     tokens: int
 
 
 async def rerank(context: Context, body: RerankRequest) -> RerankResponse:
     """Order documents by their relevance to a query."""
     state, call, _ = context
-    model = state.registry.resolve(body.model).model if body.model else state.registry.default_model()
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     check_count(texts, state.limits.max_items, "documents")
-    scored = await _score(model, body.query, texts, call, truncate=True, field="documents")
-    best = _best_first(scored.cosines)[: body.top_n]
+    scored = await _score(context, body.model, body.query, texts, truncate=True, field="documents")
+    best = _best_first(scored.raw)[: body.top_n]
     results = [
-        RerankResult(index, _share(scored.cosines[index]), {"text": texts[index]} if body.return_documents else None)
+        RerankResult(index, float(scored.shares[index]), {"text": texts[index]} if body.return_documents else None)
         for index in best
     ]
     usage = {"prompt_tokens": scored.tokens, "total_tokens": scored.tokens}
@@ -43,7 +43,7 @@ async def rerank(context: Context, body: RerankRequest) -> RerankResponse:
         "billed_units": {"search_units": 1},
         "tokens": {"input_tokens": scored.tokens},
     }
-    return RerankResponse(call.id, body.model or model.name, results, usage, meta)
+    return RerankResponse(call.id, body.model or _default(state), results, usage, meta)
 
 
 async def rerank_any(context: Context, body: AnyRerankRequest) -> list[dict[str, Any]] | RerankResponse:
@@ -63,40 +63,66 @@ def _text_of(document: dict[str, str] | str | None) -> str | None:
 
 
 async def _rerank_texts(context: Context, body: AnyRerankRequest, texts: list[str]) -> list[dict[str, Any]]:
-    state, call, _ = context
+    state = context.state
     check_count(texts, state.limits.max_items, "texts")
     truncate, side = state.truncates(body.truncate), side_of(body.truncation_direction)
-    model = state.registry.default_model()
-    cosines, _ = await _score(model, body.query, texts, call, truncate=truncate, side=side, field="texts")
-    ranks = []
-    for index in _best_first(cosines):
-        rank = {"index": index, "score": float(cosines[index]) if body.raw_scores else _share(cosines[index])}
+    scored = await _score(context, None, body.query, texts, truncate=truncate, side=side, field="texts")
+    scores = scored.raw if body.raw_scores else scored.shares
+    ranks: list[dict[str, Any]] = []
+    for index in _best_first(scored.raw):
+        rank = {"index": index, "score": float(scores[index])}
         ranks.append(rank | {"text": texts[index]} if body.return_text else rank)
     return ranks
 
 
 async def _score(
-    model: ServedModel,
+    context: Context,
+    name: str | None,
     query: str,
     texts: list[str],
-    call: Call,
     *,
     truncate: bool,
     field: str,
     side: Side | None = None,
 ) -> Scored:
+    """By the cross-encoder of that name; without one by the embedder's cosines."""
+    state, call, _ = context
+    reranker = state.registry.reranker(name)
+    if reranker is not None:
+        return await _score_pairs(reranker, query, texts, context)
+    model = state.registry.resolve(name).model if name else state.registry.default_model()
     asked = await model.embedder.embed([query], call, Wanted("query", truncate, side, field="query", name="The query"))
     told = await model.embedder.embed(texts, call, Wanted("document", truncate, side, field=field, name="Text {}"))
-    return Scored(np.clip(told.vectors @ asked.vectors[0], -1, 1), asked.tokens + told.tokens)
+    cosines = np.clip(told.vectors @ asked.vectors[0], -1, 1)
+    return Scored(cosines, (1 + cosines) / 2, asked.tokens + told.tokens)
+
+
+async def _score_pairs(reranker: ServedReranker, query: str, texts: list[str], context: Context) -> Scored:
+    """A cross-encoder cuts what is too long: of a pair the text alone."""
+    state, call, _ = context
+    reranker.engine.check_room(call.caller.flow)
+    with call.timed("tokenize"):
+        ids = await state.worker.run_long(reranker.encoder.pair_tokens, query, texts)
+    tokens = sum(map(len, ids))
+    if tokens > state.limits.max_tokens:
+        message = f"The request has {tokens:,} tokens, at most {state.limits.max_tokens:,} are allowed."
+        raise ApiError(413, message, code="request_too_large")
+    call.tokens += tokens
+    scores, timing = await reranker.engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
+    call.spent("queue", timing.queue)
+    call.spent("inference", timing.inference)
+    raw = scores[:, 0]
+    return Scored(raw, (1 / (1 + np.exp(-raw.astype(np.float64)))).astype(np.float32), tokens)
+
+
+def _default(state: ServiceState) -> str:
+    reranker = state.registry.reranker(None)
+    return state.registry.default_model().name if reranker is None else reranker.name
 
 
 def _best_first(scores: NDArray[np.float32]) -> list[int]:
     order: list[int] = np.argsort(-scores, kind="stable").tolist()
     return order
-
-
-def _share(cosine: np.float32) -> float:
-    return (1 + float(cosine)) / 2
 
 
 ENDPOINTS = (
