@@ -130,11 +130,10 @@ class Embedder:
 
     async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
         """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
-        slices = list(_slices_of(texts))
-        if len(slices) == 1:
+        if sum(map(len, texts)) <= _SLICE_CHARACTERS:
             return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=False)
         ids: list[list[int]] = []
-        for part in slices:
+        for part in _slices_of(texts):
             with _counted_from(len(ids)):
                 ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=False)
         return ids

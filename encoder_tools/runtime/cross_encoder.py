@@ -18,7 +18,7 @@ from encoder_tools.tokens import TextTokenizer, check_texts, padded_batches, tok
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
 _TOKEN_MASK = (1 << _TYPE_BIT) - 1
 _LONGEST = 100_000
-_WITHOUT_SEGMENTS = ("PreTrainedTokenizerFast", "TokenizersBackend", "RobertaTokenizer", "XLMRobertaTokenizer")
+_WITHOUT_SEGMENTS = ("PreTrainedTokenizer", "TokenizersBackend", "RobertaTokenizer", "XLMRobertaTokenizer")
 
 
 class OnnxCrossEncoder:
@@ -115,7 +115,7 @@ def _has_segments(settings: dict[str, Any]) -> bool:
     names = settings.get("model_input_names")
     if isinstance(names, list):
         return "token_type_ids" in names
-    return settings.get("tokenizer_class") not in _WITHOUT_SEGMENTS
+    return str(settings.get("tokenizer_class")).removesuffix("Fast") not in _WITHOUT_SEGMENTS
 
 
 def _max_length(settings: dict[str, Any], config: dict[str, Any]) -> int | None:

@@ -105,6 +105,11 @@ class Engine:
             thread.start()
 
     @property
+    def alive(self) -> bool:
+        """Whether its threads run; one that has ended by itself is a fault that only a new start mends."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
     def waiting_tokens(self) -> int:
         """Tokens in the queue."""
         return self.queue.tokens

@@ -119,7 +119,7 @@ def _named(context: Context) -> tuple[str, ServedCollection]:
 
 async def _card(state: ServiceState, name: str, served: ServedCollection) -> CollectionCard:
     with served.shared.used() as collection:
-        stats = await state.worker.run(collection.stats)
+        stats = await state.worker.run_long(collection.stats)
     return CollectionCard(name, served.model, stats.documents, stats.dim, stats.kind, stats.recall, stats.bytes)
 
 

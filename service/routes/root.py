@@ -61,9 +61,11 @@ async def health(_: Context, __: None) -> Status:
 
 
 async def ready(context: Context, _: None) -> Response:
-    """Say whether requests are taken: not any more once the server has been told to stop."""
+    """Say whether requests are taken: not any more once the server has been told to stop, or a model's thread ended."""
     if context.state.draining:
         return JsonResponse(Status("draining"), status_code=503, headers={"retry-after": "5"})
+    if not all(model.embedder.engine.alive for model in context.state.registry.models.values()):
+        return JsonResponse(Status("broken"), status_code=503)
     return JsonResponse(Status("ready"))
 
 

@@ -8,12 +8,12 @@ from index import Hit
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
 from service.errors import bad_request
-from service.inputs import check_count
+from service.inputs import check_count, check_length
 from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
 from service.schemas.common import Usage
 
 _OPTIONS = ("mode", "where", "min_score", "offset", "fusion", "weights", "group_by", "diversity", "highlight")
-MAX_QUERIES = 256
+MAX_QUERIES, MOST_HITS = 256, 10_000
 
 
 async def search(context: Context, body: SearchRequest) -> SearchResponse:
@@ -49,6 +49,7 @@ def _queries(body: SearchRequest) -> list[str]:
         raise bad_request("A search takes query or queries, one of them.", param="query")
     queries = [body.query] if body.query is not None else body.queries or []
     check_count(queries, MAX_QUERIES, "queries")
+    check_length(len(queries) * body.k, MOST_HITS, "hits of all queries", "k")
     return queries
 
 

@@ -13,7 +13,7 @@ from encoder_tools.protocols import FloatMatrix
 from service.embedder import ServedEncoder, Wanted
 from service.endpoints import Context, Endpoint
 from service.errors import ApiError, bad_request
-from service.inputs import check_count, embed_input, prompt_name_of, side_of
+from service.inputs import check_count, check_length, embed_input, prompt_name_of, side_of
 from service.registry import Resolved
 from service.schemas.tei import (
     DecodeRequest,
@@ -26,6 +26,8 @@ from service.schemas.tei import (
     Token,
     TokenizeRequest,
 )
+
+_MOST_PREDICTIONS = 1_000_000  # all labels of all texts are in the answer; /v1/classify gives the best few
 
 
 async def embed(context: Context, body: EmbedRequest) -> FloatMatrix:
@@ -67,6 +69,7 @@ async def predict(context: Context, body: PredictRequest) -> list[Any]:
         else [item if isinstance(item, str) else item[0] for item in body.inputs]
     )
     check_count(texts, state.limits.max_items, "inputs")
+    check_length(len(texts) * len(served.head.labels), _MOST_PREDICTIONS, "labels of all texts", "inputs")
     side = side_of(body.truncation_direction)
     wanted = Wanted(None, state.truncates(body.truncate), side, field="inputs")
     vectors = (await state.registry.models[served.model].embedder.embed(texts, call, wanted)).vectors
@@ -85,6 +88,7 @@ async def tokenize(context: Context, body: TokenizeRequest) -> list[list[Token]]
     encoder = state.registry.default_model().encoder
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     check_count(texts, state.limits.max_items, "inputs")
+    check_length(sum(map(len, texts)), state.limits.max_tokens, "characters", "inputs")
     try:
         prompt = PromptSet(encoder.prompts).resolve(body.prompt_name, None)
     except InputError as error:
@@ -104,6 +108,7 @@ async def decode(context: Context, body: DecodeRequest) -> list[str]:
     if flat and nested:
         raise bad_request("ids mixes token ids and lists, expected one kind.", param="ids")
     rows = nested or [flat]
+    check_length(sum(map(len, rows)), context.state.limits.max_tokens, "ids", "ids")
     skip = body.skip_special_tokens
     return await context.state.worker.run_long(lambda: [encoder.decode_tokens(ids, skip_special=skip) for ids in rows])
 

@@ -36,6 +36,6 @@ class Usage:
 
 @dataclass(frozen=True)
 class Status:
-    """``GET /health``, ``GET /ready``: "ok", "ready" or "draining"."""
+    """``GET /health``, ``GET /ready``: "ok", "ready", "draining" or "broken"."""
 
     status: str

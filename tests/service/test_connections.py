@@ -294,3 +294,22 @@ def test_what_is_not_finished_in_time_is_told_so():
         assert found[0].status_code == 503
         assert found[0].json()["error"]["code"] == "stopping"
         assert process.wait(20) == 0
+
+
+def test_a_server_whose_model_has_no_thread_any_more_is_not_ready(state: ServiceState, address: tuple[str, int]):
+    url = f"http://{address[0]}:{address[1]}"
+    assert httpx.get(f"{url}/ready").json() == {"status": "ready"}
+    state.registry.default_model().embedder.engine.close()
+    answer = httpx.get(f"{url}/ready")
+    assert (answer.status_code, answer.json()) == (503, {"status": "broken"})
+
+
+def test_what_would_make_an_enormous_answer_is_refused(url: str):
+    for path, body in (
+        ("/tokenize", {"inputs": ["a" * 1000] * 301}),
+        ("/decode", {"ids": [[5] * 100_001] * 3}),
+        ("/search", {"queries": ["a"] * 100, "k": 101}),
+    ):
+        answer = httpx.post(f"{url}{path}", json=body, timeout=20)
+        assert answer.status_code == 413, path
+        assert answer.json()["error"]["code"] == "request_too_large"
