@@ -1,4 +1,4 @@
-"""The page, in a real browser. Screenshots are kept in ``build/screenshots``: look at them after a change."""
+"""The page, in a real browser. Screenshots are kept in ``work/screenshots``: look at them after a change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SHOTS = ROOT / "build" / "screenshots"
+SHOTS = ROOT / "work" / "screenshots"
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt install chromium")
 
