@@ -14,7 +14,7 @@ from encoder_tools.protocols import FloatMatrix, TextEncoder
 from encoder_tools.tokens import TokenText
 from service.batching import Engine
 from service.calls import Call
-from service.errors import ApiError, bad_request
+from service.errors import ApiError, bad_request, check_length, refused
 from service.worker import Worker
 
 Side: TypeAlias = Literal["left", "right"]
@@ -99,13 +99,13 @@ class Embedder:
         :raises QueueFullError: if there is too much to do.
         """
         self._check_dim(wanted.dim)
-        prompt = self._prompt(wanted)
+        prompt = None if wanted.prompt_name is None else prompt_of(self.encoder, wanted.prompt_name)
         for place, text in enumerate(texts):
             if not text:
                 name = wanted.name.format(place)
                 raise bad_request(f"{name} is an empty text, expected at least one character.", param=wanted.field)
         self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
-        with _refused(wanted.field), call.timed("tokenize"):
+        with refused(wanted.field), call.timed("tokenize"):
             ids = await self._tokenize(texts, prompt)
         return await self._compute(self._fitted(ids, call, wanted), call, wanted)
 
@@ -116,17 +116,9 @@ class Embedder:
         """
         self._check_dim(wanted.dim)
         self._check_lengths(ids, wanted, "Send fewer ids; lists of ids are never cut.")
-        with _refused(wanted.field):
+        with refused(wanted.field):
             await self._worker.run(self.encoder.check_tokens, ids)
         return await self._compute(ids, call, wanted)
-
-    def _prompt(self, wanted: Wanted) -> str | None:
-        if wanted.prompt_name is None:
-            return None
-        try:
-            return PromptSet(self.encoder.prompts).resolve(wanted.prompt_name, None)
-        except InputError as error:
-            raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
 
     async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
         """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
@@ -149,14 +141,7 @@ class Embedder:
         return [row if len(row) <= limit else self.encoder.cut_tokens(row, wanted.side) for row in ids]
 
     async def _compute(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
-        tokens = sum(map(len, ids))
-        if tokens > self._max_tokens:
-            message = f"The request has {tokens:,} tokens, at most {self._max_tokens:,} are allowed. Send it in parts."
-            raise ApiError(413, message, param=wanted.field, code="request_too_large")
-        call.tokens += tokens
-        vectors, timing = await self.engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
-        call.spent("queue", timing.queue)
-        call.spent("inference", timing.inference)
+        vectors, tokens = await computed(self.engine, ids, call, self._max_tokens, wanted.field)
         if wanted.dim is not None:
             vectors = self.encoder.cut(vectors, wanted.dim)
         nowhere = ~vectors.any(axis=1)
@@ -181,13 +166,32 @@ class Embedder:
                 raise bad_request(message, param=wanted.field, code="context_length_exceeded")
 
 
-@contextmanager
-def _refused(field: str) -> Iterator[None]:
-    """Say of an input that the encoder refused which field of the request it stood in."""
+def prompt_of(encoder: ServedEncoder, name: str | None) -> str:
+    """The text of a prompt; of the model's default prompt if none is named.
+
+    :raises ApiError: 404 if there is no such prompt.
+    """
     try:
-        yield
+        return PromptSet(encoder.prompts).resolve(name, None)
     except InputError as error:
-        raise bad_request(str(error), param=field) from None
+        raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
+
+
+async def computed(
+    engine: Engine, ids: Sequence[Sequence[int]], call: Call, max_tokens: int, field: str | None = None
+) -> Embedded:
+    """What a model makes of token lists, computed for a call and counted on it.
+
+    :raises ApiError: 413 if there are too many tokens.
+    :raises QueueFullError: if there is too much to do.
+    """
+    tokens = sum(map(len, ids))
+    check_length(tokens, max_tokens, "tokens", field)
+    call.tokens += tokens
+    vectors, timing = await engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
+    call.spent("queue", timing.queue)
+    call.spent("inference", timing.inference)
+    return Embedded(vectors, tokens)
 
 
 def _slices_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:

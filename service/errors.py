@@ -5,7 +5,8 @@ Reference: https://platform.openai.com/docs/guides/error-codes/api-errors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -65,6 +66,25 @@ class ErrorBody:
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """A 400."""
     return ApiError(400, message, param=param, code=code)
+
+
+@contextmanager
+def refused(field: str) -> Iterator[None]:
+    """Say of an input that an encoder or a collection refused which field of the request it stood in."""
+    try:
+        yield
+    except InputError as error:
+        raise bad_request(str(error), param=field) from None
+
+
+def check_length(found: int, most: int, what: str, field: str | None = None) -> None:
+    """Check that what a request asks for is not too much.
+
+    :raises ApiError: 413.
+    """
+    if found > most:
+        message = f"The request has {found:,} {what}, at most {most:,} are allowed. Send it in parts."
+        raise ApiError(413, message, param=field, code="request_too_large")
 
 
 def answer(error: ApiError) -> Response:

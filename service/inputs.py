@@ -117,13 +117,3 @@ def check_count(items: Sized, max_items: int, field: str = "input") -> None:
     if len(items) > max_items:
         message = f"{field} has {len(items)} items, expected at most {max_items}. Send them in several requests."
         raise ApiError(413, message, param=field, code="request_too_large")
-
-
-def check_length(found: int, most: int, what: str, field: str) -> None:
-    """Check that what a request asks for is not too much.
-
-    :raises ApiError: 413.
-    """
-    if found > most:
-        message = f"The request has {found:,} {what}, at most {most:,} are allowed. Send it in parts."
-        raise ApiError(413, message, param=field, code="request_too_large")

@@ -7,9 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from encoder_tools.errors import InputError
+from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.shipped import DEFAULT_MODEL
+from heads import load_head
+from index import Collection
 from service.config import PartConfig, ServeConfig
 from service.registry import NAME, ServedCollection, ServedHead, serve_collection
 from service.state import ServiceState
@@ -49,11 +51,7 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
 
             found = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
             state.add_reranker(name, found)
-        parts = open_parts(config, state)
-        for name, head in parts.heads.items():
-            state.registry.add_head(name, head)
-        for name, collection in parts.collections.items():
-            state.registry.add_collection(name, collection)
+        exchange(open_parts(config, state), state)
         on_error.pop_all()
     return state
 
@@ -67,17 +65,12 @@ class Parts(NamedTuple):
 
 def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
     """Open the heads and collections of ``config``, and the collections in the data folder; raises as :func:`load`."""
-    from heads import load_head
-    from index import Collection
-
     heads: dict[str, ServedHead] = {}
     collections: dict[str, ServedCollection] = {}
     with ExitStack() as on_error:
         for name, part in config.heads.items():
             encoder = _encoder_of(state, part)
             head = load_head(part.path, encoder=encoder, allow_sibling=part.allow_sibling)
-            if head.dim != encoder.dim:
-                raise InputError(f"The head takes vectors of width {head.dim}, the model gives {encoder.dim}.")
             heads[name] = ServedHead(head, str(part.model), Path(part.path))
         for name, part in config.collections.items():
             opened = Collection.open(part.path, _encoder_of(state, part), allow_sibling=part.allow_sibling)
@@ -89,6 +82,16 @@ def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
             collections[folder.name] = serve_collection(opened, model, folder, ours=True)
         on_error.pop_all()
     return Parts(heads, collections)
+
+
+def exchange(parts: Parts, state: ServiceState) -> None:
+    """Serve these parts; if one cannot be served, none is, and they are closed."""
+    try:
+        state.registry.exchange(parts.heads, parts.collections)
+    except BaseException:
+        for served in parts.collections.values():
+            served.shared.retire()
+        raise
 
 
 class Reloader:
@@ -109,7 +112,7 @@ class Reloader:
         if list(config.models) != list(self._state.registry.models):
             raise InputError("The configuration names other models than are served. Start the server again for that.")
         parts = await self._state.worker.run_long(open_parts, config, self._state)
-        self._state.registry.exchange(parts.heads, parts.collections)
+        exchange(parts, self._state)
         return parts
 
 
@@ -131,9 +134,6 @@ def _made_here(state: ServiceState, taken: set[str]) -> list[Path]:
 
 def _open_with_its_model(folder: Path, state: ServiceState) -> tuple[Collection, str]:
     """A collection with whichever of the models made it."""
-    from encoder_tools.errors import FingerprintError
-    from index import Collection
-
     reason: FingerprintError | None = None
     for name, model in state.registry.models.items():
         try:
@@ -141,7 +141,3 @@ def _open_with_its_model(folder: Path, state: ServiceState) -> tuple[Collection,
         except FingerprintError as error:
             reason = error
     raise reason or InputError("There is no model to open collections with.")
-
-
-if TYPE_CHECKING:
-    from index import Collection

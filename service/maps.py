@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index import Collection
 from index.layout import Layout
-from service.registry import ServedCollection
+from service.registry import Shared
 from service.schemas.maps import CollectionMap, MapColours, Placed
 
 _FULL = 65_535
@@ -25,26 +26,27 @@ _NONE = 255
 
 
 class Maps:
-    """The maps of one server's collections."""
+    """The maps of one server's collections, forgotten with them."""
 
     def __init__(self) -> None:
-        self._made: dict[int, Layout] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._made: WeakKeyDictionary[Shared[Collection], Layout] = WeakKeyDictionary()
+        self._tasks: dict[Shared[Collection], asyncio.Task[None]] = {}
 
-    def of(self, served: ServedCollection) -> Layout | None:
+    async def of(self, shared: Shared[Collection]) -> Layout | None:
         """The map of a collection, or None while it is computed; an older one serves until the next is there."""
-        key = id(served.shared)
-        layout = self._made.get(key)
-        if key not in self._tasks and (layout is None or layout.sequence != served.shared.value.sequence):
-            self._tasks[key] = asyncio.create_task(self._make(key, served))
+        with shared.used() as collection:
+            sequence = await asyncio.to_thread(lambda: collection.sequence)
+        layout = self._made.get(shared)
+        if shared not in self._tasks and (layout is None or layout.sequence != sequence):
+            self._tasks[shared] = asyncio.create_task(self._make(shared))
         return layout
 
-    async def _make(self, key: int, served: ServedCollection) -> None:
+    async def _make(self, shared: Shared[Collection]) -> None:
         try:
-            with served.shared.used() as collection:
-                self._made[key] = await asyncio.to_thread(Collection.layout, collection)
+            with shared.used() as collection:
+                self._made[shared] = await asyncio.to_thread(collection.layout)
         finally:
-            del self._tasks[key]
+            del self._tasks[shared]
 
 
 def written(layout: Layout, field: str | None) -> CollectionMap:

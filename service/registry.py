@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -15,6 +16,7 @@ from encoder_tools.prompts import DOCUMENT, QUERY
 from heads import FittedHead
 from index import Collection
 from service.batching import Computes, Engine
+from service.cards import quality_of
 from service.embedder import Embedder, ServedEncoder
 from service.errors import ApiError
 
@@ -25,8 +27,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ROLES = (QUERY, DOCUMENT)
 
 
-def checked_name(name: str, kind: Kind) -> str:
-    """``name`` if a head or a collection may be called that.
+def checked_name(name: str, kind: Kind) -> None:
+    """Check that a head or a collection may be called that.
 
     :raises InputError: if not.
     """
@@ -35,7 +37,6 @@ def checked_name(name: str, kind: Kind) -> str:
             f"A {kind} cannot be called {name[:100]!r}: expected up to 64 letters, digits, dots, hyphens and "
             "underscores, the first a letter or a digit."
         )
-    return name
 
 
 class Shared(Generic[T]):
@@ -68,12 +69,17 @@ class Shared(Generic[T]):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model, its queue, the names it goes by, its own first, and the figures of its card."""
+    """A model, its queue, and the names it goes by, its own first."""
 
     names: tuple[str, ...]
     embedder: Embedder
     created: int = field(default_factory=lambda: int(time.time()))
-    quality: list[list[str]] = field(default_factory=list)
+
+    @cached_property
+    def quality(self) -> list[list[str]]:
+        """The first table of figures in the model's card, its head first; read when it is first asked for."""
+        folder = getattr(self.encoder, "folder", None)
+        return [] if folder is None else quality_of(folder.path / "README.md")
 
     @property
     def name(self) -> str:
@@ -180,15 +186,13 @@ class Registry:
 
         :raises InputError: if it takes vectors of another width than its model gives.
         """
-        encoder = self._model(served.model).encoder
-        if served.head.dim != encoder.dim:
-            raise InputError(f"The head takes vectors of width {served.head.dim}, the model gives {encoder.dim}.")
-        self.heads[checked_name(name, "head")] = served
+        self._check_head(name, served)
+        self.heads[name] = served
 
     def add_collection(self, name: str, served: ServedCollection) -> None:
         """Serve a collection, in place of the one of that name, which is closed once nobody reads it any more."""
-        self._model(served.model)
-        before = self.collections.get(checked_name(name, "collection"))
+        self._check_collection(name, served)
+        before = self.collections.get(name)
         self.collections[name] = served
         if before is not None:
             before.shared.retire()
@@ -198,7 +202,14 @@ class Registry:
         self.collections.pop(name).shared.retire()
 
     def exchange(self, heads: Mapping[str, ServedHead], collections: Mapping[str, ServedCollection]) -> None:
-        """Serve these heads and collections instead of those there are; who uses an old one may finish."""
+        """Serve these heads and collections instead of those there are; who uses an old one may finish.
+
+        :raises InputError: as :meth:`add_head` and :meth:`add_collection` do; nothing is exchanged then.
+        """
+        for name, head in heads.items():
+            self._check_head(name, head)
+        for name, collection in collections.items():
+            self._check_collection(name, collection)
         before = self.collections
         self.heads, self.collections = dict(heads), dict(collections)
         for served in before.values():
@@ -251,6 +262,16 @@ class Registry:
             served.engine for served in self.rerankers.values()
         ]:
             engine.close()
+
+    def _check_head(self, name: str, served: ServedHead) -> None:
+        encoder = self._model(served.model).encoder
+        if served.head.dim != encoder.dim:
+            raise InputError(f"The head takes vectors of width {served.head.dim}, the model gives {encoder.dim}.")
+        checked_name(name, "head")
+
+    def _check_collection(self, name: str, served: ServedCollection) -> None:
+        self._model(served.model)
+        checked_name(name, "collection")
 
     def _by_name(self, name: str) -> ServedModel | None:
         return next((model for model in self.models.values() if name in model.names), None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,8 @@ from starlette.requests import Request
 from heads import FittedHead
 from index import Collection
 from service.access import Access
-from service.batching import Engine, QueueLimits
+from service.batching import Computes, Engine, QueueLimits
 from service.calls import ByteLedger
-from service.cards import quality_of
 from service.embedder import Embedder, ServedEncoder
 from service.maps import Maps
 from service.metrics import Metrics
@@ -34,7 +34,6 @@ class Limits:
     :ivar max_body_bytes: length of a body.
     :ivar held_bytes: of the bodies of all requests under way together.
     :ivar request_seconds: after which a request that has not been computed is given up.
-    :ivar max_connections: open at a time.
     :ivar queue: when work is refused because there is too much.
     """
 
@@ -43,7 +42,6 @@ class Limits:
     max_body_bytes: int = 16 * 1024 * 1024
     held_bytes: int = 256 * 1024 * 1024
     request_seconds: float = 600.0
-    max_connections: int = 2000
     queue: QueueLimits = field(default_factory=QueueLimits)
 
 
@@ -117,23 +115,11 @@ class ServiceState:
 
         :raises InputError: if a name is taken.
         """
-        provider = getattr(encoder, "provider", "cpu")
         names = tuple(names) or (encoder.name,)
-        engine = Engine(
-            encoder, self.limits.queue, express=provider == "cpu", observe=self.metrics.batches_of(names[0], provider)
-        )
-        folder = getattr(getattr(encoder, "folder", None), "path", None)
-        model = ServedModel(
-            names,
-            Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens),
-            quality=quality_of(folder / "README.md") if folder else [],
-        )
-        try:
+        with self._engine(names[0], encoder) as engine:
+            embedder = Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens)
+            model = ServedModel(names, embedder)
             self.registry.add_model(model)
-        except BaseException:
-            engine.close()
-            raise
-        self.metrics.watch(names[0], engine, provider)
         return model
 
     def add_reranker(self, name: str, encoder: PairEncoder) -> None:
@@ -141,11 +127,17 @@ class ServiceState:
 
         :raises InputError: if the name is taken.
         """
-        provider = getattr(encoder, "provider", "cpu")
-        observe = self.metrics.batches_of(name, provider)
-        engine = Engine(encoder, self.limits.queue, express=provider == "cpu", observe=observe)
-        try:
+        with self._engine(name, encoder) as engine:
             self.registry.add_reranker(ServedReranker(name, encoder, engine))
+
+    @contextmanager
+    def _engine(self, name: str, model: Computes) -> Iterator[Engine]:
+        """An engine that is watched once the block has registered it, and closed if it has not."""
+        provider = getattr(model, "provider", "cpu")
+        observe = self.metrics.batches_of(name, provider)
+        engine = Engine(model, self.limits.queue, express=provider == "cpu", observe=observe)
+        try:
+            yield engine
         except BaseException:
             engine.close()
             raise

@@ -13,7 +13,7 @@ from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceEr
 from encoder_tools.files import read_json
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.session import Provider, open_session
-from encoder_tools.tokens import TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
+from encoder_tools.tokens import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
 _TOKEN_MASK = (1 << _TYPE_BIT) - 1
@@ -58,7 +58,7 @@ class OnnxCrossEncoder:
         self._inputs = {node.name for node in self._session.get_inputs()}
         if not {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
             raise FileCorruptError(f"{graph} has inputs {sorted(self._inputs)}, expected those of a text classifier.")
-        scores = self._run([[0]])
+        scores = self._run(next(padded_batches([[0]], 1, self._pad_id)))
         if scores.shape != (1, 1):
             raise FileCorruptError(
                 f"{graph} gives scores of shape {scores.shape} for one pair, expected (1, 1): one score."
@@ -85,21 +85,19 @@ class OnnxCrossEncoder:
         """
         scores = np.empty((len(ids), 1), dtype=np.float32)
         for batch in padded_batches(ids, self._max_tokens, self._pad_id):
-            scores[batch.rows] = self._run([ids[row] for row in batch.rows])
+            scores[batch.rows] = self._run(batch)
         return scores
 
-    def _run(self, rows: Sequence[Sequence[int]]) -> FloatMatrix:
-        (batch,) = padded_batches(rows, max(map(len, rows)) * len(rows), self._pad_id)
-        order = np.argsort(batch.rows)
+    def _run(self, batch: PaddedBatch) -> FloatMatrix:
         feed: dict[str, Any] = {
-            "input_ids": batch.input_ids[order] & _TOKEN_MASK,
-            "attention_mask": batch.attention_mask[order],
-            "token_type_ids": batch.input_ids[order] >> _TYPE_BIT,
+            "input_ids": batch.input_ids & _TOKEN_MASK,
+            "attention_mask": batch.attention_mask,
+            "token_type_ids": batch.input_ids >> _TYPE_BIT,
         }
         try:
             scores: FloatMatrix = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
         except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed on {len(rows)} pairs ({one_line(error)}).") from error
+            raise InferenceError(f"ONNX Runtime failed on {len(batch.rows)} pairs ({one_line(error)}).") from error
         return scores
 
 

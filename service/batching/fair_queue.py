@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import TypeAlias
 
 from service.batching.costs import Costs
 from service.batching.jobs import Batch, Flow, Job, QueueFullError
 
+_Turn: TypeAlias = tuple[float, int, Flow]  # virtual time, order of arrival among equals, whose turn it is
 _LOOK_AT = 256  # flows that are looked at to fill one batch
 _FORGET_FROM = 4096  # flows that are remembered before those that the present has overtaken are forgotten
 
@@ -59,7 +61,7 @@ class FairQueue:
         """Dropped because their deadline passed; whoever owns them wants to know, and clears this."""
         self._flows: dict[Flow, _FlowState] = {}
         self._active: Counter[Hashable] = Counter()  # flows with work, by tenant
-        self._turns: tuple[list[tuple[float, int, Flow]], list[tuple[float, int, Flow]]] = ([], [])  # small, large
+        self._turns: tuple[list[_Turn], list[_Turn]] = ([], [])  # small, large
         self._order = count()
         self._now = 0.0  # virtual
         self._forget_from = _FORGET_FROM
@@ -119,11 +121,9 @@ class FairQueue:
     def take(self, now: float) -> Batch | None:
         """The next batch, or None if nothing waits."""
         small, large = (self._first(turns, now) for turns in self._turns)
-        if small is None and large is None:
-            return None
-        if large is None or (small is not None and small[0] <= large[0]):
-            return self._fill(now, seed_is_small=True)
-        return self._fill(now, seed_is_small=False)
+        if small is not None and (large is None or small[0] <= large[0]):
+            return self._fill(now, small, self._turns[:1], self.costs.budget)
+        return None if large is None else self._fill(now, large, self._turns[::-1], self.costs.budget)
 
     def take_small(self, now: float, within: float) -> Batch | None:
         """A batch of small jobs that takes no more than ``within`` seconds, or None."""
@@ -131,7 +131,7 @@ class FairQueue:
         if first is None or self.costs.seconds(self._flows[first[2]].jobs[0].longest) > within:
             return None
         most = min(self.costs.budget, int((within - self.costs.launch) * self.costs.speed))
-        return self._fill(now, seed_is_small=True, budget=max(1, most))
+        return self._fill(now, first, self._turns[:1], max(1, most))
 
     def done(self, batch: Batch, seconds: float | None = None) -> list[Job]:
         """The batch has been computed, or has failed; the jobs in it that are finished by that.
@@ -145,18 +145,19 @@ class FairQueue:
             job.running -= len(places)
         return [job for job, _ in batch.parts if job.finished]
 
-    def _fill(self, now: float, *, seed_is_small: bool, budget: int | None = None) -> Batch:
-        """The flow whose turn it is, and with it all that pads little. Large jobs never join small ones: those wait."""
-        seed = self._first(self._turns[0 if seed_is_small else 1], now)
-        assert seed is not None  # noqa: S101 - the callers have looked
+    def _fill(self, now: float, seed: _Turn, kinds: Sequence[list[_Turn]], budget: int) -> Batch:
+        """The flow whose turn it is, and with it all that pads little. Large jobs never join small ones: those wait.
+
+        :param kinds: whose flows may be in it, those of ``seed``'s kind first.
+        """
         self._now = max(self._now, seed[0])
         length = self._flows[seed[2]].jobs[0].longest
-        slack, budget = self.costs.padding_worth, budget or self.costs.budget
+        slack = self.costs.padding_worth
         parts: list[tuple[Job, list[int]]] = []
         looked_at: list[Flow] = []
         width = length
         rows = tokens = 0
-        for flow, job in self._in_turn(now, seed_is_small):
+        for flow, job in self._in_turn(now, kinds):
             looked_at.append(flow)
             wider = length + slack
             longest = wider if rows and budget // wider > rows else width
@@ -176,9 +177,8 @@ class FairQueue:
         self.running += width * rows
         return Batch(parts, width, rows, tokens)
 
-    def _in_turn(self, now: float, only_small: bool) -> Iterator[tuple[Flow, Job]]:
-        """Flows in the order of their turn, each taken off; small ones join large ones, not the other way round."""
-        kinds = self._turns[:1] if only_small else self._turns[::-1]
+    def _in_turn(self, now: float, kinds: Sequence[list[_Turn]]) -> Iterator[tuple[Flow, Job]]:
+        """Flows in the order of their turn, each taken off."""
         for turns in kinds:
             while (first := self._first(turns, now)) is not None:
                 heapq.heappop(turns)
@@ -215,7 +215,7 @@ class FairQueue:
         if not self._active:
             self._now = max(self._now, state.virtual)
 
-    def _first(self, turns: list[tuple[float, int, Flow]], now: float) -> tuple[float, int, Flow] | None:
+    def _first(self, turns: list[_Turn], now: float) -> _Turn | None:
         """Whose turn it is, past those whose work is no longer wanted."""
         while turns:
             flow = turns[0][2]

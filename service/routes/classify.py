@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heads import FittedHead
 from service.calls import Call
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
@@ -48,11 +47,11 @@ async def _all_heads(
         for name, served in heads.items():
             if served.model == model:
                 best = await state.worker.run(served.head.top, vectors, body.top)
-                results[name] = [_result(served.head, [LabelScore(*entry) for entry in row], body) for row in best]
+                results[name] = [_result([LabelScore(*entry) for entry in row], body) for row in best]
     return results
 
 
-def _result(_: FittedHead, labels: list[LabelScore], body: ClassifyRequest) -> HeadResult:
+def _result(labels: list[LabelScore], body: ClassifyRequest) -> HeadResult:
     abstained = body.min_probability is not None and labels[0].probability < body.min_probability
     return HeadResult(labels, abstained, None)
 

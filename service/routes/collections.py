@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
-from encoder_tools.errors import InputError
 from index import Collection
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
-from service.errors import ApiError, bad_request
+from service.errors import ApiError, bad_request, refused
 from service.inputs import check_count
 from service.registry import ServedCollection, serve_collection
 from service.schemas.collections import (
@@ -90,7 +88,7 @@ async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertRespo
         wanted = Wanted("document", state.truncates(body.truncate), field="documents", name="Document {}")
         vectors, tokens = await model.embedder.embed(texts, call, wanted)
         metadata = [document.metadata for document in body.documents]
-        with call.timed("write"), _in_place("documents"):
+        with call.timed("write"), refused("documents"):
             written = await state.worker.run_long(collection.upsert, ids, texts, metadata, vectors)
     return UpsertResponse(written, Usage(tokens, tokens))
 
@@ -128,20 +126,6 @@ def _data(state: ServiceState) -> Path:
         message = "This server makes no collections. Start it with: encoder-tools serve --data FOLDER"
         raise ApiError(403, message, code="no_data_folder")
     return state.data
-
-
-class _in_place:  # noqa: N801 - reads as a word in a with statement
-    """Say of what a collection refused in which field of the request it stood."""
-
-    def __init__(self, field: str) -> None:
-        self._field = field
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, InputError):
-            raise bad_request(re.sub(r"\s+", " ", str(error)), param=self._field) from None
 
 
 _TAG = "Collections"

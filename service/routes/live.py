@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.endpoints import Context, Endpoint
-from service.registry import ServedModel
 
 _WINDOW = 60.0
 
@@ -46,8 +45,8 @@ async def stats(context: Context, _: None) -> Stats:
     names = ("p50", "p90", "p99")
     found = np.percentile(seconds, (50, 90, 99)) if recent else ()
     models = {
-        name: ModelStats(model.embedder.engine.waiting_tokens, model.embedder.engine.costs.speed, _budget(model))
-        for name, model in state.registry.models.items()
+        name: ModelStats(engine.waiting_tokens, engine.costs.speed, engine.costs.budget)
+        for name, engine in ((name, model.embedder.engine) for name, model in state.registry.models.items())
     }
     return Stats(
         _WINDOW,
@@ -59,10 +58,6 @@ async def stats(context: Context, _: None) -> Stats:
         {name: round(1000 * float(value), 3) for name, value in zip(names, found, strict=False)},
         models,
     )
-
-
-def _budget(model: ServedModel) -> int:
-    return model.embedder.engine.costs.budget
 
 
 ENDPOINTS = (Endpoint("GET", "/v1/stats", stats, "Server", None, Stats, missing=False, inference=False),)

@@ -14,7 +14,7 @@ async def show_map(context: Context, _: None) -> JsonResponse:
     """Where the documents of this collection lie in two dimensions; ask again while it says "computing"."""
     state = context.state
     served = state.registry.collection(context.request.path_params["name"])[1]
-    layout = state.maps.of(served)
+    layout = await state.maps.of(served.shared)
     if layout is None:
         return JsonResponse(CollectionMap("computing"))
     sent = await state.worker.run_long(written, layout, context.request.query_params.get("colour"))
@@ -25,7 +25,7 @@ async def place_query(context: Context, body: PlaceRequest) -> Placed:
     """Where a query lies on this collection's map."""
     state, call, _ = context
     served = state.registry.collection(context.request.path_params["name"])[1]
-    layout = state.maps.of(served)
+    layout = await state.maps.of(served.shared)
     if layout is None:
         raise ApiError(409, "The map of this collection is being computed. Ask again.", code="map_not_ready")
     wanted = Wanted("query", truncate=True, field="query", name="The query")

@@ -10,13 +10,13 @@ from service.schemas.openai import ModelCard, ModelList
 async def list_models(context: Context, _: None) -> ModelList:
     """List the names that the models are served under."""
     models = context.state.registry.models.values()
-    return ModelList([_card(model, name) for model in models for name in _names(model)])
+    return ModelList([await _card(context, model, name) for model in models for name in _names(model)])
 
 
 async def get_model(context: Context, _: None) -> ModelCard:
     """Describe one of them."""
     name = context.request.path_params["name"]
-    return _card(context.state.registry.resolve(name).model, name)
+    return await _card(context, context.state.registry.resolve(name).model, name)
 
 
 def _names(model: ServedModel) -> list[str]:
@@ -25,7 +25,7 @@ def _names(model: ServedModel) -> list[str]:
     return [*model.names, *(f"{model.name}:{role}" for role in roles)]
 
 
-def _card(model: ServedModel, name: str) -> ModelCard:
+async def _card(context: Context, model: ServedModel, name: str) -> ModelCard:
     encoder = model.encoder
     return ModelCard(
         name,
@@ -37,7 +37,7 @@ def _card(model: ServedModel, name: str) -> ModelCard:
         dict(encoder.prompts),
         str(getattr(encoder, "provider", "cpu")),
         dict(getattr(encoder, "parity", {})),
-        model.quality,
+        await context.state.worker.run_long(lambda: model.quality),
     )
 
 

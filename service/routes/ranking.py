@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.embedder import Side, Wanted
+from service.embedder import Side, Wanted, computed
 from service.endpoints import Context, Endpoint
-from service.errors import ApiError, bad_request
+from service.errors import bad_request
 from service.inputs import check_count, side_of
 from service.registry import ServedReranker
 from service.schemas.cohere import RerankRequest, RerankResponse, RerankResult
@@ -103,14 +103,7 @@ async def _score_pairs(reranker: ServedReranker, query: str, texts: list[str], c
     reranker.engine.check_room(call.caller.flow)
     with call.timed("tokenize"):
         ids = await state.worker.run_long(reranker.encoder.pair_tokens, query, texts)
-    tokens = sum(map(len, ids))
-    if tokens > state.limits.max_tokens:
-        message = f"The request has {tokens:,} tokens, at most {state.limits.max_tokens:,} are allowed."
-        raise ApiError(413, message, code="request_too_large")
-    call.tokens += tokens
-    scores, timing = await reranker.engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
-    call.spent("queue", timing.queue)
-    call.spent("inference", timing.inference)
+    scores, tokens = await computed(reranker.engine, ids, call, state.limits.max_tokens)
     raw = scores[:, 0]
     return Scored(raw, (1 / (1 + np.exp(-raw.astype(np.float64)))).astype(np.float32), tokens)
 

@@ -7,8 +7,8 @@ import msgspec
 from index import Hit
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
-from service.errors import bad_request
-from service.inputs import check_count, check_length
+from service.errors import bad_request, check_length
+from service.inputs import check_count
 from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
 from service.schemas.common import Usage
 

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 import encoder_tools
-from encoder_tools.errors import InputError
-from encoder_tools.prompts import PromptSet
 from encoder_tools.protocols import FloatMatrix
-from service.embedder import ServedEncoder, Wanted
+from service.connection import MAX_CONNECTIONS
+from service.embedder import ServedEncoder, Wanted, prompt_of
 from service.endpoints import Context, Endpoint
-from service.errors import ApiError, bad_request
-from service.inputs import check_count, check_length, embed_input, prompt_name_of, side_of
+from service.errors import bad_request, check_length
+from service.inputs import check_count, embed_input, prompt_name_of, side_of
 from service.registry import Resolved
 from service.schemas.tei import (
     DecodeRequest,
@@ -89,10 +88,7 @@ async def tokenize(context: Context, body: TokenizeRequest) -> list[list[Token]]
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     check_count(texts, state.limits.max_items, "inputs")
     check_length(sum(map(len, texts)), state.limits.max_tokens, "characters", "inputs")
-    try:
-        prompt = PromptSet(encoder.prompts).resolve(body.prompt_name, None)
-    except InputError as error:
-        raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
+    prompt = prompt_of(encoder, body.prompt_name)
     return await state.worker.run_long(_described, encoder, texts, prompt, body.add_special_tokens)
 
 
@@ -123,7 +119,7 @@ async def info(context: Context, _: None) -> Info:
         model_sha=encoder.fingerprint,
         model_dtype=str(getattr(encoder, "variant", "fp32")),
         model_type={"embedding": {"pooling": str(getattr(encoder, "pooling", "mean"))}},
-        max_concurrent_requests=state.limits.max_connections,
+        max_concurrent_requests=MAX_CONNECTIONS,
         max_input_length=encoder.max_length,
         max_batch_tokens=engine.costs.budget,
         max_batch_requests=None,
