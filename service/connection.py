@@ -40,6 +40,7 @@ class Connection(HttpToolsProtocol):
         self._reading: asyncio.TimerHandle | None = None
         self._begun = 0.0
         self._bytes = self._header_bytes = 0
+        self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -59,9 +60,9 @@ class Connection(HttpToolsProtocol):
         if self._arriving is None and not self._answering:
             self._expect_request()
         self._bytes += len(data)
-        was_in_headers = self.cycle is None or self.cycle.response_complete
+        was_in_headers = not self._in_body
         super().data_received(data)
-        if was_in_headers and (self.cycle is None or self.cycle.response_complete):
+        if was_in_headers and not self._in_body:
             self._header_bytes += len(data)
         if self._header_bytes > 2 * MOST_HEADER_BYTES and not self.transport.is_closing():
             self._refuse(431, f"The headers are longer than {MOST_HEADER_BYTES} bytes.", "headers_too_large")
@@ -71,9 +72,15 @@ class Connection(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value)
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        """The request's head has come. Its body may go on coming after it has been answered."""
+        super().on_headers_complete()
+        self._in_body = True
+
     def on_message_complete(self) -> None:
         """The whole request has come."""
         super().on_message_complete()
+        self._in_body = False
         self._header_bytes = 0
         if self._arriving is not None:
             self._arriving.cancel()

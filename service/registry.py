@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ class Shared(Generic[T]):
     def __init__(self, value: T, close: Callable[[T], None] = lambda _: None) -> None:
         self.value, self._close = value, close
         self._users, self._retired = 0, False
+        self._over = asyncio.Event()
 
     @contextmanager
     def used(self) -> Iterator[T]:
@@ -62,9 +64,14 @@ class Shared(Generic[T]):
             self._retired = True
             self._close_if_over()
 
+    async def closed(self) -> None:
+        """Wait until nobody uses it any more, once it has been retired."""
+        await self._over.wait()
+
     def _close_if_over(self) -> None:
         if self._retired and not self._users:
             self._close(self.value)
+            self._over.set()
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,13 @@ async def drop_collection(context: Context, _: None) -> Dropped:
         message = f"The collection {name!r} was not made over HTTP, so it is not dropped so. Remove its folder instead."
         raise ApiError(403, message, code="not_ours")
     state = context.state
-    state.registry.remove_collection(name)
-    await state.worker.run_long(Collection.drop, served.folder)
+    state.being_made.add(name)  # nor may one of that name be made while the folder is there
+    try:
+        state.registry.remove_collection(name)
+        await served.shared.closed()
+        await state.worker.run_long(Collection.drop, served.folder)
+    finally:
+        state.being_made.discard(name)
     return Dropped(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,36 @@ def test_without_a_data_folder_none_is_made(bare_url: str):
     answer = httpx.post(f"{bare_url}/v1/collections", json={"name": "c"})
     assert answer.status_code == 403
     assert "--data" in answer.json()["error"]["message"]
+
+
+def test_metadata_comes_back_however_large_its_numbers(filled: httpx.Client):
+    large = {"n": 10**400, "list": [2**64, -(2**70)], "text": "ä"}
+    filled.post("/v1/collections/c/documents", json={"documents": [{"id": "l", "text": "large", "metadata": large}]})
+    (found,) = filled.post("/v1/collections/c/documents/get", json={"ids": ["l"]}).json()["documents"]
+    assert found["metadata"] == large
+    hits = filled.post("/v1/collections/c/search", json={"query": "large", "k": 9, "mode": "hybrid"}).json()["hits"]
+    assert {hit["id"] for hit in hits} == {"l", "cat", "dog", 7}
+
+
+def test_a_collection_is_dropped_after_the_last_search_in_it(filled: httpx.Client):
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def search() -> None:
+        with httpx.Client(base_url=filled.base_url, timeout=20) as http:
+            while not over.is_set():
+                body = {"query": "the mat", "k": 50, "mode": "hybrid"}
+                statuses.append(http.post("/v1/collections/c/search", json=body).status_code)
+
+    threads = [threading.Thread(target=search) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        assert filled.delete("/v1/collections/c").status_code == 200
+        assert filled.post("/v1/collections", json={"name": "c"}).status_code == 201
+        filled.post("/v1/collections/c/documents", json={"documents": DOCUMENTS})
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 404}
+    assert 200 in statuses

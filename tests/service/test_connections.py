@@ -313,3 +313,18 @@ def test_what_would_make_an_enormous_answer_is_refused(url: str):
         answer = httpx.post(f"{url}{path}", json=body, timeout=20)
         assert answer.status_code == 413, path
         assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_body_that_is_refused_before_it_has_all_come_is_told_why(url: str):
+    with httpx.Client(base_url=url, timeout=20) as http:
+        for _ in range(3):  # on one connection: the rest of the body is read and forgotten
+            answer = http.post("/v1/embeddings", content=b'{"input": "' + b"a" * 6_000_000)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "request_too_large"
+
+        def parts() -> Iterator[bytes]:
+            for _ in range(60):
+                yield b" " * 100_000
+
+        assert http.post("/v1/embeddings", content=parts()).status_code == 413
+        assert http.get("/health").status_code == 200
