@@ -166,7 +166,9 @@ def test_the_commands_mark_a_model_and_serve_it_over_its_roots_collection(tmp_pa
     from encoder_tools import OnnxEncoder
     from encoder_tools.shipped import model_path
     from service.cli import cli
-    from service.loading import load_encoder, load_state
+    from service.config import ModelConfig, PartConfig, ServeConfig
+    from service.loading import load
+    from service.state import ServiceState
 
     shutil.copytree(model_path("default"), tmp_path / "copy")
     settings = tmp_path / "copy" / "sentence_bert_config.json"
@@ -188,12 +190,15 @@ def test_the_commands_mark_a_model_and_serve_it_over_its_roots_collection(tmp_pa
     assert "mean cosine 1.000" in CliRunner().invoke(cli, ["info", str(tmp_path / "copy")]).output
     with Collection.create(tmp_path / "texts", OnnxEncoder(root)) as texts:
         texts.upsert(["card", "weather"], ["My card is lost.", "It rains."])
-    copy = load_encoder(tmp_path / "copy")
+    models = {"copy": ModelConfig(str(tmp_path / "copy"))}
     with pytest.raises(FingerprintError, match="--allow-sibling"):
-        load_state(copy, collection=tmp_path / "texts")
-    state = load_state(copy, collection=tmp_path / "texts", allow_sibling=True)
+        load(
+            ServeConfig(models=models, collections={"texts": PartConfig(str(tmp_path / "texts"), "copy")}),
+            ServiceState(),
+        )
+    allowed = PartConfig(str(tmp_path / "texts"), "copy", allow_sibling=True)
+    state = load(ServeConfig(models=models, collections={"texts": allowed}), ServiceState())
     try:
-        assert state.collection is not None
-        assert state.collection.search("Where is my card?", k=1)[0].id == "card"
+        assert state.registry.collection("texts").collection.search("Where is my card?", k=1)[0].id == "card"
     finally:
         state.close()
