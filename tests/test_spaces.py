@@ -199,6 +199,6 @@ def test_the_commands_mark_a_model_and_serve_it_over_its_roots_collection(tmp_pa
     allowed = PartConfig(str(tmp_path / "texts"), "copy", allow_sibling=True)
     state = load(ServeConfig(models=models, collections={"texts": allowed}), ServiceState())
     try:
-        assert state.registry.collection("texts")[1].collection.search("Where is my card?", k=1)[0].id == "card"
+        assert state.registry.collection("texts")[1].shared.value.search("Where is my card?", k=1)[0].id == "card"
     finally:
         state.close()
