@@ -92,7 +92,7 @@ def test_its_weights_are_bytes_on_disk():
 @pytest.mark.shared
 def test_its_quality_on_a_dev_split_has_not_fallen(encoder: OnnxEncoder):
     (figure,) = evaluate(encoder, *public_tasks(SHARED, ("stsb-dev",)))
-    assert figure.value >= 0.85
+    assert figure.value >= 0.857
 
 
 @pytest.mark.gpu

@@ -293,7 +293,9 @@ def test_the_cut_vocabulary_speaks_the_teachers_pieces(teacher: Path):
     assert "".join(piece.removeprefix("##") for piece in unseen[1:-1]) == "electroencephalography"
 
 
-@pytest.mark.parametrize("name", ["default.toml", "default_longer.toml", "default_third.toml", "default_fourth.toml"])
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in Path(distill_package.__file__).parent.glob("default*.toml"))
+)
 def test_the_recipes_of_the_shipped_model_can_be_read(name: str):
     recipe = read_recipe(Path(distill_package.__file__).parent / name)
     assert recipe.texts.corpus is not None
