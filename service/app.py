@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -10,16 +10,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.endpoints import routes_of
 from service.errors import HANDLERS
-from service.gate import Gate
-from service.logs import log_line
+from service.gate import Gate, Observer
 from service.routes import ENDPOINTS
 from service.state import ServiceState
 
 
-def create_app(state: ServiceState, *, access_log: bool = False) -> Gate:
+def create_app(state: ServiceState, observers: Sequence[Observer] = ()) -> Gate:
     """An ASGI application over ``state``, which it closes when it stops.
 
-    :param access_log: write a line of JSON a request on stderr.
+    :param observers: told of each request that is over: a log, traces.
     """
 
     @asynccontextmanager
@@ -39,4 +38,4 @@ def create_app(state: ServiceState, *, access_log: bool = False) -> Gate:
             allow_headers=["authorization", "content-type", "x-request-id"],
             expose_headers=["retry-after", "server-timing", "x-request-id", "x-truncated-inputs"],
         )
-    return Gate(app, state, log=log_line if access_log else None)
+    return Gate(app, state, observers)

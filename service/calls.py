@@ -70,6 +70,7 @@ class Call:
     :ivar truncated: inputs that were cut.
     :ivar route: the path of the route that answers it, with its parameters' names.
     :ivar may_write: whether its key may change something.
+    :ivar trace_id: the trace that its span belongs to, where spans are made.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Call:
     truncated: int = 0
     route: str = "none"
     may_write: bool = True
+    trace_id: str = ""
 
     def hold(self, count: int) -> None:
         """Count bytes of the body as they arrive; raises as :meth:`ByteLedger.take` does."""

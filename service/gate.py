@@ -7,8 +7,8 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,17 +24,20 @@ _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")  # ours; what OpenAI's clients send
 _STATUS_LEFT = 499
 
+Observer: TypeAlias = Callable[[Scope, Call, int, float], None]
+"""Told of a request that is over: its scope, the call, the status (499: its client has left), the seconds it took."""
+
 
 class Gate:
     """An ASGI application around another.
 
     :param app: the application inside.
     :param state: counts what is under way, and knows whether the server drains.
-    :param log: told of each request that is over.
+    :param observers: told of each request that is over, in their order.
     """
 
-    def __init__(self, app: ASGIApp, state: ServiceState, *, log: Callable[..., None] | None = None) -> None:
-        self._app, self._state, self._log = app, state, log
+    def __init__(self, app: ASGIApp, state: ServiceState, observers: Sequence[Observer] = ()) -> None:
+        self._app, self._state, self._observers = app, state, tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -66,17 +69,8 @@ class Gate:
 
     def _close(self, scope: Scope, call: Call, answered: _Answered) -> None:
         self._state.metrics.answered(call.route, answered.status, answered.seconds, call.stages, call.tokens)
-        if self._log is not None:
-            self._log(
-                id=call.id,
-                method=scope["method"],
-                path=scope["path"],
-                status=answered.status,
-                ms=round(1000 * answered.seconds, 2),
-                tokens=call.tokens,
-                client=(scope.get("client") or ["-"])[0],
-                stages_ms={name: round(1000 * took, 2) for name, took in call.stages.items()},
-            )
+        for observer in self._observers:
+            observer(scope, call, answered.status, answered.seconds)
 
     def _check(self, scope: Scope, headers: Headers, call: Call) -> None:
         if sum(len(name) + len(value) for name, value in headers.raw) > MOST_HEADER_BYTES:

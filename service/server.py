@@ -7,7 +7,7 @@ import errno
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -18,6 +18,7 @@ import uvicorn
 from encoder_tools.errors import EncoderToolsError
 from service.app import create_app
 from service.connection import Connection
+from service.gate import Observer
 from service.logs import log_line
 from service.state import ServiceState
 
@@ -66,20 +67,21 @@ def run(
     on_listening: Callable[[], None],
     *,
     drain_seconds: float = 30.0,
-    access_log: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM, finish what has been accepted, and return.
 
     :param on_listening: called when connections are accepted.
     :param drain_seconds: how long requests under way may take to finish; what has not by then is answered with 503. A
         second signal ends this at once.
+    :param observers: told of each request that is over.
     """
     if is_loopback(listener):
         state.access = replace(state.access, hosts=state.access.hosts | {"localhost"})
     elif state.access.hosts:
         state.access = replace(state.access, hosts=frozenset())
     config = uvicorn.Config(
-        create_app(state, access_log=access_log),
+        create_app(state, observers),
         http=Connection,
         loop="asyncio",
         log_level="warning",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from service.cli.address import address_options, key_options
 
 if TYPE_CHECKING:
     from service.config import ServeConfig
+    from service.gate import Observer
     from service.state import ServiceState
 
 
@@ -68,7 +70,12 @@ if TYPE_CHECKING:
     help="Seconds that requests under way get to finish after SIGTERM.",
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A JSON line a request on stderr.")
-def command(host: str, port: int, drain_timeout: float, access_log: bool, **options: Any) -> None:
+@click.option(
+    "--traces",
+    is_flag=True,
+    help="Send a span a request by OpenTelemetry's OTLP to where OTEL_EXPORTER_OTLP_ENDPOINT says (extra otel).",
+)
+def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
     """Serve models over HTTP: embeddings, reranking, classification and search.
 
     Speaks OpenAI's, Cohere's and text-embeddings-inference's routes; GET / lists them, GET /openapi.json describes
@@ -80,16 +87,34 @@ def command(host: str, port: int, drain_timeout: float, access_log: bool, **opti
     from service.server import bind, run, url_of
 
     keys = Keys.of(options["api_key"], options["read_key"])
-    with bind(host, port) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(bind(host, port))
         _check_exposure(listener, keys, options["no_auth"])
+        observers = _observers(options, stack)
         config = _config(options)
         state = load(config, _state(options, config))
         state.reloader = Reloader(state, partial(_config, options))
         state.access = Access(keys, frozenset(options["allow_host"]), frozenset(options["allow_origin"]))
         _describe(state)
         say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
-        run(state, listener, say_listening, drain_seconds=drain_timeout, access_log=access_log)
+        run(state, listener, say_listening, drain_seconds=drain_timeout, observers=observers)
     click.echo("stopped")
+
+
+def _observers(options: dict[str, Any], stack: ExitStack) -> list[Observer]:
+    """Who is told of each request; traces first, because the log names them."""
+    found: list[Observer] = []
+    if options["traces"]:
+        from service.tracing import Tracing
+
+        tracing = Tracing.from_environment()
+        stack.callback(tracing.close)
+        found.append(tracing)
+    if options["access_log"]:
+        from service.logs import log_request
+
+        found.append(log_request)
+    return found
 
 
 def _config(options: dict[str, Any]) -> ServeConfig:
