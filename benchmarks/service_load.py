@@ -114,8 +114,8 @@ async def shapes(server: Server, texts: list[str], seconds: float) -> dict[str, 
         "ready_s": server.ready,
         "query_p50_ms": alone.percentile(50),
         "query_p99_ms": alone.percentile(99),
-        "saturated_texts_per_second": saturated.texts_per_second(seconds),
-        "singles_16_texts_per_second": singles.texts_per_second(seconds),
+        "saturated_texts_per_second": saturated.texts_per_second(),
+        "singles_16_texts_per_second": singles.texts_per_second(),
         "request_of_200_texts_per_second": rate,
         "rss_mb": server.rss(),
     }
@@ -141,8 +141,8 @@ async def stress(server: Server, texts: list[str], seconds: float, soak: float) 
     }
     found["vanished"] = await vanished(server, bulk[0][0], query[0][0], idle.percentile(50))
     wide = await closed_loop(server.url, server.path, one, 200, seconds)
-    found["connections_200"] = {"statuses": wide.statuses, "texts_per_second": wide.texts_per_second(seconds)}
-    capacity = wide.texts_per_second(seconds)
+    found["connections_200"] = {"statuses": wide.statuses, "texts_per_second": wide.texts_per_second()}
+    capacity = wide.texts_per_second()
     over = await open_loop(server.url, server.path, one, 2 * capacity, 2 * seconds)
     found["twice_capacity"] = {
         "statuses": over.statuses,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.types import Scope
 
-from service.calls import Call
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from service.calls import Call
 
 
 def log_line(**fields: Any) -> None:

@@ -135,7 +135,9 @@ class ServiceState:
         """An engine that is watched once the block has registered it, and closed if it has not."""
         provider = getattr(model, "provider", "cpu")
         observe = self.metrics.batches_of(name, provider)
-        engine = Engine(model, self.limits.queue, express=provider == "cpu", observe=observe)
+        on_cpu = provider == "cpu"
+        lanes, narrow = (getattr(model, "threads", 1), getattr(model, "narrowed", None)) if on_cpu else (1, None)
+        engine = Engine(model, self.limits.queue, express=on_cpu, lanes=lanes, narrow=narrow, observe=observe)
         try:
             yield engine
         except BaseException:

@@ -83,7 +83,12 @@ class DebugEncoder:
 
 
 def token_of(word: str) -> int:
-    """A word's id, from 2 up: 1 stands before every text."""
+    """A word's id, from 2 up: 1 stands before every text. No other word has that of "crash"."""
+    found = _hash(word)
+    return found + 1 if word != "crash" and found == _hash("crash") else found
+
+
+def _hash(word: str) -> int:
     return 2 + zlib.crc32(word.encode()) % (DebugEncoder.vocab_size - 2)
 
 

@@ -23,8 +23,12 @@ class Answer(NamedTuple):
 
 @dataclass
 class Tally:
-    """What came back."""
+    """What came back.
 
+    :ivar began: when the first request was sent.
+    """
+
+    began: float = field(default_factory=time.perf_counter)
     answers: list[tuple[float, int, float, int]] = field(default_factory=list)  # when, status, seconds, texts
 
     def add(self, answer: Answer, texts: int) -> None:
@@ -39,9 +43,10 @@ class Tally:
             found[str(status)] = found.get(str(status), 0) + 1
         return found
 
-    def texts_per_second(self, seconds: float) -> float:
-        """Texts that were answered well."""
-        return sum(texts for _, status, _, texts in self.answers if status == 200) / seconds
+    def texts_per_second(self) -> float:
+        """Texts that were answered well, until the last answer: what was begun is counted to its end."""
+        last = max((when for when, *_ in self.answers), default=self.began + 1)
+        return sum(texts for _, status, _, texts in self.answers if status == 200) / (last - self.began)
 
     def percentile(self, q: float) -> float:
         """Milliseconds of the good answers."""
@@ -94,9 +99,7 @@ async def closed_loop(url: str, path: str, bodies: Sequence[tuple[bytes, int]], 
         client, turn = Client(url), number
         while time.perf_counter() < end:
             body, texts = bodies[turn % len(bodies)]
-            answer = await client.post(path, body)
-            if time.perf_counter() <= end:
-                tally.add(answer, texts)
+            tally.add(await client.post(path, body), texts)
             turn += clients
         client.close()
 

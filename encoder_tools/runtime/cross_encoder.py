@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, one_line
 from encoder_tools.files import read_json
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.runtime.session import Provider, open_session
+from encoder_tools.runtime.session import Narrowing, Provider, open_session
 from encoder_tools.tokens import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
@@ -55,6 +56,7 @@ class OnnxCrossEncoder:
         self.provider = provider
         graph = _graph_of(path)
         self._session = open_session(graph, provider, threads)
+        self._narrowing = Narrowing(graph, provider, threads)
         self._inputs = {node.name for node in self._session.get_inputs()}
         if not {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
             raise FileCorruptError(f"{graph} has inputs {sorted(self._inputs)}, expected those of a text classifier.")
@@ -63,6 +65,22 @@ class OnnxCrossEncoder:
             raise FileCorruptError(
                 f"{graph} gives scores of shape {scores.shape} for one pair, expected (1, 1): one score."
             )
+
+    @property
+    def threads(self) -> int:
+        """ONNX Runtime's threads."""
+        return self._narrowing.threads
+
+    def narrowed(self) -> Self:
+        """The same model with one thread, for callers that compute several batches at once, each on a core.
+
+        Together they get more done than one batch on all cores. The weights are in memory once more.
+
+        :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
+        """
+        narrow = copy.copy(self)
+        narrow._session = self._narrowing.open()
+        return narrow
 
     def pair_tokens(self, query: str, texts: Sequence[str]) -> list[list[int]]:
         """A query with each text, as token ids that know their segment; the text is cut where a pair is too long.

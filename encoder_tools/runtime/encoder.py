@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from encoder_tools.model_folder import ModelFolder
 from encoder_tools.prompts import DOCUMENT, QUERY
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import EXACT, Manifest
-from encoder_tools.runtime.session import Provider, open_session
+from encoder_tools.runtime.session import Narrowing, Provider, open_session
 from encoder_tools.shipped import model_path
 from encoder_tools.spaces import Agreement, Space, read_space
 from encoder_tools.tokens import (
@@ -82,6 +83,7 @@ class OnnxEncoder:
         self._dim = self._checked_dim(own if dim is None else dim)
         self._variant, self._provider = variant, provider
         self._session = open_session(graph, provider, threads)
+        self._narrowing = Narrowing(graph, provider, threads)
         self._check_graph(graph)
 
     @property
@@ -156,6 +158,22 @@ class OnnxEncoder:
     def provider(self) -> Provider:
         """The provider that the session runs on."""
         return self._provider
+
+    @property
+    def threads(self) -> int:
+        """ONNX Runtime's threads."""
+        return self._narrowing.threads
+
+    def narrowed(self) -> Self:
+        """The same model with one thread, for callers that compute several batches at once, each on a core.
+
+        Together they get more done than one batch on all cores. The weights are in memory once more.
+
+        :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
+        """
+        narrow = copy.copy(self)
+        narrow._session = self._narrowing.open()
+        return narrow
 
     @property
     def variant(self) -> str:

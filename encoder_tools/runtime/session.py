@@ -14,6 +14,7 @@ Provider: TypeAlias = Literal["cpu", "cuda"]
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FAULTS_OF_THE_FILE = ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoModel", "NoSuchFile", "NotImplemented")
 _LOG_ERRORS_ONLY = 3
+_MOST_TWICE = 512_000_000  # bytes
 MOST_THREADS = 1024
 """Most threads that may be asked for: thousands take minutes to start and hang small machines."""
 
@@ -52,6 +53,32 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     if running != wanted:
         raise ProviderError(f"Asked ONNX Runtime for {wanted}, but it runs on {running}. {_gpu_advice()}")
     return session
+
+
+class Narrowing:
+    """How to open a graph once more with one thread, for callers that run several batches at once.
+
+    :param graph: that was opened.
+    :ivar threads: of the session that was opened.
+    """
+
+    def __init__(self, graph: Path, provider: Provider, threads: int | None) -> None:
+        self.graph, self.provider = graph, provider
+        self.threads = threads or min(usable_cores(), MOST_THREADS)
+
+    def open(self) -> Any:
+        """The session. The weights are then in memory twice, and so it is refused for large ones.
+
+        :raises InputError: if the session that was opened has one thread or runs elsewhere than on the CPU, or if the
+            graph's files hold more than 512 MB.
+        """
+        size = sum(file.stat().st_size for file in self.graph.parent.glob(f"{self.graph.name}*"))
+        if self.provider != "cpu" or self.threads == 1 or size > _MOST_TWICE:
+            raise InputError(
+                f"{self.graph} ({size / 1e6:.0f} MB, {self.threads} threads on {self.provider!r}) is not opened twice; "
+                f"that is for at most {_MOST_TWICE / 1e6:.0f} MB and several threads of a CPU."
+            )
+        return open_session(self.graph, self.provider, 1)
 
 
 def usable_cores() -> int:

@@ -10,6 +10,8 @@ MOST_BUDGET = 2048
 _LEAST_BUDGET = 64
 _WORTH = 1.03  # a budget twice as large must be this much faster, or the smaller one stays: it keeps waits short
 _WIDTH = 32
+_TELLING = 512  # padded tokens; a batch of half as many says something about the speed
+_FOLLOW_DRAIN = 0.2  # the same of some batches together
 _FOLLOW = 0.05  # weight of the newest batch in the running speed
 
 
@@ -20,11 +22,14 @@ class Costs:
     :ivar launch: seconds of a run, however little is in it.
     :ivar speed: padded tokens a second; follows the batches that are run.
     :ivar budget: padded tokens of a batch from which on larger ones are hardly faster.
+    :ivar drain: tokens a second, padding not counted, that the queue gets rid of while there is enough to do, with
+        all that goes on beside it; None until that has been seen.
     """
 
     launch: float = 0.001
     speed: float = 10_000.0
     budget: int = 512
+    drain: float | None = None
 
     @property
     def padding_worth(self) -> int:
@@ -40,9 +45,18 @@ class Costs:
         """What a batch of so many padded tokens takes, about."""
         return self.launch + padded_tokens / self.speed
 
+    def wait(self, tokens: int) -> float:
+        """Seconds until so many tokens are done, about."""
+        return tokens / (self.drain or self.speed)
+
+    def follow_drain(self, tokens: int, seconds: float) -> None:
+        """So many tokens were done in this time, without a pause."""
+        rate = tokens / max(seconds, 1e-9)
+        self.drain = rate if self.drain is None else self.drain + _FOLLOW_DRAIN * (rate - self.drain)
+
     def learn(self, padded_tokens: int, seconds: float) -> None:
         """Follow a batch that took so long; small ones say more about the launch than about the speed."""
-        if padded_tokens >= self.budget // 2 and seconds > self.launch:
+        if padded_tokens >= min(self.budget, _TELLING) // 2 and seconds > self.launch:
             self.speed += _FOLLOW * (padded_tokens / (seconds - self.launch) - self.speed)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition, Thread
+from threading import Condition, Thread, get_native_id
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +17,10 @@ from encoder_tools.protocols import FloatMatrix
 from service.batching.costs import Costs, measure
 from service.batching.fair_queue import FairQueue, QueueLimits
 from service.batching.jobs import Batch, Flow, Job
+from service.batching.lanes import EXPRESS, MAIN, Lanes
+from service.logs import log_line
+
+_NICE = 10  # lanes beside the main one give way to small requests, to the event loop and to reading texts
 
 
 class Computes(Protocol):
@@ -63,23 +69,16 @@ class _Owner:
     vectors: FloatMatrix
 
 
-class _Busy(NamedTuple):
-    """What the main thread runs, until when by estimate, and whether the other one joined it."""
-
-    until: float
-    shared: bool
-
-
 class Engine:
     """Computes token lists in batches that are filled across requests; see :class:`FairQueue` for whose turn it is.
 
-    One thread runs the model, because one batch uses every core already. On a CPU a second one takes small requests
-    while the first is held by a large batch: the two then share the cores, which costs the small one far less than
-    waiting would.
+    On a CPU several threads run the model, as :class:`Lanes` says. On a GPU one does.
 
-    :param model: the model.
+    :param model: the model, on all cores.
     :param limits: when to refuse work.
-    :param express: whether there is that second thread.
+    :param express: whether small requests may run beside a large batch.
+    :param lanes: how many batches may run at once, each on a core of its own.
+    :param narrow: opens the model for that, when it is first wanted; None where it cannot be.
     :param observe: called with each batch and its seconds, on the thread that ran it.
     """
 
@@ -89,6 +88,8 @@ class Engine:
         limits: QueueLimits | None = None,
         *,
         express: bool = True,
+        lanes: int = 1,
+        narrow: Callable[[], Computes] | None = None,
         costs: Costs | None = None,
         observe: Callable[[Batch, float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -97,10 +98,11 @@ class Engine:
         self._changed = Condition()
         self.costs = costs or measure(lambda ids: model.encode_tokens(ids, check=False), 0)
         self.queue = FairQueue(self.costs, limits)
-        self._busy: _Busy | None = None
+        self._lanes = Lanes(self.queue, lanes if narrow else 1)
+        self._open_narrow, self._narrow = narrow, model
         self._closing = False
-        lanes = [self._main_lane, self._express_lane] if express else [self._main_lane]
-        self._threads = [Thread(target=lane, name=lane.__name__.strip("_"), daemon=True) for lane in lanes]
+        numbers = [*range(self._lanes.count), *([EXPRESS] if express else [])]
+        self._threads = [Thread(target=self._work, args=(lane,), name=f"lane {lane}", daemon=True) for lane in numbers]
         for thread in self._threads:
             thread.start()
 
@@ -156,49 +158,54 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
-    def _main_lane(self) -> None:
-        while (batch := self._next()) is not None:
-            self._run(batch)
+    def _work(self, lane: int) -> None:
+        if lane > MAIN:
+            _step_back()
+        while True:
             with self._changed:
-                self._busy = None
+                batch, model = self._next(lane)
+                if batch is None and self._closing:
+                    return
+            if batch is not None:
+                self._run(lane, batch, model)
+            else:
+                self._become_narrow()
 
-    def _express_lane(self) -> None:
-        while (batch := self._next_small()) is not None:
-            self._run(batch)
+    def _next(self, lane: int) -> tuple[Batch | None, Computes]:
+        """What a lane is to run, and on which model; None if it is to open the narrow one, or all is over."""
+        while not self._closing:
+            batch = self._lanes.take(lane, self._clock())
+            self._tell_expired()
+            if batch is not None:
+                self._changed.notify_all()
+                return batch, self._narrow if self._lanes.is_narrow(lane) else self._model
+            if lane > MAIN and self._open_narrow is not None and self._lanes.crowded:
+                return None, self._model
+            self._changed.wait()
+        return None, self._model
 
-    def _next(self) -> Batch | None:
+    def _become_narrow(self) -> None:
+        """Open the model for one core, on a thread that has nothing else to do yet."""
         with self._changed:
-            while not self._closing:
-                now = self._clock()
-                batch = self.queue.take(now)
-                self._tell_expired()
-                if batch is not None:
-                    self._busy = _Busy(now + self.costs.seconds(batch.padded), shared=False)
-                    self._changed.notify_all()
-                    return batch
-                self._changed.wait()
-        return None
-
-    def _next_small(self) -> Batch | None:
+            narrow, self._open_narrow = self._open_narrow, None
+        if narrow is None:
+            return
+        try:
+            self._narrow = narrow()
+        except Exception as error:  # noqa: BLE001 - whatever it is, all cores go on together as before
+            log_line(event="lanes", failed=str(error))
+            return
         with self._changed:
-            while not self._closing:
-                now = self._clock()
-                if self._busy is not None:
-                    batch = self.queue.take_small(now, self._busy.until - now)
-                    self._tell_expired()
-                    if batch is not None:
-                        self._busy = self._busy._replace(shared=True)
-                        return batch
-                self._changed.wait()
-        return None
+            self._lanes.narrow = True
+            self._changed.notify_all()
 
-    def _run(self, batch: Batch) -> None:
+    def _run(self, lane: int, batch: Batch, model: Computes) -> None:
         ids = [job.ids[place] for job, places in batch.parts for place in places]
         begun = self._clock()
         try:
-            vectors = self._model.encode_tokens(ids, check=False)
+            vectors = model.encode_tokens(ids, check=False)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the requests
-            self._run_apart(batch, error)
+            self._run_apart(lane, batch, error)
             return
         seconds = self._clock() - begun
         row = 0
@@ -206,14 +213,13 @@ class Engine:
             job.owner.vectors[places] = vectors[row : row + len(places)]
             row += len(places)
         with self._changed:
-            alone = self._busy is not None and not self._busy.shared
-            finished = self.queue.done(batch, seconds if alone else None)
+            finished = self._lanes.done(lane, batch, begun + seconds, seconds)
         for job in finished:
             _settle(job, None)
         if self._observe is not None:
             self._observe(batch, seconds)
 
-    def _run_apart(self, batch: Batch, error: Exception) -> None:
+    def _run_apart(self, lane: int, batch: Batch, error: Exception) -> None:
         """A batch that failed is run again request by request, so that only the one at fault fails."""
         failures: dict[int, Exception] = {0: error} if len(batch.parts) == 1 else {}
         if not failures:
@@ -225,7 +231,7 @@ class Engine:
         with self._changed:
             for number in failures:
                 self.queue.drop(batch.parts[number][0])
-            finished = self.queue.done(batch)
+            finished = self._lanes.done(lane, batch, self._clock())
         for number, reason in failures.items():
             _settle(batch.parts[number][0], reason)
         for job in finished:
@@ -241,6 +247,12 @@ class Engine:
         for job in self.queue.expired:
             _settle(job, DeadlineError())
         self.queue.expired.clear()
+
+
+def _step_back() -> None:
+    """Let this thread give way to the others, on Linux, where threads have priorities of their own."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
 
 
 def _settle(job: Job, error: Exception | None) -> None:

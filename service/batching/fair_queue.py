@@ -94,7 +94,7 @@ class FairQueue:
         if self.tokens and self.tokens + tokens > self.limits.max_tokens:
             raise QueueFullError(
                 f"{self.tokens:,} tokens are waiting, at most {self.limits.max_tokens:,} may",
-                self._wait(self.tokens) / 2,
+                self.costs.wait(self.tokens) / 2,
             )
         wait = self.wait_for(flow, tokens)
         if wait > self.limits.max_wait:
@@ -105,33 +105,34 @@ class FairQueue:
 
     def wait_for(self, flow: Flow, tokens: int) -> float:
         """Seconds that a job would wait for others: of each no more is served first than its own size."""
-        wait = self._wait(self.tokens + self.running)
+        wait = self.costs.wait(self.tokens + self.running)
         if wait <= self.limits.max_wait:
             return wait  # an upper bound, and good enough
         ahead = sum(
             state.tokens if other == flow else min(state.tokens, tokens) for other, state in self._flows.items()
         )
-        return self._wait(ahead + self.running)
+        return self.costs.wait(ahead + self.running)
 
     def drop(self, job: Job) -> None:
         """Nobody waits for this job any more: what has not been taken never will be."""
         if not job.dropped:
             self._drop(job)
 
-    def take(self, now: float) -> Batch | None:
-        """The next batch, or None if nothing waits."""
+    def take(self, now: float, budget: int | None = None) -> Batch | None:
+        """The next batch, or None if nothing waits.
+
+        :param budget: its padded tokens; None takes that of the costs.
+        """
+        budget = budget or self.costs.budget
         small, large = (self._first(turns, now) for turns in self._turns)
         if small is not None and (large is None or small[0] <= large[0]):
-            return self._fill(now, small, self._turns[:1], self.costs.budget)
-        return None if large is None else self._fill(now, large, self._turns[::-1], self.costs.budget)
+            return self._fill(now, small, self._turns[:1], budget)
+        return None if large is None else self._fill(now, large, self._turns[::-1], budget)
 
-    def take_small(self, now: float, within: float) -> Batch | None:
-        """A batch of small jobs that takes no more than ``within`` seconds, or None."""
-        first = self._first(self._turns[0], now)
-        if first is None or self.costs.seconds(self._flows[first[2]].jobs[0].longest) > within:
-            return None
-        most = min(self.costs.budget, int((within - self.costs.launch) * self.costs.speed))
-        return self._fill(now, first, self._turns[:1], max(1, most))
+    def take_small(self, now: float) -> Batch | None:
+        """A batch of small jobs, a quarter of the budget at the most, or None."""
+        small = self._first(self._turns[0], now)
+        return None if small is None else self._fill(now, small, self._turns[:1], max(1, self.costs.budget // 4))
 
     def done(self, batch: Batch, seconds: float | None = None) -> list[Job]:
         """The batch has been computed, or has failed; the jobs in it that are finished by that.
@@ -235,9 +236,6 @@ class FairQueue:
         self._flows[job.flow].tokens -= left
         self.tokens -= left
         job.waiting.clear()
-
-    def _wait(self, tokens: int) -> float:
-        return tokens / self.costs.speed
 
     def _forget(self) -> None:
         """Flows without work that have had no more than their share are as good as new ones."""

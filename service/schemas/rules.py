@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_VALUE: dict[str, Any] = {"type": ["null", "string", "boolean", "number"]}
+_VALUE: dict[str, Any] = {"description": "Any JSON value, compared as JSON."}
+_PLAIN: dict[str, Any] = {"type": ["null", "string", "boolean", "number", "array"]}  # an object would be conditions
 _ORDERED: dict[str, Any] = {"type": ["string", "number"]}
 _LIST: dict[str, Any] = {"type": "array", "items": _VALUE}
 _FILTER = {"$ref": "#/components/schemas/Filter"}
@@ -22,7 +23,7 @@ FILTER: dict[str, Any] = {
     "patternProperties": {
         "^[^$]": {
             "anyOf": [
-                _VALUE,
+                _PLAIN,
                 {
                     "type": "object",
                     "minProperties": 1,

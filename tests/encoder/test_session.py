@@ -6,8 +6,10 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from encoder_tools.errors import InputError
 from encoder_tools.runtime import OnnxEncoder
 from encoder_tools.runtime.session import usable_cores
 
@@ -32,3 +34,16 @@ def test_cores_that_the_process_may_not_use_are_not_counted():
         assert usable_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_a_model_on_one_core_gives_the_same_vectors(monkeypatch: pytest.MonkeyPatch):
+    wide = OnnxEncoder("default", threads=2)
+    narrow = wide.narrowed()
+    texts = ["Where is my card?", "", "word " * 300]
+    np.testing.assert_allclose(narrow.encode(texts), wide.encode(texts), atol=1e-6)
+    assert narrow.fingerprint == wide.fingerprint
+    with pytest.raises(InputError, match="1 threads"):
+        OnnxEncoder("default", threads=1).narrowed()
+    monkeypatch.setattr("encoder_tools.runtime.session._MOST_TWICE", 1_000_000)
+    with pytest.raises(InputError, match="at most 1 MB"):
+        wide.narrowed()

@@ -112,6 +112,61 @@ def test_a_small_request_is_computed_beside_a_large_batch(model: GatedModel, eng
     asyncio.run(go())
 
 
+def test_much_work_is_done_on_several_lanes_at_once(model: GatedModel):
+    """Two lanes meet inside the narrow model, which is opened when it is first wanted; the vectors are the same."""
+    meeting = threading.Barrier(2, timeout=10)
+    opened: list[threading.Thread] = []
+
+    class Narrow(GatedModel):
+        met = False
+
+        def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
+            if not self.met:
+                meeting.wait()
+                self.met = True
+            return super().encode_tokens(ids, check=check)
+
+    def narrow() -> Narrow:
+        opened.append(threading.current_thread())
+        return Narrow()
+
+    made = Engine(model, lanes=2, narrow=narrow, costs=Costs(launch=0.001, speed=10_000, budget=64))
+    try:
+        assert not opened
+        ids = [[number, *[1] * 40] for number in range(100, 400)]
+        for _ in range(2):  # the first may be over before it is open
+            vectors = asyncio.run(made.compute(ids, ALICE)).vectors
+            assert vectors[:, 0].tolist() == [row[0] for row in ids]
+        assert not meeting.broken
+        assert len(opened) == 1
+    finally:
+        made.close()
+
+
+def test_a_narrow_model_that_cannot_be_opened_changes_nothing(model: GatedModel, capsys: pytest.CaptureFixture[str]):
+    tried = threading.Event()
+
+    def narrow() -> GatedModel:
+        tried.set()
+        raise MemoryError("no room")
+
+    async def go(engine: Engine) -> None:
+        first = await held(model, engine)
+        second = asyncio.create_task(engine.compute([[1] * 40] * 50, ALICE))
+        await asyncio.to_thread(tried.wait, 10)
+        model.gate.set()
+        await first
+        assert len((await second).vectors) == 50
+
+    made = Engine(model, lanes=2, narrow=narrow, costs=Costs(launch=0.001, speed=10_000, budget=64))
+    try:
+        asyncio.run(go(made))
+        assert made.alive
+    finally:
+        made.close()
+    assert capsys.readouterr().err.count("no room") == 1
+
+
 def test_cancelled_work_is_never_begun(model: GatedModel, engine: Engine):
     async def go() -> None:
         first = await held(model, engine)
