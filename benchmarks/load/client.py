@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+_IDLE_SECONDS = 3.0
+
 
 class Answer(NamedTuple):
     """Status, seconds, and the body."""
@@ -61,10 +63,13 @@ class Client:
         parts = urlsplit(url)
         self._host, self._port = str(parts.hostname), parts.port or 80
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def post(self, path: str, body: bytes) -> Answer:
         """Send a body and read the answer."""
         begun = time.perf_counter()
+        if begun - self._used > _IDLE_SECONDS:  # servers close what has not been used for long, perhaps just now
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 26)
         reader, writer = self._streams
@@ -82,6 +87,7 @@ class Client:
             content = await reader.readexactly(int(headers["content-length"]))
         if headers.get("connection") == "close":
             self.close()
+        self._used = time.perf_counter()
         return Answer(int(lines[0].split()[1]), time.perf_counter() - begun, content)
 
     def close(self) -> None:
