@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from heads.linear import LinearHead
 
 _FORMAT = "encoder-tools head"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_WITHOUT_CHECKSUM = 1  # an earlier version that can be read: its description is not under a checksum
 _JSON_NAME = "head.json"
 _TENSORS_NAME = "head.safetensors"
 
@@ -51,7 +54,8 @@ def save_head(head: FittedHead | LinearHead, folder: str | Path, *, overwrite: b
     with staged_folder(Path(folder), overwrite=overwrite) as staged:
         tensors = staged / _TENSORS_NAME
         write_bytes(tensors, save({"weights": fitted.weights, "bias": fitted.bias}))
-        write_json(staged / _JSON_NAME, _description(fitted, sha256_of(tensors)))
+        described = _description(fitted, sha256_of(tensors))
+        write_json(staged / _JSON_NAME, described | {"checksum": _checksum(described)})
 
 
 def load_head(
@@ -118,6 +122,16 @@ def _description(head: FittedHead, tensors_sha256: str) -> dict[str, Any]:
     }
 
 
+def _checksum(described: dict[str, Any]) -> str:
+    """SHA-256 of the description, the checksum itself left out: of its JSON with sorted keys and without spaces.
+
+    The description holds the digest of the tensors, so that one checksum is over everything.
+    """
+    content = {name: value for name, value in described.items() if name != "checksum"}
+    written = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(written.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _read(folder: Path) -> FittedHead:
     path = folder / _JSON_NAME
     if not folder.is_dir():
@@ -141,11 +155,13 @@ def _check_format(path: Path, described: dict[str, Any]) -> None:
     if described.get("format") != _FORMAT or described.get("kind") != "linear":
         raise FileCorruptError(f"{path} does not describe a linear {_FORMAT}. Point to a folder that save_head wrote.")
     found = described.get("format_version")
-    if found != _FORMAT_VERSION:
+    if isinstance(found, bool) or found not in (_WITHOUT_CHECKSUM, _FORMAT_VERSION):
         raise FileCorruptError(
-            f"{path} has format version {found!r}, this encoder-tools reads {_FORMAT_VERSION}. "
+            f"{path} has format version {found!r}, this encoder-tools reads {_WITHOUT_CHECKSUM} and {_FORMAT_VERSION}. "
             "Upgrade encoder-tools or fit the head again."
         )
+    if found != _WITHOUT_CHECKSUM and described.get("checksum") != _checksum(described):
+        raise FileCorruptError(f"{path} was changed after it was written. Restore the head or fit it again.")
 
 
 def _read_tensors(path: Path, described: _Description) -> dict[str, Any]:

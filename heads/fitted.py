@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 
+_MOST_BITS = 63  # beside the sign; what JSON writers and numpy can tell apart
+
 Label: TypeAlias = str | int | float
 """Name of a class (``bool`` included, as an ``int``)."""
 
@@ -123,6 +125,8 @@ def _checked_labels(labels: tuple[Label, ...]) -> tuple[Label, ...]:
     for label in labels:
         if not isinstance(label, str | int | float) or (isinstance(label, float) and not math.isfinite(label)):
             raise InputError(f"Label {label!r} is a {type(label).__name__}, expected a string or a finite number.")
+        if isinstance(label, int) and label.bit_length() > _MOST_BITS:
+            raise InputError(f"Label {label} does not fit into 64 bits, expected a smaller number. Rename the class.")
     if len({isinstance(label, str) for label in labels}) > 1:
         raise InputError("Labels mix strings and numbers, expected one kind.")
     if len(set(labels)) != len(labels):

@@ -10,6 +10,7 @@ from safetensors.numpy import save
 from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError
 from encoder_tools.files import sha256_of
 from heads import FittedHead, LinearHead, load_head, save_head
+from heads.files import _checksum
 
 
 @pytest.fixture
@@ -19,8 +20,10 @@ def saved(tmp_path: Path, head: LinearHead):
 
 
 def edit(saved: Path, **changes: Any):
+    """Change the description, and its checksum with it."""
     path = saved / "head.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    changed = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(changed | {"checksum": _checksum(changed)}))
 
 
 def swap_tensors(saved: Path, data: bytes):
@@ -88,6 +91,25 @@ def test_damaged_files_give_one_clear_error(saved: Path, name: str, damage: Any)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"labels": ["colour", "animal", "place"]}, {"fingerprint": "other"}, {"versions": {}}, {"checksum": None}],
+)
+def test_a_description_that_was_changed_is_detected(saved: Path, changes: dict[str, Any]):
+    path = saved / "head.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(FileCorruptError, match="was changed"):
+        load_head(saved)
+
+
+def test_heads_from_before_the_checksum_are_read(saved: Path, head: LinearHead):
+    path = saved / "head.json"
+    content = json.loads(path.read_text()) | {"format_version": 1}
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    assert load_head(saved).labels == head.to_fitted().labels
+
+
 def test_a_flipped_bit_is_detected(saved: Path):
     path = saved / "head.safetensors"
     data = bytearray(path.read_bytes())
@@ -100,7 +122,8 @@ def test_a_flipped_bit_is_detected(saved: Path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": "x"}, {"format_version": 2}, {"kind": "tree"}, {"dim": 31}, {"labels": ["a", "b"]},
+        {"format": "x"}, {"format_version": 3}, {"format_version": True}, {"kind": "tree"},
+        {"labels": ["a", "b", 2**70]}, {"labels": [1, 2, 2**70]}, {"dim": 31}, {"labels": ["a", "b"]},
         {"labels": None}, {"labels": ["a", "a", "b"]}, {"labels": [["a"], "b", "c"]}, {"labels": ["a", 1, "b"]},
         {"labels": [1, 2, float("nan")]}, {"fingerprint": 3}, {"sha256": "x"},
     ],
