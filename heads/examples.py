@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.errors import EncoderToolsError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
@@ -65,6 +66,27 @@ def checked_encoder(encoder: object) -> TextEncoder:
             "encode_document, dim and fingerprint."
         )
     return encoder
+
+
+def checked_weights(weights: Any, n: int) -> NDArray[np.float64] | None:
+    """Weights of ``n`` examples, float64 of shape (n,); None if none are given.
+
+    :raises InputError: unless they are ``n`` numbers that are finite and not negative, one of them above zero.
+    """
+    if weights is None:
+        return None
+    with as_input_error():
+        array = np.asarray(weights, dtype=np.float64)
+    array = np.full(n, float(array)) if array.ndim == 0 else array
+    if array.ndim != 1:
+        raise InputError(f"Sample weights must be 1D array or scalar, found shape {array.shape}, expected ({n},).")
+    if len(array) != n:
+        raise InputError(f"sample_weight.shape == {array.shape}, expected ({n},): one weight per example.")
+    if not np.isfinite(array).all() or (array < 0).any() or not (array > 0).any():
+        raise InputError(
+            "Sample weights hold NaN, infinity, negative numbers or only zeros, expected positive numbers."
+        )
+    return array
 
 
 def check_label_kinds(labels: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from encoder_tools.model_folder import ModelFolder
 from encoder_tools.prompts import DOCUMENT, QUERY
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import EXACT, Manifest
+from encoder_tools.runtime.reopening import reopened
 from encoder_tools.runtime.session import Narrowing, Provider, open_session
 from encoder_tools.shipped import model_path
 from encoder_tools.spaces import Agreement, Space, read_space
@@ -171,9 +171,22 @@ class OnnxEncoder:
 
         :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
         """
-        narrow = copy.copy(self)
+        narrow = object.__new__(type(self))
+        narrow.__dict__.update(self.__dict__)
         narrow._session = self._narrowing.open()
         return narrow
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A session cannot be sent to another process (GridSearchCV's n_jobs, a DataLoader's workers); its folder can.
+        folder = str(self._folder.path.resolve())
+        settings = {
+            "variant": self._variant,
+            "provider": self._provider,
+            "threads": self.threads,
+            "max_tokens": self._max_tokens,
+            "dim": self._dim,
+        }
+        return reopened, (type(self), folder, self.fingerprint, tuple(settings.items()))
 
     @property
     def variant(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from heads import Judgement, judge_all
 from service.calls import Call
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
@@ -44,16 +45,19 @@ async def _all_heads(
     for model in dict.fromkeys(served.model for served in heads.values()):
         wanted = Wanted(truncate=state.truncates(body.truncate))
         vectors = (await state.registry.models[model].embedder.embed(texts, call, wanted)).vectors
-        for name, served in heads.items():
-            if served.model == model:
-                best = await state.worker.run(served.head.top, vectors, body.top)
-                results[name] = [_result([LabelScore(*entry) for entry in row], body) for row in best]
+        asked = {name: served.head for name, served in heads.items() if served.model == model}
+        for name, judged in (await state.worker.run(judge_all, asked, vectors, body.top)).items():
+            results[name] = [_result(judgement, body) for judgement in judged]
     return results
 
 
-def _result(labels: list[LabelScore], body: ClassifyRequest) -> HeadResult:
-    abstained = body.min_probability is not None and labels[0].probability < body.min_probability
-    return HeadResult(labels, abstained, None)
+def _result(found: Judgement, body: ClassifyRequest) -> HeadResult:
+    abstained = found.abstained
+    if body.min_probability is not None and found.labels:
+        abstained = found.labels[0].probability < body.min_probability
+    labels = [LabelScore(*entry) for entry in found.labels]
+    chosen = None if found.chosen is None else list(found.chosen)
+    return HeadResult(labels, abstained, found.out_of_scope, chosen, found.value)
 
 
 ENDPOINTS = (

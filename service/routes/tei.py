@@ -72,7 +72,8 @@ async def predict(context: Context, body: PredictRequest) -> list[Any]:
     side = side_of(body.truncation_direction)
     wanted = Wanted(None, state.truncates(body.truncate), side, field="inputs")
     vectors = (await state.registry.models[served.model].embedder.embed(texts, call, wanted)).vectors
-    score = served.head.decision_function if body.raw_scores else served.head.predict_proba
+    raw = body.raw_scores or served.head.link == "identity"  # a regression has no probabilities
+    score = served.head.decision_function if raw else served.head.predict_proba
     scores = await state.worker.run(score, vectors)
     rows = [
         [Prediction(str(served.head.labels[column]), float(row[column])) for column in np.argsort(-row, kind="stable")]

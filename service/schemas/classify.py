@@ -17,7 +17,8 @@ class ClassifyRequest(msgspec.Struct, frozen=True):
 
     :ivar heads: which heads; None takes all that this server has. Those of one model share one pass of it.
     :ivar top: how many labels of each.
-    :ivar min_probability: a text whose best label is less probable is marked as abstained from.
+    :ivar min_probability: a text whose best label is less probable is marked as abstained from; None leaves it to the
+        threshold that each head was fitted with.
     """
 
     input: Text | Texts
@@ -39,13 +40,18 @@ class LabelScore:
 class HeadResult:
     """What one head says of a text, best first.
 
-    :ivar abstained: whether the best label is not probable enough to be given as an answer.
+    :ivar abstained: whether the best label is not probable enough to be given as an answer: by the request's
+        min_probability, else by the threshold that the head was fitted with.
     :ivar out_of_scope: whether the text is like none of those that the head was fitted on; None if it cannot tell.
+    :ivar chosen: of a head that gives any number of labels those above their thresholds; else None.
+    :ivar value: of a regression, which has no labels; else None.
     """
 
     labels: list[LabelScore]
     abstained: bool
     out_of_scope: bool | None
+    chosen: list[str | int | float] | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ def swap_tensors(saved: Path, data: bytes):
 
 def test_round_trip_is_exact(saved: Path, head: LinearHead):
     loaded, fitted = load_head(saved, fingerprint="words-32"), head.to_fitted()
-    assert loaded.weights.tobytes() == fitted.weights.tobytes()
-    assert loaded.bias.tobytes() == fitted.bias.tobytes()
+    for name, tensor in fitted.scorer.tensors().items():
+        assert loaded.scorer.tensors()[name].tobytes() == tensor.tobytes()
     assert (loaded.labels, loaded.fingerprint) == (("animal", "colour", "place"), "words-32")
 
 
 @pytest.mark.parametrize("labels", [(0, 1), (False, True), (0.5, 1.5), ("naïve", "🙂")])
 def test_labels_keep_their_type(tmp_path: Path, labels: Any):
-    save_head(FittedHead(np.eye(2), np.zeros(2), labels, "f"), tmp_path / "head")
+    save_head(FittedHead.linear(np.eye(2), np.zeros(2), labels, "f"), tmp_path / "head")
     assert [(type(x), x) for x in load_head(tmp_path / "head").labels] == [(type(x), x) for x in labels]
 
 
@@ -51,7 +51,7 @@ def test_another_models_head_is_refused_with_the_way_out(saved: Path):
 
 
 def test_a_head_of_an_unknown_model_is_refused_where_one_is_asked_for(tmp_path: Path):
-    save_head(FittedHead(np.eye(2), np.zeros(2), ("a", "b"), None), tmp_path / "head")
+    save_head(FittedHead.linear(np.eye(2), np.zeros(2), ("a", "b"), None), tmp_path / "head")
     with pytest.raises(FingerprintError, match="unknown model"):
         load_head(tmp_path / "head", fingerprint="f")
 
@@ -65,7 +65,7 @@ def test_an_older_head_is_only_replaced_when_asked(saved: Path, head: LinearHead
 
 def test_label_with_a_lone_surrogate_writes_nothing(tmp_path: Path):
     with pytest.raises(InputError, match="surrogate"):
-        save_head(FittedHead(np.eye(2), np.zeros(2), ("a", "\ud800"), None), tmp_path / "head")
+        save_head(FittedHead.linear(np.eye(2), np.zeros(2), ("a", "\ud800"), None), tmp_path / "head")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,12 +102,15 @@ def test_a_description_that_was_changed_is_detected(saved: Path, changes: dict[s
         load_head(saved)
 
 
-def test_heads_from_before_the_checksum_are_read(saved: Path, head: LinearHead):
+@pytest.mark.parametrize("earlier", [1, 2])
+def test_heads_of_earlier_formats_are_read(saved: Path, head: LinearHead, earlier: int):
     path = saved / "head.json"
-    content = json.loads(path.read_text()) | {"format_version": 1}
-    del content["checksum"]
-    path.write_text(json.dumps(content))
+    known = ("format", "kind", "dim", "fingerprint", "space", "labels", "sha256", "versions")
+    content = {name: json.loads(path.read_text())[name] for name in known} | {"format_version": earlier}
+    path.write_text(json.dumps(content | ({"checksum": _checksum(content)} if earlier == 2 else {})))
+    vectors = np.eye(32)
     assert load_head(saved).labels == head.to_fitted().labels
+    np.testing.assert_array_equal(load_head(saved).predict_proba(vectors), head.to_fitted().predict_proba(vectors))
 
 
 def test_a_flipped_bit_is_detected(saved: Path):
@@ -122,10 +125,16 @@ def test_a_flipped_bit_is_detected(saved: Path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": "x"}, {"format_version": 3}, {"format_version": True}, {"kind": "tree"},
+        {"format": "x"}, {"format_version": 4}, {"format_version": True}, {"kind": "tree"},
         {"labels": ["a", "b", 2**70]}, {"labels": [1, 2, 2**70]}, {"dim": 31}, {"labels": ["a", "b"]},
         {"labels": None}, {"labels": ["a", "a", "b"]}, {"labels": [["a"], "b", "c"]}, {"labels": ["a", 1, "b"]},
         {"labels": [1, 2, float("nan")]}, {"fingerprint": 3}, {"sha256": "x"},
+        {"kind": "mlp"}, {"kind": "knn"}, {"kind": ["linear"]}, {"link": "sigmoid"}, {"link": "x"},
+        {"settings": {"k": "x"}},
+        {"calibration": {"method": "platt", "factor": 1}}, {"calibration": {"method": "x", "factor": 1}},
+        {"calibration": {"method": "temperature", "factor": 0}},
+        {"scope": {"kinds": ["x"], "threshold": 0, "accepts": 1}},
+        {"abstention": {"below": 2, "promise": "errors", "level": 0.1, "confidence": None, "examples": 3}},
     ],
 )  # fmt: skip
 def test_a_description_that_does_not_fit_is_refused(saved: Path, changes: Any):

@@ -9,7 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.runtime import OnnxEncoder
+from encoder_tools.vectors import unit_rows
 from heads import FittedHead, LinearHead
+from heads.regularisation import fit_temperature
 
 
 def test_texts_are_classified(head: LinearHead):
@@ -30,12 +33,56 @@ def test_equals_scikit_learns_logistic_regression(encoder: Any, labelled: tuple[
     np.testing.assert_allclose(ours.predict_proba(vectors), theirs.predict_proba(vectors), atol=1e-4)
 
 
-def test_noise_is_regularised_more_than_signal():
+def test_noise_gives_no_confidence_and_signal_does():
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((400, 20)) / np.sqrt(20)
+    vectors, fresh = (rng.standard_normal((400, 20)) / np.sqrt(20) for _ in range(2))
     signal = LinearHead().fit(vectors, vectors[:, 0] > 0)
     noise = LinearHead().fit(vectors, rng.random(400) > 0.5)
-    assert noise.C_ < 1 <= 30 <= signal.C_
+    assert signal.score(fresh, fresh[:, 0] > 0) > 0.9
+    assert signal.predict_proba(fresh).max(axis=1).mean() > 0.85
+    assert noise.predict_proba(fresh).max(axis=1).mean() < 0.6
+
+
+def test_noisy_labels_are_regularised_more_than_clean_ones():
+    rng = np.random.default_rng(0)
+    vectors = unit_rows(rng.standard_normal((800, 128)).astype(np.float32))
+    clean = vectors[:, :2].argmax(axis=1)
+    noisy = np.where(rng.random(800) < 0.3, 1 - clean, clean)
+    assert LinearHead().fit(vectors, noisy).C_ < LinearHead().fit(vectors, clean).C_
+
+
+def test_weights_count_as_repetition_does():
+    rng = np.random.default_rng(0)
+    vectors = unit_rows(rng.standard_normal((60, 8)).astype(np.float32))
+    labels = (vectors[:, 0] + 0.3 * rng.standard_normal(60) > 0).astype(int)
+    times = rng.integers(0, 4, 60)
+    weighted = LinearHead().fit(vectors, labels, sample_weight=times)
+    repeated = LinearHead().fit(np.repeat(vectors, times, axis=0), np.repeat(labels, times))
+    assert weighted.C_ == repeated.C_
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-5)
+
+
+def test_balanced_classes_find_the_rare_one():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(1000) < 0.03).astype(int)
+    vectors = unit_rows((rng.standard_normal((1000, 16)) + 1.2 * labels[:, None] * np.eye(16)[0]).astype(np.float32))
+    plain, balanced = (LinearHead(class_weight=how).fit(vectors, labels) for how in (None, "balanced"))
+    assert balanced.predict(vectors)[labels == 1].mean() > plain.predict(vectors)[labels == 1].mean() + 0.3
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "expected \\(2,\\)"),
+        ([[1.0, 1.0]], "1D"),
+        ([1, -1], "negative"),
+        ([0, 0], "zeros"),
+        ([1, 0], "weight 0"),
+    ],
+)
+def test_bad_weights_are_refused(weights: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        LinearHead().fit([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], sample_weight=weights)
 
 
 def test_chosen_strength_does_not_depend_on_the_vectors_scale(encoder: Any, labelled: tuple[list[str], list[str]]):
@@ -119,7 +166,7 @@ def test_two_classes_keep_their_probabilities(encoder: Any, labelled: tuple[list
     texts, labels = labelled[0][:40], labelled[1][:40]
     head = LinearHead(encoder).fit(texts, labels)
     vectors = encoder.encode(texts)
-    assert head.to_fitted().weights.shape == (2, 32)
+    assert head.to_fitted().scorer.weights.shape == (2, 32)
     np.testing.assert_allclose(head.to_fitted().predict_proba(vectors), head.predict_proba(texts), atol=1e-5)
 
 
@@ -130,7 +177,7 @@ def test_top_names_the_most_probable_first(head: LinearHead, encoder: Any):
 
 
 def test_softmax_stands_large_scores():
-    head = FittedHead(np.array([[1e4], [-1e4]], np.float32), np.zeros(2, np.float32), ("a", "b"), None)
+    head = FittedHead.linear(np.array([[1e4], [-1e4]], np.float32), np.zeros(2, np.float32), ("a", "b"), None)
     assert head.predict_proba([[3.0], [-3.0]]).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
@@ -145,7 +192,44 @@ def test_fitted_head_refuses_bad_vectors(head: LinearHead, bad: Any):
 def test_importing_and_serving_heads_needs_no_scikit_learn():
     code = (
         "import sys, numpy as np; from heads import FittedHead, load_head\n"
-        "FittedHead(np.eye(2), np.zeros(2), ('a', 'b'), None).predict_proba(np.eye(2))\n"
+        "FittedHead.linear(np.eye(2), np.zeros(2), ('a', 'b'), None).predict_proba(np.eye(2))\n"
         "sys.exit(any(name in sys.modules for name in ('sklearn', 'torch', 'onnxruntime', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_temperature_is_the_one_that_fits_best_and_is_in_the_weights():
+    """Labels drawn from known logits: multiplied by a quarter, they want to be multiplied by four again."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((4000, 5))
+    targets = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    assert fit_temperature(logits / 4, targets)[0] == pytest.approx(4, rel=0.1)
+    vectors = unit_rows(rng.standard_normal((300, 16)).astype(np.float32))
+    labels = vectors[:, :4].argmax(axis=1)
+    chosen = LinearHead(tol=1e-6).fit(vectors, labels)
+    plain = LinearHead(C=chosen.C_, tol=1e-6).fit(vectors, labels)
+    assert plain.temperature_ == 1
+    np.testing.assert_allclose(chosen.coef_, chosen.temperature_ * plain.coef_, rtol=1e-2, atol=1e-2)
+
+
+def test_few_labels_do_not_make_it_timid_or_bold():
+    """Eight examples of each of forty classes: it is right about as often as it says."""
+    rng = np.random.default_rng(1)
+    centres = unit_rows(rng.standard_normal((40, 64)).astype(np.float32))
+    train, test = np.repeat(np.arange(40), 8), np.repeat(np.arange(40), 50)
+
+    def near(which: Any):
+        return unit_rows((centres[which] + 0.3 * rng.standard_normal((len(which), 64))).astype(np.float32))
+
+    head = LinearHead().fit(near(train), train)
+    probabilities = head.predict_proba(near(test))
+    right = (probabilities.argmax(axis=1) == test).mean()
+    assert 0.5 < right < 0.98
+    assert probabilities.max(axis=1).mean() == pytest.approx(right, abs=0.06)
+
+
+def test_grid_search_over_texts_in_two_processes():
+    texts = [f"{word} number {i}" for i in range(6) for word in ("card", "loan", "star", "moon")]
+    labels = ["bank", "bank", "sky", "sky"] * 6
+    search = GridSearchCV(LinearHead(OnnxEncoder("default", threads=1)), {"C": [1.0, 100.0]}, cv=2, n_jobs=2)
+    assert search.fit(texts, labels).best_score_ > 0.9

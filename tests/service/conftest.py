@@ -28,7 +28,7 @@ def url(encoder: DebugEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Address of a server whose body limit is low enough to be passed quickly."""
     collection = Collection.create(tmp_path_factory.mktemp("data") / "collection", encoder)
     collection.upsert(["cat", "stocks", "rain"], list(TEXTS), [{"n": 1}, None, None])
-    head = FittedHead(5 * encoder.encode(TEXTS), np.zeros(3), ("pets", "money", "weather"), encoder.fingerprint)
+    head = FittedHead.linear(5 * encoder.encode(TEXTS), np.zeros(3), ("pets", "money", "weather"), encoder.fingerprint)
     limits = Limits(max_body_bytes=2_000_000)
     data = tmp_path_factory.mktemp("made")
     state = ServiceState.of(encoder, ("debug", "alias"), collection, head, limits, data=data, native_ids=True)

@@ -39,7 +39,7 @@ def served(encoder: OnnxEncoder, tmp_path_factory: pytest.TempPathFactory) -> It
     collection = Collection.create(tmp_path_factory.mktemp("texts") / "collection", encoder)
     collection.upsert(["card", "oxygen", "german"], TEXTS, [{"n": n} for n in range(3)])
     vectors = encoder.encode(TEXTS[:2])
-    head = FittedHead(20 * vectors, np.zeros(2), ("card", "science"), encoder.fingerprint)
+    head = FittedHead.linear(20 * vectors, np.zeros(2), ("card", "science"), encoder.fingerprint)
     with serving(ServiceState.of(encoder, ("default",), collection, head)) as url:
         yield url
 

@@ -42,7 +42,9 @@ def served(model: OnnxEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iter
     collection.upsert([*range(len(texts)), EVIL], [*texts, f"oxygen {EVIL} found"], [*metadata, {EVIL: EVIL}])
     labelled = {example.label: example.text for example in corpus.train}
     names = tuple(sorted(labelled)[:12])
-    head = FittedHead(25 * model.encode([labelled[name] for name in names]), [0.0] * 12, names, model.fingerprint)
+    head = FittedHead.linear(
+        25 * model.encode([labelled[name] for name in names]), [0.0] * 12, names, model.fingerprint
+    )
     state = ServiceState.of(model, ("default",), collection, head)
     with serving(state) as url:
         yield url

@@ -59,7 +59,7 @@ def test_heads_of_one_model_share_its_pass(encoder: DebugEncoder):
 
 
 def head_of(encoder: DebugEncoder, labels: tuple[str, str]) -> FittedHead:
-    return FittedHead(5 * encoder.encode(["one", "two"]), np.zeros(2), labels, encoder.fingerprint)
+    return FittedHead.linear(5 * encoder.encode(["one", "two"]), np.zeros(2), labels, encoder.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def served(tmp_path: Path) -> Path:
     """A TOML file with the shipped model, a head and a collection of it."""
     encoder = OnnxEncoder("default")
     vectors = encoder.encode(["good", "bad"])
-    head = FittedHead(20 * vectors, np.zeros(2), ("good", "bad"), encoder.fingerprint)
+    head = FittedHead.linear(20 * vectors, np.zeros(2), ("good", "bad"), encoder.fingerprint)
     save_head(head, tmp_path / "head")
     with Collection.create(tmp_path / "texts", encoder) as collection:
         collection.upsert(["a"], ["the first text"])
@@ -168,7 +168,9 @@ def test_a_head_and_a_collection_are_exchanged_without_a_dropped_request(served:
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
-        new = FittedHead(20 * encoder.encode(["good", "bad"]), np.zeros(2), ("fine", "poor"), encoder.fingerprint)
+        new = FittedHead.linear(
+            20 * encoder.encode(["good", "bad"]), np.zeros(2), ("fine", "poor"), encoder.fingerprint
+        )
         save_head(new, served / "head", overwrite=True)
         with Collection.create(served / "more", encoder) as collection:
             collection.upsert(["b"], ["another text"])

@@ -97,7 +97,7 @@ def test_many_clients_at_once_get_their_own_vectors(http: httpx.Client, encoder:
 
 
 def test_a_head_of_another_width_is_refused_before_serving(encoder: DebugEncoder):
-    head = FittedHead(np.eye(3), np.zeros(3), ("a", "b", "c"), None)
+    head = FittedHead.linear(np.eye(3), np.zeros(3), ("a", "b", "c"), None)
     with pytest.raises(InputError, match="width 3"):
         ServiceState.of(encoder, head=head)
 
