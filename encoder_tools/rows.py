@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -19,14 +19,18 @@ _KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
 
 Row = Mapping[str, Any]
+Reject: TypeAlias = Callable[[int, str, Any], None]
+"""Is told the number of a row that cannot be read, from 1 on, the reason, and what is there."""
 
 
-def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
+def read_rows(path: Path, split: str = "train", reject: Reject | None = None) -> Iterator[Row]:
     """Rows in their order.
 
     :param path: CSV, TSV without quoting or JSON Lines, each also gzip-compressed; Parquet; or a folder: one that
         ``datasets`` wrote with ``save_to_disk``, or Parquet files that are named by their split, as on Hugging Face.
     :param split: which of a folder.
+    :param reject: is told of damaged lines of JSON and of rows with more or fewer cells than the header, which are then
+        left out, their numbers still counting; None raises at the first damaged line and lets such rows be.
     :raises FileMissingError: if there is no such file or split.
     :raises FileCorruptError: if it is damaged.
     :raises InputError: if it is of another kind.
@@ -43,9 +47,9 @@ def read_rows(path: Path, split: str = "train") -> Iterator[Row]:
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind == ".jsonl":
-        yield from _json_lines(path)
+        yield from _json_lines(path, reject)
     else:
-        yield from _separated(path, kind)
+        yield from _separated(path, kind, reject)
 
 
 def is_dataset(path: Path) -> bool:
@@ -91,23 +95,46 @@ def write_rows(path: Path, rows: Iterator[Row]) -> None:
             file.write(msgspec.json.encode(row) + b"\n")
 
 
-def _separated(path: Path, kind: str) -> Iterator[Row]:
-    try:
-        if kind == ".csv":
-            yield from csv.DictReader(_lines(path), strict=True)
-        else:  # a quotation mark in a TSV is a quotation mark
-            yield from csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-    except csv.Error as error:
-        raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
+def _separated(path: Path, kind: str, reject: Reject | None) -> Iterator[Row]:
+    # a quotation mark in a TSV is a quotation mark
+    style: dict[str, Any] = {} if kind == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader = csv.DictReader(_lines(path), strict=True, **style)
+    number = 0
+    while True:
+        number += 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if reject is None or not reader.fieldnames:
+                raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
+            reject(number, f"line {reader.line_num}: {error}", None)
+            continue
+        if reject is not None and (None in row or None in row.values()):
+            reject(number, _miscounted(row, reader.fieldnames or ()), {str(name): cell for name, cell in row.items()})
+        else:
+            yield row
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def _miscounted(row: Mapping[Any, Any], names: Sequence[str]) -> str:
+    cells = len(names) + len(row[None]) if None in row else sum(cell is not None for cell in row.values())
+    return f"found {cells} cells, the header has {len(names)}"
+
+
+def _json_lines(path: Path, reject: Reject | None) -> Iterator[Row]:
+    row_number = 0
     for number, line in enumerate(_lines(path), start=1):
         if line.strip():
+            row_number += 1
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
+                row = msgspec.json.decode(line, type=dict[str, Any])
             except (msgspec.DecodeError, RecursionError) as error:
-                raise FileCorruptError(f"{path}, line {number}: {error}. Repair the line.") from None
+                if reject is None:
+                    raise FileCorruptError(f"{path}, line {number}: {error}. Repair the line.") from None
+                reject(row_number, f"line {number}: {error}", line.rstrip("\n"))
+                continue
+            yield row
 
 
 def _lines(path: Path) -> Iterator[str]:

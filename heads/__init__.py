@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from heads.prototype import NeighbourHead as NeighbourHead
     from heads.prototype import PrototypeHead as PrototypeHead
     from heads.regression import RegressionHead as RegressionHead
+    from heads.zero_shot import ZeroShotHead as ZeroShotHead
 
 __all__ = [
     "FittedHead",
@@ -34,6 +35,7 @@ __all__ = [
     "NeighbourHead",
     "PrototypeHead",
     "RegressionHead",
+    "ZeroShotHead",
     "classify",
     "judge_all",
     "load_head",
@@ -48,6 +50,7 @@ _NEED_SCIKIT_LEARN = {
     "NeighbourHead": "heads.prototype",
     "PrototypeHead": "heads.prototype",
     "RegressionHead": "heads.regression",
+    "ZeroShotHead": "heads.zero_shot",
 }
 
 

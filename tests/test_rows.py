@@ -64,6 +64,24 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path):
         list(rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "bad"),
+    [
+        ("x.jsonl", b'{"a": "1"}\n{"a"\n\n[2]\n{"a": "3"}\n', {2: "line 2", 3: "line 4"}),
+        ("x.csv", b'a,b\n1,2\n1\n1,2,3\n"x"y,2\n3,4\n', {2: "1 cells", 3: "3 cells", 4: "expected"}),
+        ("x.tsv", b"a\tb\n1\t2\n9\n3\t4\n", {2: "found 1 cells, the header has 2"}),
+    ],
+)
+def test_damaged_rows_are_told_and_left_out(tmp_path: Path, name: str, content: bytes, bad: dict[int, str]):
+    (tmp_path / name).write_bytes(content)
+    told: dict[int, str] = {}
+    rows = list(read_rows(tmp_path / name, reject=lambda number, reason, _: told.update({number: reason})))
+    assert [row["a"] for row in rows] == ["1", "3"]
+    assert told.keys() == bad.keys()
+    for number, reason in bad.items():
+        assert reason in told[number]
+
+
 def test_written_rows_are_read_again(tmp_path: Path):
     write_rows(tmp_path / "x.jsonl", iter(ROWS))
     assert list(read_rows(tmp_path / "x.jsonl")) == ROWS

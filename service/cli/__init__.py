@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "mark",
     "info",
+    "head",
     "index",
     "serve",
     "demo",

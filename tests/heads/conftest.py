@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoder_tools import OnnxEncoder
 from heads import LinearHead
 
 
@@ -53,3 +54,9 @@ def labelled():
 @pytest.fixture
 def head(encoder: Any, labelled: tuple[list[str], list[str]]):
     return LinearHead(encoder).fit(*labelled)
+
+
+@pytest.fixture(scope="session")
+def encoder_default():
+    """The model that ships."""
+    return OnnxEncoder("default")

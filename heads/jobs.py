@@ -1,0 +1,242 @@
+"""Files in, a head or a report out: what the command line does, for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder_tools.errors import InputError
+from encoder_tools.files import write_json
+from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.rows import read_rows
+from encoder_tools.spaces import space_of
+from heads.aside import Aside
+from heads.estimator import ClassifierHead
+from heads.fitted import FittedHead
+from heads.hierarchical import HierarchicalHead
+from heads.linear import LinearHead
+from heads.making import NO_PROMISE, Examples, Promise, make_head
+from heads.mlp import MLPHead
+from heads.multilabel import MultiLabelHead
+from heads.prototype import NeighbourHead, PrototypeHead
+from heads.reading import TEXT_AND_LABEL, Labelled, Layout, leaked, numbered, read_labelled
+from heads.regression import RegressionHead
+from heads.report import Report, evaluate, examine, write_page
+from heads.report.described import described
+
+Say = Callable[[str], None]
+
+CLASSIFIERS: dict[str, type[ClassifierHead]] = {
+    "linear": LinearHead,
+    "mlp": MLPHead,
+    "prototype": PrototypeHead,
+    "knn": NeighbourHead,
+    "hierarchical": HierarchicalHead,
+}
+"""Kinds that give one label of several."""
+KINDS = (*CLASSIFIERS, "multi-label", "regression")
+_FEWEST_WORTH = 4
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What to fit to what.
+
+    :ivar train: file of labelled texts.
+    :ivar out: folder that the head will be written to; rows that cannot be used are put beside it.
+    :ivar held_out: file of examples for the promise; None takes a share of ``train``.
+    :ivar outside: file of texts that are out of scope.
+    :ivar outside_label: label of such texts in ``train``.
+    """
+
+    train: Path
+    out: Path
+    layout: Layout = TEXT_AND_LABEL
+    kind: str = "linear"
+    split: str = "train"
+    promise: Promise = NO_PROMISE
+    held_out: Path | None = None
+    outside: Path | None = None
+    outside_label: str | None = None
+    scope: bool = True
+
+
+def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
+    """The head of a file; what is odd about the examples is said.
+
+    :raises InputError: if the kind is not known, the promise cannot be kept, or the examples cannot be fitted.
+    """
+    if job.kind not in KINDS:
+        raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
+    layout = replace(job.layout, many=job.kind == "multi-label")
+    train = read_labels(job.train, job.out, layout, job.split, say)
+    if job.kind not in CLASSIFIERS:
+        return _other_kind(encoder, train, job.kind, say)
+    strange = [text for text, label in zip(train.texts, train.labels, strict=True) if str(label) == job.outside_label]
+    if job.outside_label is not None and not strange:
+        raise InputError(f"No row of {job.train} has label {job.outside_label!r}, which should be out of scope.")
+    if strange:
+        kept = [place for place, label in enumerate(train.labels) if str(label) != job.outside_label]
+        texts, labels = [train.texts[place] for place in kept], [train.labels[place] for place in kept]
+        train = Labelled(texts, labels, [train.rows[place] for place in kept])
+    _say_what_is_rare(train, say)
+    if job.outside is not None:
+        strange += read_texts(job.outside, job.out, layout, job.split, say)
+    held = None
+    if job.held_out is not None:
+        others = read_labels(job.held_out, job.out, layout, job.split, say)
+        _say_what_leaked(train.texts, others.texts, job.held_out, say)
+        held = Examples(encoder.encode(others.texts), _as_labels(others.labels))
+    say(f"encoding {len(train.texts) + len(strange)} texts")
+    made = make_head(
+        CLASSIFIERS[job.kind](),
+        Examples(encoder.encode(train.texts), _as_labels(train.labels)),
+        promise=job.promise,
+        held_out=held,
+        outside=encoder.encode(strange) if strange else None,
+        scope=job.scope,
+        fingerprint=str(encoder.fingerprint),
+    )
+    _say_what_was_made(made.head, made.n_train, made.scope_auroc, say)
+    return replace(made.head, space=space_of(encoder).root)
+
+
+def evaluate_file(
+    encoder: TextEncoder, head: FittedHead, test: Path, layout: Layout, split: str, *, train: Path | None, say: Say
+) -> Report:
+    """Figures of a head on a file of labelled texts.
+
+    :param train: file that the head was fitted on, to count the texts that are in both.
+    """
+    found = read_labels(test, test, layout, split, say)
+    known = read_labels(train, train, layout, split, say).texts if train is not None else []
+    both = len(leaked(known, found.texts))
+    if both:
+        say(f"warning: {both} of {len(found.texts)} texts of {test} are in {train} too")
+    return evaluate(head, encoder.encode(found.texts), _as_labels(found.labels), leaked=both)
+
+
+def report_file(
+    encoder: TextEncoder,
+    head: FittedHead,
+    out: Path,
+    layout: Layout,
+    split: str,
+    *,
+    train: Path | None = None,
+    test: Path | None = None,
+    pool: Path | None = None,
+    json_file: Path | None = None,
+    say: Say,
+) -> None:
+    """Write a page, and the same as JSON, about a head, its examples, and what to label next."""
+    report = None
+    if test is not None:
+        report = evaluate_file(encoder, head, test, layout, split, train=train, say=say)
+    examples, texts, waiting = None, [], []
+    if train is not None:
+        known = read_labels(train, out, layout, split, say)
+        waiting = read_texts(pool, out, layout, split, say) if pool is not None else []
+        inside = [place for place, label in enumerate(known.labels) if label in set(head.labels)]
+        texts = [known.texts[place] for place in inside]
+        labels = _as_labels([known.labels[place] for place in inside])
+        vectors = encoder.encode(texts)
+        pooled = encoder.encode(waiting) if waiting else None
+        examples = examine(LinearHead(), vectors, labels, head=head, pool=pooled)
+    write_page(out, f"Head of {len(head.labels)} labels", report, examples, texts, waiting)
+    if json_file is not None:
+        shown = None if examples is None else described(examples) | {"texts": texts}
+        write_report(json_file, report, shown)
+
+
+def write_report(path: Path, report: Report | None, examples: dict[str, Any] | None = None) -> None:
+    """Write figures, and what was found of the examples, as JSON."""
+    content = {"format": "encoder-tools head report", "format_version": 1}
+    write_json(path, content | {"figures": described(report), "examples": examples})
+
+
+def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> Labelled:
+    """Labelled texts of a file; how many rows could not be used is said."""
+    aside = Aside(out, file)
+    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+    found = read_labelled(rows, layout, aside)
+    say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
+    return found
+
+
+def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> list[str]:
+    """Texts of a file, whatever their labels."""
+    aside = Aside(out, file)
+    texts = []
+    for number, row in numbered(read_rows(file, split, aside.from_reader), aside.left_out):
+        try:
+            texts.append(layout.text_of(row))
+        except InputError as error:
+            aside(number, str(error), dict(row))
+    say(f"{file}: {len(texts)} texts{aside.said()}")
+    return texts
+
+
+def _other_kind(encoder: TextEncoder, train: Labelled, kind: str, say: Say) -> FittedHead:
+    say(f"encoding {len(train.texts)} texts")
+    vectors: FloatMatrix = encoder.encode(train.texts)
+    if kind == "multi-label":
+        many = MultiLabelHead().fit(vectors, train.labels)
+        head = many.to_fitted(fingerprint=str(encoder.fingerprint))
+    else:
+        if not all(isinstance(label, int | float) for label in train.labels):
+            train.labels[:] = _as_numbers(train.labels)
+        head = RegressionHead().fit(vectors, train.labels).to_fitted(fingerprint=str(encoder.fingerprint))
+    return replace(head, space=space_of(encoder).root)
+
+
+def _as_numbers(labels: list[Any]) -> list[float]:
+    try:
+        return [float(label) for label in labels]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"A regression needs numbers as labels: {error}. Choose another kind, or repair them."
+        ) from None
+
+
+def _as_labels(labels: list[Any]) -> np.ndarray[Any, Any]:
+    return np.array(labels) if all(isinstance(label, str) for label in labels) else np.asarray(labels)
+
+
+def _say_what_is_rare(train: Labelled, say: Say) -> None:
+    counts = Counter(train.labels)
+    alone = sorted(str(label) for label, n in counts.items() if n == 1)
+    if alone:
+        say(f"warning: {len(alone)} of {len(counts)} labels have one example only, such as {alone[0]!r}")
+    few = sum(n < _FEWEST_WORTH for n in counts.values()) - len(alone)
+    if few:
+        say(f"warning: {few} labels have two or three examples; eight or more make a usable head")
+
+
+def _say_what_leaked(train: list[str], others: list[str], file: Path, say: Say) -> None:
+    both = len(leaked(train, others))
+    if both:
+        say(f"warning: {both} of {len(others)} texts of {file} are among the examples too: the promise is too good")
+
+
+def _say_what_was_made(head: FittedHead, n_train: int, auroc: dict[str, float], say: Say) -> None:
+    say(
+        f"fitted to {n_train} examples of {len(head.labels)} labels, probabilities by {head.calibration.method} scaling"
+    )
+    kept = head.abstention
+    if kept is not None:
+        sure = "on average" if kept.confidence is None else f"with confidence {kept.confidence:.0%}"
+        what = (
+            f"at most {kept.level:.1%} of the answers wrong"
+            if kept.promise == "errors"
+            else f"{kept.level:.1%} answered"
+        )
+        say(f"answers from probability {kept.below:.3f} on: {what}, {sure}, by {kept.examples} examples held out")
+    if auroc and head.scope is not None:
+        tried = ", ".join(f"{name} {value:.3f}" for name, value in auroc.items() if name != "chosen")
+        say(f"out of scope by {head.scope.name}: AUROC {tried}")

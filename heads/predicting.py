@@ -1,0 +1,168 @@
+"""Predictions for files of any size: a few rows in memory, and a run that was cut goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from encoder_tools.errors import FileCorruptError, InputError, SaveError
+from encoder_tools.files import read_json, write_json
+from encoder_tools.protocols import TextEncoder
+from encoder_tools.rows import Reject
+from heads.fitted import FittedHead, Judgement
+from heads.reading import Layout, Numbered
+
+_BATCH = 256
+
+
+class Begun(NamedTuple):
+    """What an earlier run left: how many rows it wrote, and the number of the last."""
+
+    written: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is predicted where.
+
+    :ivar out: JSON Lines, one per row that could be read, with its number in the file; there when all is done.
+    :ivar identity: of what goes in and what judges it, as JSON; a partial file of another one is refused.
+    :ivar top: labels per row.
+    :ivar keep: columns of the input that are written too.
+    """
+
+    out: Path
+    identity: dict[str, Any]
+    layout: Layout
+    top: int = 3
+    keep: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> Path:
+        """Where rows are written until all are there."""
+        return self.out.with_name(self.out.name + ".partial")
+
+    @property
+    def mark(self) -> Path:
+        """Says what the partial file is of."""
+        return self.out.with_name(self.out.name + ".partial.json")
+
+
+def resume(job: Job) -> Begun:
+    """Make ready to go on after an earlier run; a line that it wrote half is cut off.
+
+    :raises InputError: if what was begun is of another file, head or model.
+    """
+    if not job.mark.exists() or not job.partial.exists():
+        job.partial.unlink(missing_ok=True)
+        write_json(job.mark, job.identity)
+        return Begun(0, 0)
+    try:
+        found = read_json(job.mark)
+    except FileCorruptError:
+        found = {}
+    if found != job.identity:
+        differs = ", ".join(sorted(name for name in job.identity if found.get(name) != job.identity[name]))
+        raise InputError(
+            f"{job.partial} was begun with another {differs or 'setting'}. Delete it and {job.mark.name} to start "
+            "again."
+        )
+    written, last = 0, 0
+    with job.partial.open("rb+") as file:
+        end = 0
+        for line in file:
+            number = _row_number(line)
+            if number is None:
+                break
+            written, last, end = written + 1, number, end + len(line)
+        file.truncate(end)
+    return Begun(written, last)
+
+
+def predict_rows(
+    encoder: TextEncoder, head: FittedHead, rows: Iterable[Numbered], job: Job, reject: Reject, begun: Begun
+) -> Iterator[int]:
+    """Judge the rows after those of an earlier run, a batch at a time.
+
+    :param rows: of the whole input, from its beginning.
+    :param reject: is told of rows without a text.
+    :param begun: what :func:`resume` gave.
+    :return: how many rows are in the file by then, those of the earlier run included.
+    :raises SaveError: if the disk is full; what was yielded stays, and the next run goes on there.
+    """
+    written = begun.written
+    waiting: list[tuple[Numbered, str]] = []
+    try:
+        with job.partial.open("ab") as file:
+            for entry in rows:
+                if entry.number <= begun.last:
+                    continue
+                try:
+                    waiting.append((entry, job.layout.text_of(entry.row)))
+                except InputError as error:
+                    reject(entry.number, str(error), dict(entry.row))
+                if len(waiting) == _BATCH:
+                    file.write(_lines(encoder, head, waiting, job))
+                    file.flush()
+                    written += len(waiting)
+                    waiting = []
+                    yield written
+            file.write(_lines(encoder, head, waiting, job))
+        job.partial.replace(job.out)
+        job.mark.unlink(missing_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"{job.out} cannot be written ({error.strerror}). Make room and run again: it goes on."
+        ) from None
+    yield written + len(waiting)
+
+
+def cut_rejected(aside: Path, last: int) -> None:
+    """Take rows after ``last``, which are judged again, out of the file of those put aside."""
+    if not aside.exists():
+        return
+    kept = [line for line in aside.read_text("utf-8").splitlines() if (_row_number(line.encode()) or last + 1) <= last]
+    aside.write_text("".join(line + "\n" for line in kept), "utf-8")
+
+
+def _lines(encoder: TextEncoder, head: FittedHead, waiting: list[tuple[Numbered, str]], job: Job) -> bytes:
+    if not waiting:
+        return b""
+    judged = head.judge(encoder.encode([text for _, text in waiting]), job.top)
+    return b"".join(
+        json.dumps(_described(entry, found, job.keep), ensure_ascii=False, default=str).encode("utf-8", "replace")
+        + b"\n"
+        for (entry, _), found in zip(waiting, judged, strict=True)
+    )
+
+
+def _described(entry: Numbered, found: Judgement, keep: tuple[str, ...]) -> dict[str, Any]:
+    described: dict[str, Any] = {"row": entry.number} | {name: entry.row.get(name) for name in keep}
+    if found.value is not None:
+        return described | {"value": found.value}
+    best = found.labels[0]
+    described |= {"label": best.label, "probability": round(best.probability, 6)}
+    if found.chosen is not None:
+        described["chosen"] = list(found.chosen)
+    else:
+        described["abstained"] = found.abstained
+    if found.out_of_scope is not None:
+        described["out_of_scope"] = found.out_of_scope
+    return described | {"labels": [[entry.label, round(entry.probability, 6)] for entry in found.labels]}
+
+
+def _row_number(line: bytes) -> int | None:
+    """Of a whole line; None if it was cut."""
+    if not line.endswith((b"\n", b"}")):
+        return None
+    try:
+        number = msgspec.json.decode(line, type=dict[str, Any]).get("row")
+    except msgspec.DecodeError:
+        return None
+    return number if isinstance(number, int) else None

@@ -1,0 +1,155 @@
+"""Labelled texts in files: which column is what, and what cannot be used, with the reason."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.errors import InputError
+from encoder_tools.rows import Reject
+
+Row = Mapping[str, Any]
+_LETTERS = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns are texts and which is the label.
+
+    :ivar text: columns of the text; several are joined by a line end.
+    :ivar label: column of the label; None if there is none.
+    :ivar many: whether the label is a list of labels, or several in one cell.
+    :ivar separator: between labels in one cell.
+    :ivar as_text: whether labels are taken as they are written, whatever their kind.
+    """
+
+    text: Sequence[str] = ("text",)
+    label: str | None = "label"
+    many: bool = False
+    separator: str = ","
+    as_text: bool = False
+
+    def text_of(self, row: Row) -> str:
+        """The text of a row.
+
+        :raises InputError: if a column is not there, or there is no text in them.
+        """
+        parts = []
+        for column in self.text:
+            if column not in row:
+                raise InputError(f"There is no column {column!r}, but {', '.join(map(str, row))}.")
+            value = row[column]
+            if value is not None and not isinstance(value, str):
+                raise InputError(f"{column} is {str(value)[:40]!r}, a {type(value).__name__}, expected a text.")
+            parts.append((value or "").strip())
+        text = "\n".join(part for part in parts if part)
+        if not text:
+            raise InputError(f"{' and '.join(self.text)} is empty, expected a text.")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(f"{' and '.join(self.text)} holds half of a surrogate pair, expected valid Unicode.")
+        return text
+
+    def label_of(self, row: Row) -> Any:
+        """The label of a row: a text, a number, or a tuple of them where there may be many.
+
+        :raises InputError: if it is missing or of a kind that no label has.
+        """
+        column = self.label or ""
+        if column not in row:
+            raise InputError(f"There is no column {column!r}, but {', '.join(map(str, row))}.")
+        value = row[column]
+        if self.many:
+            items = value.split(self.separator) if isinstance(value, str) else value
+            if items is None:
+                return ()
+            if not isinstance(items, list | tuple):
+                raise InputError(f"{column} is a {type(value).__name__}, expected a list of labels.")
+            named = [item.strip() if isinstance(item, str) else item for item in items]
+            return tuple(self._one(item) for item in named if item != "")
+        return self._one(value.strip() if isinstance(value, str) else value)
+
+    def _one(self, value: Any) -> Any:
+        if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+            raise InputError(f"{self.label} is missing ({value!r}), expected a label.")
+        if not isinstance(value, str | int | float):
+            raise InputError(f"{self.label} is a {type(value).__name__}, expected a text or a number.")
+        return str(value) if self.as_text else value
+
+
+TEXT_AND_LABEL = Layout()
+
+
+@dataclass
+class Labelled:
+    """Texts and their labels, in the order of the rows they came from."""
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+class Numbered(NamedTuple):
+    """A row and its number in the file, from 1 on."""
+
+    number: int
+    row: Row
+
+
+def numbered(rows: Iterable[Row], rejected: Sequence[int]) -> Iterator[Numbered]:
+    """Rows with their numbers, where those in ``rejected``, which grows meanwhile, were left out."""
+    number, seen = 0, 0
+    for row in rows:
+        number += 1
+        while seen < len(rejected) and rejected[seen] == number:
+            number, seen = number + 1, seen + 1
+        yield Numbered(number, row)
+
+
+def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> Labelled:
+    """All rows that can be used; the others are told to ``reject``.
+
+    :raises InputError: if labels are of several kinds, or no row can be used.
+    """
+    found = Labelled()
+    first = ""
+    for number, row in rows:
+        try:
+            text, label = layout.text_of(row), layout.label_of(row)
+        except InputError as error:
+            first = first or str(error)
+            reject(number, str(error), dict(row))
+            continue
+        found.texts.append(text)
+        found.labels.append(label)
+        found.rows.append(number)
+    if not found.texts:
+        raise InputError(f"No row can be used. {first or 'The file has no rows.'}")
+    kinds = Counter(_kind(label) for labels in found.labels for label in (labels if layout.many else (labels,)))
+    if len(kinds) > 1:
+        counts = " and ".join(f"{count} {kind}s" for kind, count in kinds.most_common())
+        raise InputError(
+            f"Labels are {counts}, expected one kind. Repair them, or take all as texts (--labels-as-text)."
+        )
+    return found
+
+
+def leaked(train: Sequence[str], test: Sequence[str]) -> NDArray[np.intp]:
+    """Places in ``test`` of texts that are in ``train`` too, letter case, spaces and punctuation aside."""
+    known = {plain(text) for text in train}
+    return np.array([place for place, text in enumerate(test) if plain(text) in known], dtype=np.intp)
+
+
+def plain(text: str) -> str:
+    """Letters and digits of a text, in lower case."""
+    return _LETTERS.sub("", text.casefold()) or text
+
+
+def _kind(label: Any) -> str:
+    return "text" if isinstance(label, str) else "boolean" if isinstance(label, bool) else "number"

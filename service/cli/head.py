@@ -1,0 +1,245 @@
+"""``encoder-tools head``: classifiers on a model's vectors, fitted, measured, looked at and used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from encoder_tools.protocols import TextEncoder
+    from heads.reading import Layout
+
+_PATH = click.Path(path_type=Path)
+_MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
+_SHOWN = 5  # pairs of labels that are confused
+_KINDS = ("linear", "mlp", "prototype", "knn", "hierarchical", "multi-label", "regression")
+
+
+@click.group("head")
+def command() -> None:
+    """Heads: labels for texts, from examples of them."""
+
+
+def _columns(function: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.option(
+            "--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeatable."
+        ),
+        click.option("--label", default="label", show_default=True, help="Column of the label."),
+        click.option("--separator", default=",", show_default=True, help="Between several labels in one cell."),
+        click.option("--labels-as-text", is_flag=True, help="Take labels as they are written, whatever their kind."),
+        click.option("--split", default="train", show_default=True, help="Of a folder of several."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command("fit")
+@click.argument("train", type=_PATH)
+@click.argument("out", type=_PATH)
+@_MODEL
+@_columns
+@click.option("--kind", type=click.Choice(_KINDS), default="linear", show_default=True)
+@click.option("--most-errors", type=click.FloatRange(0, 1, True, True), help="Promise: at most so many answers wrong.")
+@click.option("--answers", type=click.FloatRange(0, 1, True, True), help="Promise: at least so many texts answered.")
+@click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True, help="Of it.")
+@click.option("--held-out", type=_PATH, help="Examples for the promise.  [default: a fifth of TRAIN]")
+@click.option("--out-of-scope", "outside", type=_PATH, help="Texts that have none of the labels.")
+@click.option("--out-of-scope-label", "outside_label", help="Label of such texts in TRAIN.")
+@click.option("--no-scope", is_flag=True, help="Do not tell texts that are out of scope.")
+@click.option("--test", type=_PATH, help="Examples to measure on.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, **how: Any) -> None:
+    """Fit a head to the labelled texts in TRAIN and write it to the folder OUT.
+
+    TRAIN is CSV, TSV, JSON Lines (each also .gz), Parquet, or a folder of datasets. Rows that cannot be used go to
+    OUT.rejected.jsonl with the reason.
+    """
+    from heads import save_head
+    from heads.jobs import FitJob, fit_file
+    from heads.making import Promise
+
+    if out.exists() and not overwrite:
+        raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
+    encoder = _open(model)
+    layout = _layout(how)
+    promise = Promise(how["most_errors"], how["answers"], how["confidence"])
+    job = FitJob(
+        train,
+        out,
+        layout,
+        how["kind"],
+        how["split"],
+        promise,
+        how["held_out"],
+        how["outside"],
+        how["outside_label"],
+        not how["no_scope"],
+    )
+    head = fit_file(encoder, job, click.echo)
+    save_head(head, out, overwrite=overwrite)
+    click.echo(f"wrote {out}: {len(head.labels)} labels, kind {head.scorer.kind}")
+    if test is not None and head.link == "softmax":
+        _measure(encoder, out, test, layout, how["split"], train, None)
+
+
+@command.command("evaluate")
+@click.argument("folder", type=_PATH)
+@click.argument("test", type=_PATH)
+@_MODEL
+@_columns
+@click.option("--train", type=_PATH, help="What it was fitted on, to count texts that are in both.")
+@click.option("--json", "json_file", type=_PATH, help="Write the figures to this file too.")
+def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file: Path | None, **how: Any) -> None:
+    """Measure the head in FOLDER on the labelled texts in TEST.
+
+    Labels that the head does not know are texts out of scope.
+    """
+    _measure(_open(model), folder, test, _layout(how), how["split"], train, json_file)
+
+
+@command.command("predict")
+@click.argument("folder", type=_PATH)
+@click.argument("file", type=_PATH)
+@click.argument("out", type=_PATH)
+@_MODEL
+@click.option("--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeatable.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Labels per row.")
+@click.option("--keep", multiple=True, help="Column of FILE to write too; repeatable.")
+@click.option("--split", default="train", show_default=True, help="Of a folder of several.")
+def predict(
+    folder: Path, file: Path, out: Path, model: str, text: tuple[str, ...], top: int, keep: tuple[str, ...], split: str
+) -> None:
+    """Judge every row of FILE by the head in FOLDER, into OUT, as JSON Lines.
+
+    FILE may be larger than memory. A run that was cut goes on when it is started again. Rows that cannot be judged go
+    to OUT.rejected.jsonl with the reason.
+    """
+    from tqdm import tqdm
+
+    from encoder_tools.rows import count_rows, read_rows
+    from heads import load_head
+    from heads.aside import Aside
+    from heads.predicting import Job, cut_rejected, predict_rows, resume
+    from heads.reading import Layout, numbered
+
+    encoder = _open(model)
+    head = load_head(folder, encoder=encoder)
+    identity = _identity(file, folder, encoder, text=text, top=top, keep=keep, split=split)
+    job = Job(out, identity, Layout(text, None), top, keep)
+    begun = resume(job)
+    aside = Aside(out, file, begun.last)
+    cut_rejected(aside.path, begun.last)
+    if begun.written:
+        click.echo(f"going on after row {begun.last}", err=True)
+    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+    written = begun.written
+    with tqdm(unit="row", total=count_rows(file), initial=written, disable=None) as bar:
+        for total in predict_rows(encoder, head, rows, job, aside, begun):
+            bar.update(total - written)
+            written = total
+    click.echo(f"{out}: {written} rows judged{aside.said()}")
+
+
+@command.command("report")
+@click.argument("folder", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option("--train", type=_PATH, help="Its examples: a map, labels that look wrong, near-duplicates.")
+@click.option("--test", type=_PATH, help="Examples to measure on.")
+@click.option("--pool", type=_PATH, help="Texts without labels, to choose from what to label next.")
+@_MODEL
+@_columns
+@click.option("--json", "json_file", type=_PATH, help="Write all of it to this file too.")
+def report(
+    folder: Path,
+    out: Path,
+    train: Path | None,
+    test: Path | None,
+    pool: Path | None,
+    model: str,
+    json_file: Path | None,
+    **how: Any,
+) -> None:
+    """Write a page about the head in FOLDER to OUT, one HTML file that needs nothing else."""
+    from heads import load_head
+    from heads.jobs import report_file
+
+    if train is None and test is None:
+        raise click.UsageError("Name --train, --test, or both.")
+    if pool is not None and train is None:
+        raise click.UsageError("--pool needs --train.")
+    encoder = _open(model)
+    head = load_head(folder, encoder=encoder)
+    given = {"train": train, "test": test, "pool": pool, "json_file": json_file}
+    report_file(encoder, head, out, _layout(how), how["split"], **given, say=click.echo)
+    click.echo(f"wrote {out}")
+
+
+def _open(model: str) -> TextEncoder:
+    from encoder_tools import OnnxEncoder
+
+    return OnnxEncoder(model)
+
+
+def _layout(how: dict[str, Any]) -> Layout:
+    from heads.reading import Layout
+
+    return Layout(how["text"], how["label"], False, how["separator"], how["labels_as_text"])
+
+
+def _measure(
+    encoder: TextEncoder,
+    folder: Path,
+    test: Path,
+    layout: Layout,
+    split: str,
+    train: Path | None,
+    json_file: Path | None,
+) -> None:
+    from heads import load_head
+    from heads.jobs import evaluate_file, write_report
+
+    head = load_head(folder, encoder=encoder)
+    report = evaluate_file(encoder, head, test, layout, split, train=train, say=click.echo)
+    figures = {
+        "accuracy": report.accuracy,
+        "macro F1": report.macro_f1,
+        "log-loss": report.log_loss,
+        "expected calibration error": report.calibration_error,
+    }
+    if report.abstention is not None:
+        figures |= {"answered": report.abstention.answered, "errors among answers": report.abstention.errors}
+    if report.scope is not None:
+        figures["in scope, accepted"] = report.scope.accepted
+        if report.scope.auroc is not None and report.scope.rejected is not None:
+            figures |= {"out of scope, found": report.scope.rejected, "out of scope, AUROC": report.scope.auroc}
+    for name, value in figures.items():
+        click.echo(f"{name:<28} {value:.4f}")
+    for pair in report.confused[:_SHOWN]:
+        click.echo(f"  {pair.texts:>4}  {pair.truth} taken for {pair.given}")
+    if json_file is not None:
+        write_report(json_file, report)
+
+
+def _identity(file: Path, folder: Path, encoder: TextEncoder, **settings: Any) -> dict[str, Any]:
+    """What must be the same for a run to go on: the input, the head, the model and what is asked for."""
+    from encoder_tools.files import read_json
+
+    stat = file.stat() if file.exists() else None
+    return json.loads(  # type: ignore[no-any-return]  # as it will be read again: tuples are lists
+        json.dumps(
+            {
+                "file": str(file.resolve()),
+                "size": stat.st_size if stat else 0,
+                "changed": stat.st_mtime_ns if stat else 0,
+                "head": read_json(folder / "head.json").get("checksum"),
+                "model": str(encoder.fingerprint),
+                **settings,
+            }
+        )
+    )

@@ -1,0 +1,214 @@
+"""From files to heads, predictions and reports, over the model that ships."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from encoder_tools.errors import EncoderToolsError, InputError
+from heads import load_head
+from heads.making import Examples, split
+from heads.reading import Layout, leaked, read_labelled
+from heads.report import evaluate, examine
+from service.cli import cli
+
+SUBJECTS = {
+    "card": "my card was stolen|the card is blocked|i lost my bank card|when does my card arrive|freeze my card please",
+    "loan": "i want to borrow money|what a loan costs|can i repay it early|apply for a mortgage|my loan was refused",
+    "weather": "will it rain tomorrow|how hot is it today|is there snow up there|the forecast for sunday|storm warning",
+    "music": "play some jazz|turn the volume up|who sings this|skip this track|add it to my playlist",
+}
+FILLERS = ("", "hello, ", "please tell me: ", "one question, ", "urgent: ", "hi there, ")
+
+
+def rows() -> list[dict[str, str]]:
+    return [
+        {"text": filler + text, "label": label}
+        for label, texts in SUBJECTS.items()
+        for text in texts.split("|")
+        for filler in FILLERS
+    ]
+
+
+def write_csv(path: Path, content: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(content[0]))
+        writer.writeheader()
+        writer.writerows(content)
+    return path
+
+
+def run(*arguments: object) -> Any:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=True)
+    if result.exception is not None and not isinstance(result.exception, SystemExit | EncoderToolsError):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("head")
+    train = write_csv(folder / "train.csv", [*rows(), {"text": "", "label": "card"}, {"text": "no label", "label": ""}])
+    result = run(
+        "head",
+        "fit",
+        train,
+        folder / "head",
+        "--most-errors",
+        "0.2",
+        "--held-out",
+        write_csv(folder / "held.csv", rows()),
+    )
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[Path, str], encoder_default: Any):
+    folder, said = fitted
+    assert "122 rows" not in said
+    assert "120 labelled texts, 2 rows put aside" in said
+    assert "with confidence 90%" in said
+    put_aside = [json.loads(line) for line in (folder / "head.rejected.jsonl").read_text().splitlines()]
+    assert [(line["row"], "empty" in line["reason"]) for line in put_aside] == [(121, True), (122, False)]
+    head = load_head(folder / "head", encoder=encoder_default)
+    assert head.space
+    judged = head.judge(encoder_default.encode(["my card is gone", "the mitochondria is the powerhouse of the cell"]))
+    assert (judged[0].labels[0].label, judged[0].out_of_scope, judged[1].out_of_scope) == ("card", False, True)
+
+
+def test_evaluating_says_what_was_learnt_by_heart(fitted: tuple[Path, str], tmp_path: Path):
+    folder, _ = fitted
+    test = write_csv(tmp_path / "test.csv", [*rows()[:60], {"text": "quantum field theory", "label": "physics"}])
+    result = run(
+        "head", "evaluate", folder / "head", test, "--train", folder / "train.csv", "--json", tmp_path / "f.json"
+    )
+    assert result.exit_code == 0, result.output
+    assert "60 of 61 texts" in result.output
+    figures = json.loads((tmp_path / "f.json").read_text())["figures"]
+    assert figures["accuracy"] > 0.95
+    assert (figures["tested"], figures["scope"]["rejected"]) == ({"texts": 61, "out_of_scope": 1, "leaked": 60}, 1.0)
+
+
+def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path):
+    folder, _ = fitted
+    many = [{"id": str(i), "text": row["text"] if i % 100 else ""} for i, row in enumerate(rows() * 8)]
+    file = write_csv(tmp_path / "in.csv", many)
+    with file.open("a") as more:
+        more.write("only one cell\n")
+    out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    arguments = ("head", "predict", folder / "head", file)
+    assert run(*arguments, whole, "--keep", "id").exit_code == 0
+    lines = whole.read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [i + 1 for i, row in enumerate(many) if row["text"]]
+    assert json.loads(lines[0])["id"] == "1"
+    # as if it had been killed in the middle of a line
+    from encoder_tools import OnnxEncoder
+    from heads.predicting import Job, resume
+    from service.cli.head import _identity
+
+    identity = _identity(
+        file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, keep=("id",), split="train"
+    )
+    job = Job(out, identity, Layout(("text",), None), 3, ("id",))
+    resume(job)
+    job.partial.write_text("".join(line + "\n" for line in lines[:500]) + lines[500][:20])
+    (tmp_path / "out.jsonl.rejected.jsonl").write_text("".join(json.dumps({"row": n}) + "\n" for n in (1, 101, 901)))
+    result = run(*arguments, out, "--keep", "id")
+    assert result.exit_code == 0, result.output
+    assert "going on after row" in result.output
+    assert out.read_text().splitlines() == lines
+    told = [json.loads(line)["row"] for line in (tmp_path / "out.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert told == [1, 101, 601, 701, 801, 901, 961][: len(told)]
+    assert sorted({1, 101, *told}) == sorted(told)
+    assert not job.partial.exists()
+
+
+def test_a_run_of_another_file_is_not_gone_on_with(fitted: tuple[Path, str], tmp_path: Path):
+    folder, _ = fitted
+    (tmp_path / "out.jsonl.partial").write_text("")
+    (tmp_path / "out.jsonl.partial.json").write_text('{"file": "another"}')
+    result = run("head", "predict", folder / "head", write_csv(tmp_path / "in.csv", rows()[:3]), tmp_path / "out.jsonl")
+    assert result.exit_code != 0
+    assert "begun with another" in str(result.exception)
+
+
+def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_path: Path):
+    folder, _ = fitted
+    hostile = [*rows(), {"text": "<script>alert(1)</script> card", "label": "loan"}]
+    train = write_csv(tmp_path / "train.csv", hostile)
+    pool = write_csv(tmp_path / "pool.csv", [{"text": "card or loan?"}, {"text": "rainy songs"}])
+    page, found = tmp_path / "r.html", tmp_path / "r.json"
+    arguments = (
+        "head",
+        "report",
+        folder / "head",
+        page,
+        "--train",
+        train,
+        "--test",
+        folder / "held.csv",
+        "--pool",
+        pool,
+    )
+    result = run(*arguments, "--json", found)
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "http" not in text.replace("http-equiv", "")
+    examples = json.loads(found.read_text())["examples"]
+    assert examples["suspects"][0]["place"] == len(hostile) - 1
+    assert {entry["place"] for entry in examples["following"]} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": 1}], "1 texts and 1 numbers"),
+        ([{"text": "a"}], "no column 'label'"),
+        ([{"label": "x"}], "no column 'text'"),
+        ([{"text": " ", "label": "x"}], "is empty"),
+        ([{"text": 3, "label": "x"}], "expected a text"),
+        ([{"text": "a", "label": None}], "missing"),
+        ([{"text": "a", "label": float("nan")}], "missing"),
+        ([{"text": "a", "label": {"b": 1}}], "a dict"),
+        ([], "no rows"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: str):
+    from heads.reading import Numbered
+
+    numbered = [Numbered(place, row) for place, row in enumerate(rows, 1)]
+    with pytest.raises(InputError, match=message):
+        read_labelled(numbered, Layout(), lambda *_: None)
+
+
+def test_leaks_are_found_whatever_the_punctuation():
+    assert leaked(["Where is my card?", "Hi"], ["where is MY card", "Ho", "hi!"]).tolist() == [0, 2]
+
+
+def test_every_class_keeps_an_example():
+    labels = np.array(["a"] * 50 + ["b"] * 2 + ["c"])
+    kept, held = split(Examples(np.arange(53)[:, None].astype(float), labels), 0.2, np.random.RandomState(0))
+    assert set(kept.labels) == {"a", "b", "c"}
+    assert len(kept.labels) + len(held.labels) == 53
+    assert 9 <= (held.labels == "a").sum() <= 11
+    assert "c" not in held.labels
+
+
+def test_flipped_labels_and_disagreeing_twins_are_suspected(encoder_default: Any):
+    from heads import LinearHead
+
+    texts, labels = [row["text"] for row in rows()], np.array([row["label"] for row in rows()])
+    flipped = np.array([3, 40, 77, 110])
+    wrong = labels.copy()
+    wrong[flipped] = np.roll(np.unique(labels), 1)[np.searchsorted(np.unique(labels), labels[flipped])]
+    found = examine(LinearHead(), encoder_default.encode(texts), wrong)
+    assert {suspect.place for suspect in found.suspects[:4]} == set(flipped.tolist())
+    assert any(pair.first in flipped or pair.second in flipped for pair in found.duplicates)
+    head = LinearHead().fit(encoder_default.encode(texts), labels).to_fitted()
+    assert evaluate(head, encoder_default.encode(texts), labels).accuracy > 0.98
