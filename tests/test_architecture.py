@@ -35,9 +35,10 @@ FLOOR = tuple(
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
-    f"encoder_tools.{name}" for name in ("arguments", "errors", "files", "protocols", "spaces", "staging", "vectors")
+    f"encoder_tools.{name}"
+    for name in ("arguments", "errors", "files", "protocols", "rows", "spaces", "staging", "vectors")
 )
-"""What heads and index may know of encoder_tools: a protocol, not a class."""
+"""What heads and index may know of encoder_tools: files, and a protocol, not a class."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")
 NEVER = ("pickle", "cPickle", "joblib.load", "joblib.dump", "dill", "cloudpickle", "shelve", "marshal")
 MAX_FILE_LINES = 400

@@ -8,7 +8,7 @@ from html import escape
 from heads.metrics import ReliabilityBin, RiskAtCoverage
 from heads.report.examples import Point
 
-_SIZE, _PAD = 320, 44
+_SIZE, _PAD = 320, 56
 _MOST_CELLS = 40
 _MOST_COLOURS = 12
 
@@ -103,11 +103,11 @@ def _legend(labels: Sequence[object]) -> str:
 def _framed(title: str, inside: str, below: str, beside: str, top: float) -> str:
     ticks = "".join(
         f'<text class="tick" x="{_x(share):.1f}" y="{_y(0) + 16}" text-anchor="middle">{share:.0%}</text>'
-        f'<text class="tick" x="{_PAD - 6}" y="{_y(share) + 4:.1f}" text-anchor="end">{share * top:.3g}</text>'
+        f'<text class="tick" x="{_PAD - 6}" y="{_y(share) + 4:.1f}" text-anchor="end">{_percent(share * top)}</text>'
         f'<line class="grid" x1="{_x(0)}" y1="{_y(share):.1f}" x2="{_x(1)}" y2="{_y(share):.1f}"/>'
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
-    axes = (
+    axes = (  # beside the ticks, that are up to five letters wide
         f'<text class="axis" x="{_SIZE / 2}" y="{_SIZE - 4}" text-anchor="middle">{below}</text>'
         f'<text class="axis" x="10" y="{_SIZE / 2 - 20}" transform="rotate(-90 10 {_SIZE / 2 - 20})" '
         f'text-anchor="middle">{beside}</text>'
@@ -116,6 +116,10 @@ def _framed(title: str, inside: str, below: str, beside: str, top: float) -> str
         f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="{title}">'
         f"{ticks}{inside}{axes}</svg></figure>"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or not share else f"{share:.1%}"
 
 
 def _x(share: float) -> float:

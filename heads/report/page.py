@@ -29,7 +29,7 @@ font-variant-numeric:tabular-nums}.cards small{display:block;color:var(--soft);f
 grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.25rem}figure{margin:0}svg{width:100%;height:auto}
 .scroll{overflow:auto;max-height:28rem;border:1px solid var(--line);border-radius:.6rem}table{border-collapse:collapse;
 width:100%;font-size:.92rem}th,td{padding:.4rem .75rem;text-align:left;border-bottom:1px solid var(--line);
-vertical-align:top}th{position:sticky;top:0;background:var(--card);font-weight:600}td.n{text-align:right;
+vertical-align:top}th{position:sticky;top:0;background:var(--card);font-weight:600}td{overflow-wrap:anywhere}td:first-child{min-width:14rem}td.n{min-width:0}td.n{text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}.bar{fill:var(--accent)}.line{fill:none;stroke:var(--accent);
 stroke-width:2}.guide{stroke:var(--soft);stroke-dasharray:4 4}.grid{stroke:var(--line)}.mark{fill:var(--bad)}
 .right{fill:var(--good)}.wrong{fill:var(--bad)}text{fill:var(--soft);font-size:11px}.map{background:var(--card);

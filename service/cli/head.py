@@ -52,13 +52,17 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out-of-scope", "outside", type=_PATH, help="Texts that have none of the labels.")
 @click.option("--out-of-scope-label", "outside_label", help="Label of such texts in TRAIN.")
 @click.option("--no-scope", is_flag=True, help="Do not tell texts that are out of scope.")
+@click.option("--few-shot", is_flag=True, help='Adapt the model too, where that helps. Needs the extra "train".')
+@click.option("--adapted", type=_PATH, help="Folder for the adapted model.  [default: OUT-model]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Of --few-shot.")
 @click.option("--test", type=_PATH, help="Examples to measure on.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, **how: Any) -> None:
     """Fit a head to the labelled texts in TRAIN and write it to the folder OUT.
 
     TRAIN is CSV, TSV, JSON Lines (each also .gz), Parquet, or a folder of datasets. Rows that cannot be used go to
-    OUT.rejected.jsonl with the reason.
+    OUT.rejected.jsonl with the reason. With --few-shot the model is adapted to them as well, for eight examples a
+    label or so, if that judges a quarter of them, held out, better; the head then belongs to the adapted model.
     """
     from heads import save_head
     from heads.jobs import FitJob, fit_file
@@ -66,8 +70,10 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
 
     if out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
-    encoder = _open(model)
     layout = _layout(how)
+    if how["few_shot"]:
+        model = _adapted(model, train, out, layout, overwrite, how)
+    encoder = _open(model)
     promise = Promise(how["most_errors"], how["answers"], how["confidence"])
     job = FitJob(
         train,
@@ -178,6 +184,27 @@ def report(
     given = {"train": train, "test": test, "pool": pool, "json_file": json_file}
     report_file(encoder, head, out, _layout(how), how["split"], **given, say=click.echo)
     click.echo(f"wrote {out}")
+
+
+def _adapted(model: str, train: Path, out: Path, layout: Layout, overwrite: bool, how: dict[str, Any]) -> str:
+    from encoder_tools.extras import require_extra
+
+    if how["kind"] in ("multi-label", "regression"):
+        raise click.UsageError(f"--few-shot adapts to one label a text; --kind is {how['kind']}.")
+    require_extra("train", "torch", "sentence_transformers")
+    import numpy as np
+
+    from encoder_tools.train.few_shot import FewShot
+    from heads.jobs import read_labels
+    from service.few_shot import adapt_if_it_helps
+
+    found = read_labels(train, out, layout, how["split"], click.echo)
+    inside = [place for place, label in enumerate(found.labels) if str(label) != how["outside_label"]]
+    texts, labels = [found.texts[place] for place in inside], np.array([found.labels[place] for place in inside])
+    target = how["adapted"] or out.with_name(f"{out.name}-model")
+    settings = FewShot(device=how["device"])
+    chosen = adapt_if_it_helps(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
+    return model if chosen.model is None else str(chosen.model)
 
 
 def _open(model: str) -> TextEncoder:

@@ -1,0 +1,176 @@
+"""An encoder adapted to a handful of labelled texts: those of one label drawn together, others apart.
+
+SetFit (Tunstall et al. 2022) trains on pairs, twenty or more for each text, sixteen of them at a time. Here every text
+is encoded once an epoch, and all pairs within a batch count: the same pull at a tenth of the work, which grows
+with the number of texts and not with its square.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoder_tools.errors import InputError, TrainingError
+from encoder_tools.files import write_json
+from encoder_tools.protocols import FloatMatrix
+from encoder_tools.shipped import DEFAULT_MODEL, model_path
+from encoder_tools.staging import staged_folder
+from encoder_tools.train.base import load_trainable
+from encoder_tools.train.schedule import rate_at
+from encoder_tools.train.tensors import checked_device
+
+_WARM_UP = 0.1
+_WEIGHT_DECAY = 0.01
+_MOST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """How to adapt.
+
+    :ivar epochs: passes over the texts.
+    :ivar rate: greatest learning rate, of AdamW; it rises over a tenth of the steps and falls to zero.
+    :ivar batch: texts at a time.
+    :ivar together: texts of one label that come in a batch together.
+    :ivar device: "cpu" or "cuda".
+    """
+
+    epochs: int = 6
+    rate: float = 3e-4
+    batch: int = 64
+    together: int = 4
+    device: str = "cpu"
+    seed: int = 0
+
+
+class Adapted(NamedTuple):
+    """What was done.
+
+    :ivar steps: of the optimiser.
+    :ivar seconds: without loading and saving.
+    """
+
+    steps: int
+    seconds: float
+
+
+class Adapter:
+    """A model that can be adapted, tried, and written.
+
+    :param base: folder of a Sentence Transformers model, or "default", the one that ships.
+    :param work: folder that the shipped one, which holds only a graph, is unpacked into.
+    :raises CheckpointError: if sentence-transformers cannot load it.
+    """
+
+    def __init__(self, base: str | Path, work: Path, device: str = "cpu") -> None:
+        folder = Path(base)
+        if str(base) == DEFAULT_MODEL:
+            from encoder_tools.export.unpack import unpack
+
+            folder = work / "base"
+            unpack(model_path(DEFAULT_MODEL), folder, overwrite=True)
+        self._device = checked_device(device)
+        self.model, self.base = load_trainable(folder, device)
+        self._start = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def reset(self) -> None:
+        """Take the base's weights again."""
+        self.model.load_state_dict(self._start)
+
+    def encode(self, texts: Sequence[str]) -> FloatMatrix:
+        """Vectors (n, dim) of the model as it is now."""
+        found: FloatMatrix = np.asarray(self.model.encode(list(texts), show_progress_bar=False), dtype=np.float32)
+        return found
+
+    def adapt(self, texts: Sequence[str], labels: NDArray[Any], settings: FewShot) -> Adapted:
+        """Draw texts of one label together and others apart.
+
+        The word table stays as it is: a few texts hold a few of its rows.
+
+        :raises InputError: if the labels are fewer than two, or the texts another number.
+        :raises TrainingError: if a loss is not finite.
+        """
+        classes, targets = np.unique(labels, return_inverse=True)
+        if len(classes) < 2 or len(texts) != len(targets):
+            raise InputError(f"Found {len(texts)} texts and {len(classes)} labels, expected two labels or more.")
+        began = time.monotonic()
+        rng = np.random.default_rng(settings.seed)
+        epochs = [batches_of(targets, settings, rng) for _ in range(settings.epochs)]
+        steps = sum(map(len, epochs))
+        trained = self._trained()
+        optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=_WEIGHT_DECAY)
+        truth = torch.from_numpy(targets).to(self._device)
+        done = 0
+        for batch in (batch for batches in epochs for batch in batches):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate * rate_at(done, steps, max(1, int(_WARM_UP * steps)))
+            loss = pair_loss(self._vectors([texts[row] for row in batch]), truth[torch.from_numpy(batch)])
+            if not torch.isfinite(loss):
+                raise TrainingError(f"The loss is {loss.item()} at step {done}. Lower the rate ({settings.rate}).")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, _MOST_GRADIENT)
+            optimizer.step()
+            done += 1
+        return Adapted(done, time.monotonic() - began)
+
+    def write(self, out: Path, settings: FewShot, *, overwrite: bool, say: Callable[[str], None]) -> None:
+        """Write the model to ``out`` and export it there.
+
+        :raises SaveError: if the disk is full; what stood there before is untouched.
+        :raises ExportError: if it cannot be one graph.
+        """
+        from encoder_tools.export import export
+
+        with staged_folder(out, overwrite=overwrite) as staged:
+            self.model.save(str(staged), create_model_card=False)
+            facts = {"few_shot": asdict(settings), "base": self.base.path.name}
+            write_json(staged / "training.json", facts)
+            export(staged, say=say)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        table = self.model[0].auto_model.get_input_embeddings().weight
+        return [weight for weight in self.model.parameters() if weight is not table]
+
+    def _vectors(self, texts: list[str]) -> torch.Tensor:
+        # in evaluation mode: with so few steps dropout costs more than it gives
+        features = {
+            name: value.to(self._device)
+            for name, value in self.model.preprocess(texts).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
+
+
+def batches_of(targets: NDArray[np.intp], settings: FewShot, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """The rows of each batch of an epoch: every text once, a few of each label in a batch together."""
+    groups = []
+    for label in range(int(targets.max()) + 1):
+        rows = rng.permutation(np.flatnonzero(targets == label))
+        groups += [rows[start : start + settings.together] for start in range(0, len(rows), settings.together)]
+    order = rng.permutation(len(groups))
+    size = max(2, settings.batch // settings.together)
+    return [np.concatenate([groups[g] for g in order[start : start + size]]) for start in range(0, len(order), size)]
+
+
+def pair_loss(vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean square of one minus the cosine over pairs of one label, and of the cosine above zero over the other pairs.
+
+    :param vectors: unit, of shape (n, dim).
+    :param targets: class numbers (n,).
+    """
+    cosines = vectors @ vectors.T
+    same = targets[:, None] == targets[None, :]
+    alike = same & ~torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    apart = ~same
+    zero = cosines.sum() * 0  # a batch of one label, or of lone texts, has pairs of one kind only
+    drawn = ((1 - cosines)[alike] ** 2).mean() if bool(alike.any()) else zero
+    pushed = (torch.relu(cosines)[apart] ** 2).mean() if bool(apart.any()) else zero
+    return drawn + pushed

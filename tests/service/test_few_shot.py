@@ -1,0 +1,106 @@
+"""An encoder adapted to a few labels, over the model that ships."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from encoder_tools import OnnxEncoder
+from encoder_tools.errors import InputError
+from encoder_tools.train.few_shot import Adapter, FewShot, batches_of, pair_loss
+from heads import load_head
+from service import few_shot
+from service.cli import cli
+
+QUESTIONS = {
+    "person": [
+        "Who wrote Hamlet ?",
+        "Who was the first man on the moon ?",
+        "What actor played Rocky ?",
+        "Who is she ?",
+    ],
+    "place": ["Where is Oslo ?", "What country is north of Spain ?", "In which city is the Louvre ?", "Where is it ?"],
+    "number": ["How many moons has Mars ?", "When was Rome founded ?", "How old is the sun ?", "How far is it ?"],
+}
+ROWS = [{"text": text, "label": label} for label, texts in QUESTIONS.items() for text in texts]
+
+
+def test_the_loss_is_that_of_all_pairs():
+    vectors = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    targets = torch.tensor([0, 0, 1, 1, 1, 2])
+    drawn, pushed = [], []
+    for i in range(6):
+        for j in range(6):
+            cosine = float(vectors[i] @ vectors[j])
+            if i != j and targets[i] == targets[j]:
+                drawn.append((1 - cosine) ** 2)
+            elif targets[i] != targets[j]:
+                pushed.append(max(0.0, cosine) ** 2)
+    assert float(pair_loss(vectors, targets)) == pytest.approx(np.mean(drawn) + np.mean(pushed), rel=1e-5)
+    assert float(pair_loss(vectors[:1], targets[:1])) == 0
+
+
+def test_every_text_comes_once_an_epoch_and_with_others_of_its_label():
+    targets = np.repeat(np.arange(30), 8)
+    batches = batches_of(targets, FewShot(), np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(240))
+    assert max(map(len, batches)) == 64
+    for batch in batches:
+        assert (np.unique(targets[batch], return_counts=True)[1] % 4 == 0).all()
+
+
+def test_a_head_and_its_adapted_model_are_written_together(tmp_path: Path):
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS * 2))
+    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(tmp_path / "head"), "--few-shot", "--no-scope"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "adapted in" in result.output
+    encoder = OnnxEncoder(tmp_path / "head-model")
+    assert encoder.fingerprint != OnnxEncoder("default").fingerprint
+    head = load_head(tmp_path / "head", encoder=encoder)
+    assert head.predict(encoder.encode(["Who painted it ?", "Where is Rome ?"])).tolist() == ["person", "place"]
+    vectors = encoder.encode([row["text"] for row in ROWS])
+    before = OnnxEncoder("default").encode([row["text"] for row in ROWS])
+    same = np.array([row["label"] for row in ROWS])[:, None] == np.array([row["label"] for row in ROWS])[None, :]
+    gap = lambda v: (v @ v.T)[same].mean() - (v @ v.T)[~same].mean()  # noqa: E731
+    assert gap(vectors) > gap(before) + 0.1
+    word = "embed_tokens.weight"
+    tables = [
+        Adapter(base, tmp_path / str(n)).model[0].auto_model.state_dict()[word]
+        for n, base in enumerate(("default", tmp_path / "head-model"))
+    ]
+    assert torch.equal(*tables)
+
+
+def test_the_model_stays_where_adapting_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    accuracies = iter([0.9, 0.8])
+    monkeypatch.setattr(few_shot, "_accuracy", lambda *_: next(accuracies))
+    said: list[str] = []
+    texts, labels = [row["text"] for row in ROWS], np.array([row["label"] for row in ROWS])
+    chosen = few_shot.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), say=said.append)
+    assert (chosen.model, (tmp_path / "m").exists()) == (None, False)
+    assert "stays as it is" in said[-1]
+
+
+def test_one_label_cannot_be_adapted_to(tmp_path: Path):
+    with pytest.raises(InputError, match="two labels"):
+        Adapter("default", tmp_path).adapt(["a", "b"], np.array(["x", "x"]), FewShot())
+
+
+def test_labels_of_no_single_kind_are_not_for_few_shot(tmp_path: Path):
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    arguments: list[Any] = [
+        "head",
+        "fit",
+        str(tmp_path / "t.jsonl"),
+        str(tmp_path / "h"),
+        "--few-shot",
+        "--kind",
+        "regression",
+    ]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2 or "one label a text" in str(result.exception)
