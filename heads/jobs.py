@@ -52,6 +52,7 @@ class FitJob:
     :ivar held_out: file of examples for the promise; None takes a share of ``train``.
     :ivar outside: file of texts that are out of scope.
     :ivar outside_label: label of such texts in ``train``.
+    :ivar temperature: of the scores, where the encoder was trained on the examples itself; see :func:`make_head`.
     """
 
     train: Path
@@ -64,6 +65,7 @@ class FitJob:
     outside: Path | None = None
     outside_label: str | None = None
     scope: bool = True
+    temperature: float | None = None
 
 
 def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
@@ -100,6 +102,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         held_out=held,
         outside=encoder.encode(strange) if strange else None,
         scope=job.scope,
+        temperature=job.temperature,
         fingerprint=str(encoder.fingerprint),
     )
     _say_what_was_made(made.head, made.n_train, made.scope_auroc, say)

@@ -74,6 +74,7 @@ def make_head(
     held_out: Examples | None = None,
     outside: NDArray[Any] | None = None,
     scope: bool = True,
+    temperature: float | None = None,
     fingerprint: str | None = None,
     seed: int = 0,
 ) -> Made:
@@ -86,6 +87,8 @@ def make_head(
     :param held_out: examples for the promise; None takes a share of ``train``, of every class.
     :param outside: vectors of texts out of scope, shape (m, dim).
     :param scope: whether the head should tell texts that are out of scope.
+    :param temperature: what to multiply the scores by, where it is known; None finds the calibration. It must be given
+        where the model itself was trained on the examples: on vectors that it has learnt, nothing is held out.
     :param fingerprint: of the model that made the vectors.
     :raises InputError: for wrong input, or if a promise cannot be kept.
     """
@@ -95,7 +98,10 @@ def make_head(
     model = clone(estimator).fit(train.vectors, train.labels)
     fitted: FittedHead = model.to_fitted(fingerprint=fingerprint)
     targets = np.searchsorted(model.classes_, train.labels)
-    calibration = _calibrated(_with_settings(estimator, model), model, train.vectors, targets, rng)
+    if temperature is None:
+        calibration = _calibrated(_with_settings(estimator, model), model, train.vectors, targets, rng)
+    else:
+        calibration = Calibration("temperature", temperature)
     fitted = replace(fitted, calibration=calibration)
     if promise.asked and held_out is not None:
         fitted = replace(fitted, abstention=abstention_of(fitted, held_out, promise))

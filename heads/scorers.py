@@ -142,57 +142,6 @@ class Layers(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted(Scorer):
-    """A linear head on vectors moved by a low-rank map: ``unit(v + (v @ down) @ up)``.
-
-    :param down: float32 of shape (dim, rank).
-    :param up: float32 of shape (rank, dim).
-    """
-
-    down: NDArray[np.float32]
-    up: NDArray[np.float32]
-    linear: Linear
-    kind: ClassVar[str] = "adapted"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "down", frozen_floats(self.down, "down", ndim=2))
-        object.__setattr__(self, "up", frozen_floats(self.up, "up", ndim=2))
-        if self.down.shape != self.up.shape[::-1] or self.linear.dim != self.dim:
-            raise InputError(
-                f"The head's low-rank map has shapes {self.down.shape} and {self.up.shape}, expected "
-                f"({self.linear.dim}, rank) and (rank, {self.linear.dim})."
-            )
-
-    @property
-    def dim(self) -> int:
-        """Width of the vectors."""
-        return int(self.down.shape[0])
-
-    @property
-    def n_outputs(self) -> int:
-        """Scores per vector."""
-        return self.linear.n_outputs
-
-    def moved(self, vectors: FloatMatrix) -> FloatMatrix:
-        """Unit vectors (n, dim) in which the classes lie further apart."""
-        moved = vectors + (vectors @ self.down) @ self.up
-        return unit_rows(moved)
-
-    def scores(self, vectors: FloatMatrix) -> NDArray[np.float32]:
-        """See :class:`Scorer`."""
-        return self.linear.scores(self.moved(vectors))
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """See :class:`Scorer`."""
-        return {"down": self.down, "up": self.up} | self.linear.tensors()
-
-    @classmethod
-    def restore(cls, tensors: Tensors, settings: Mapping[str, float]) -> Self:
-        """See :class:`Scorer`."""
-        return cls(tensors["down"], tensors["up"], Linear.restore(tensors, settings))
-
-
-@dataclass(frozen=True, eq=False)
 class Neighbours(Scorer):
     """Logarithms of what the nearest examples vote for: each with ``exp(sharpness * (cosine - 1))``.
 
@@ -326,5 +275,5 @@ class Hierarchy(Scorer):
         return cls(above, below, tensors["parent_of"])
 
 
-SCORERS: dict[str, type[Scorer]] = {kind.kind: kind for kind in (Linear, Layers, Adapted, Neighbours, Hierarchy)}
+SCORERS: dict[str, type[Scorer]] = {kind.kind: kind for kind in (Linear, Layers, Neighbours, Hierarchy)}
 """Every kind of scorer by the name that files give it."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +26,12 @@ from encoder_tools.train.base import load_trainable
 from encoder_tools.train.schedule import rate_at
 from encoder_tools.train.tensors import checked_device
 
-_WARM_UP = 0.1
-_WEIGHT_DECAY = 0.01
-_MOST_GRADIENT = 1.0
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+WARM_UP = 0.1
+WEIGHT_DECAY = 0.01
+MOST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Adapter:
 
             folder = work / "base"
             unpack(model_path(DEFAULT_MODEL), folder, overwrite=True)
-        self._device = checked_device(device)
+        self.device = checked_device(device)
         self.model, self.base = load_trainable(folder, device)
         self._start = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -92,8 +95,6 @@ class Adapter:
     def adapt(self, texts: Sequence[str], labels: NDArray[Any], settings: FewShot) -> Adapted:
         """Draw texts of one label together and others apart.
 
-        The word table stays as it is: a few texts hold a few of its rows.
-
         :raises InputError: if the labels are fewer than two, or the texts another number.
         :raises TrainingError: if a loss is not finite.
         """
@@ -104,24 +105,24 @@ class Adapter:
         rng = np.random.default_rng(settings.seed)
         epochs = [batches_of(targets, settings, rng) for _ in range(settings.epochs)]
         steps = sum(map(len, epochs))
-        trained = self._trained()
-        optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=_WEIGHT_DECAY)
-        truth = torch.from_numpy(targets).to(self._device)
+        trained = self.trained()
+        optimizer = torch.optim.AdamW(trained, lr=settings.rate, weight_decay=WEIGHT_DECAY)
+        truth = torch.from_numpy(targets).to(self.device)
         done = 0
         for batch in (batch for batches in epochs for batch in batches):
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate * rate_at(done, steps, max(1, int(_WARM_UP * steps)))
-            loss = pair_loss(self._vectors([texts[row] for row in batch]), truth[torch.from_numpy(batch)])
+                group["lr"] = settings.rate * rate_at(done, steps, max(1, int(WARM_UP * steps)))
+            loss = pair_loss(self.vectors([texts[row] for row in batch]), truth[torch.from_numpy(batch)])
             if not torch.isfinite(loss):
                 raise TrainingError(f"The loss is {loss.item()} at step {done}. Lower the rate ({settings.rate}).")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(trained, _MOST_GRADIENT)
+            torch.nn.utils.clip_grad_norm_(trained, MOST_GRADIENT)
             optimizer.step()
             done += 1
         return Adapted(done, time.monotonic() - began)
 
-    def write(self, out: Path, settings: FewShot, *, overwrite: bool, say: Callable[[str], None]) -> None:
+    def write(self, out: Path, settings: DataclassInstance, *, overwrite: bool, say: Callable[[str], None]) -> None:
         """Write the model to ``out`` and export it there.
 
         :raises SaveError: if the disk is full; what stood there before is untouched.
@@ -131,18 +132,20 @@ class Adapter:
 
         with staged_folder(out, overwrite=overwrite) as staged:
             self.model.save(str(staged), create_model_card=False)
-            facts = {"few_shot": asdict(settings), "base": self.base.path.name}
+            facts = {type(settings).__name__: asdict(settings), "base": self.base.path.name}
             write_json(staged / "training.json", facts)
             export(staged, say=say)
 
-    def _trained(self) -> list[torch.nn.Parameter]:
+    def trained(self) -> list[torch.nn.Parameter]:
+        """What is trained: all but the word table, of which a few texts hold a few rows."""
         table = self.model[0].auto_model.get_input_embeddings().weight
         return [weight for weight in self.model.parameters() if weight is not table]
 
-    def _vectors(self, texts: list[str]) -> torch.Tensor:
+    def vectors(self, texts: list[str]) -> torch.Tensor:
+        """Unit vectors (n, dim) that gradients go through."""
         # in evaluation mode: with so few steps dropout costs more than it gives
         features = {
-            name: value.to(self._device)
+            name: value.to(self.device)
             for name, value in self.model.preprocess(texts).items()
             if isinstance(value, torch.Tensor)
         }

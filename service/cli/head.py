@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from encoder_tools.protocols import TextEncoder
     from heads.reading import Layout
+    from service.adapting import Choice
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
@@ -53,8 +54,10 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--out-of-scope-label", "outside_label", help="Label of such texts in TRAIN.")
 @click.option("--no-scope", is_flag=True, help="Do not tell texts that are out of scope.")
 @click.option("--few-shot", is_flag=True, help='Adapt the model too, where that helps. Needs the extra "train".')
+@click.option("--fine-tune", is_flag=True, help='Train model and head end to end. Needs the extra "train".')
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of --fine-tune.")
 @click.option("--adapted", type=_PATH, help="Folder for the adapted model.  [default: OUT-model]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Of --few-shot.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="To train on.")
 @click.option("--test", type=_PATH, help="Examples to measure on.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, **how: Any) -> None:
@@ -71,8 +74,16 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     if out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
     layout = _layout(how)
+    temperature = None
+    _check_training(how)
+    if how["fine_tune"]:
+        _fine_tuned(model, train, out, layout, overwrite, test, how)
+        return
     if how["few_shot"]:
-        model = _adapted(model, train, out, layout, overwrite, how)
+        chosen = _adapted(model, train, out, layout, overwrite, how)
+        if chosen.model is not None:
+            model, temperature = str(chosen.model), chosen.temperature
+            how["no_scope"] = how["no_scope"] or _no_scope_of_what_was_learnt()
     encoder = _open(model)
     promise = Promise(how["most_errors"], how["answers"], how["confidence"])
     job = FitJob(
@@ -86,6 +97,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
         how["outside"],
         how["outside_label"],
         not how["no_scope"],
+        temperature,
     )
     head = fit_file(encoder, job, click.echo)
     save_head(head, out, overwrite=overwrite)
@@ -186,25 +198,85 @@ def report(
     click.echo(f"wrote {out}")
 
 
-def _adapted(model: str, train: Path, out: Path, layout: Layout, overwrite: bool, how: dict[str, Any]) -> str:
+def _check_training(how: dict[str, Any]) -> None:
     from encoder_tools.extras import require_extra
 
-    if how["kind"] in ("multi-label", "regression"):
-        raise click.UsageError(f"--few-shot adapts to one label a text; --kind is {how['kind']}.")
+    if not how["few_shot"] and not how["fine_tune"]:
+        return
+    if how["few_shot"] and how["fine_tune"]:
+        raise click.UsageError("Choose one of --few-shot, for a few labels, and --fine-tune, for many.")
+    if how["kind"] in ("multi-label", "regression") or (how["fine_tune"] and how["kind"] != "linear"):
+        raise click.UsageError(f"--few-shot and --fine-tune give one label a text; --kind is {how['kind']}.")
+    promised = how["most_errors"] is not None or how["answers"] is not None
+    if promised and (how["held_out"] is None or how["fine_tune"]):
+        raise click.UsageError(
+            "A model that has learnt the examples cannot promise anything by them: pass --held-out with --few-shot, or "
+            "fit a head to the fine-tuned model's vectors."
+        )
     require_extra("train", "torch", "sentence_transformers")
+
+
+def _examples(train: Path, out: Path, layout: Layout, how: dict[str, Any]) -> tuple[list[str], Any, Path]:
     import numpy as np
 
-    from encoder_tools.train.few_shot import FewShot
     from heads.jobs import read_labels
-    from service.few_shot import adapt_if_it_helps
 
     found = read_labels(train, out, layout, how["split"], click.echo)
     inside = [place for place, label in enumerate(found.labels) if str(label) != how["outside_label"]]
     texts, labels = [found.texts[place] for place in inside], np.array([found.labels[place] for place in inside])
-    target = how["adapted"] or out.with_name(f"{out.name}-model")
+    return texts, labels, how["adapted"] or out.with_name(f"{out.name}-model")
+
+
+def _fine_tuned(
+    model: str, train: Path, out: Path, layout: Layout, overwrite: bool, test: Path | None, how: dict[str, Any]
+) -> None:
+    from encoder_tools.train.fine_tune import FineTune
+    from heads import save_head
+    from service.adapting import fine_tune_head
+
+    texts, labels, target = _examples(train, out, layout, how)
+    settings = FineTune(epochs=how["epochs"], device=how["device"])
+    tuned = fine_tune_head(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
+    save_head(tuned.head, out, overwrite=overwrite)
+    click.echo(f"wrote {out}, and {tuned.model}: the model that belongs to it (--model {tuned.model})")
+    if test is not None:
+        _measure(_open(str(tuned.model)), out, test, layout, how["split"], train, None)
+
+
+def _adapted(model: str, train: Path, out: Path, layout: Layout, overwrite: bool, how: dict[str, Any]) -> Choice:
+    from encoder_tools.train.few_shot import FewShot
+    from service.adapting import adapt_if_it_helps
+
+    texts, labels, target = _examples(train, out, layout, how)
     settings = FewShot(device=how["device"])
-    chosen = adapt_if_it_helps(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
-    return model if chosen.model is None else str(chosen.model)
+    return adapt_if_it_helps(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
+
+
+def _no_scope_of_what_was_learnt() -> bool:
+    click.echo("no test of scope: to a model that was adapted to them, the examples look more alike than other texts")
+    return True
+
+
+@command.command("fuse")
+@click.argument("folder", type=_PATH)
+@click.argument("out", type=_PATH)
+@_MODEL
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
+    """Write the head in FOLDER and its model as one graph, OUT/model.onnx: tokens in, vectors and probabilities out.
+
+    Needs the extra "train".
+    """
+    from encoder_tools.extras import require_extra
+
+    require_extra("train", "onnx")
+    from encoder_tools import OnnxEncoder
+    from heads import load_head
+    from service.fusing import fuse as fused
+
+    encoder = OnnxEncoder(model)
+    worst = fused(encoder, load_head(folder, encoder=encoder), out, overwrite=overwrite)
+    click.echo(f"wrote {out}: model.onnx, tokenizer.json, labels.json; probabilities differ by {worst:.1e} at most")
 
 
 def _open(model: str) -> TextEncoder:

@@ -12,7 +12,7 @@ from heads.abstention import Abstention
 from heads.calibration import Calibration
 from heads.fitted import LabelProbability
 from heads.scope import Distance, Doubt, Energy, Mahalanobis, Scope
-from heads.scorers import Adapted, Hierarchy, Layers, Linear, Neighbours, Scorer
+from heads.scorers import Hierarchy, Layers, Linear, Neighbours, Scorer
 
 RNG = np.random.default_rng(3)
 DIM, LABELS = 6, ("a", "b", "c", "d")
@@ -31,7 +31,6 @@ FOUR = Linear(normal(4, DIM), normal(4))
 SCORERS: list[Scorer] = [
     FOUR,
     Layers((Linear(normal(8, DIM), normal(8)), Linear(normal(4, 8), normal(4)))),
-    Adapted(normal(DIM, 2), normal(2, DIM), FOUR),
     Neighbours(unit(20, DIM), np.arange(20) % 4, 4, 5, 10.0, 0.01),
     Hierarchy(Linear(normal(2, DIM), normal(2)), FOUR, np.array([0, 0, 1, 1])),
 ]
@@ -83,7 +82,7 @@ def test_neighbours_vote_by_their_cosine():
 
 
 def test_leaves_of_a_parent_share_its_probability():
-    tree: Any = SCORERS[4]
+    tree: Any = SCORERS[3]
     shares = FittedHead(tree, LABELS, None).predict_proba(VECTORS)
     parents = FittedHead(tree.parents, ("p", "q"), None).predict_proba(VECTORS)
     np.testing.assert_allclose(shares[:, :2].sum(axis=1), parents[:, 0], rtol=1e-4)
@@ -135,7 +134,6 @@ def test_calibrations_compute_what_they_say():
         lambda: Calibration("isotonic", 1.0, None, np.array([0.1, 0.2]), np.array([0.2, 0.1])),
         lambda: Layers(()),
         lambda: Layers((FOUR, FOUR)),
-        lambda: Adapted(normal(DIM, 2), normal(3, DIM), FOUR),
         lambda: Neighbours(unit(3, DIM), np.array([0, 1, 2]), 2, 1, 1.0, 1.0),
         lambda: Neighbours(unit(3, DIM), np.array([0, 1, 1]), 2, 4, 1.0, 1.0),
         lambda: Hierarchy(Linear(normal(3, DIM), normal(3)), FOUR, np.array([0, 0, 1, 1])),

@@ -13,7 +13,7 @@ from encoder_tools import OnnxEncoder
 from encoder_tools.errors import InputError
 from encoder_tools.train.few_shot import Adapter, FewShot, batches_of, pair_loss
 from heads import load_head
-from service import few_shot
+from service import adapting
 from service.cli import cli
 
 QUESTIONS = {
@@ -55,7 +55,7 @@ def test_every_text_comes_once_an_epoch_and_with_others_of_its_label():
 
 def test_a_head_and_its_adapted_model_are_written_together(tmp_path: Path):
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS * 2))
-    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(tmp_path / "head"), "--few-shot", "--no-scope"]
+    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(tmp_path / "head"), "--few-shot"]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "adapted in" in result.output
@@ -77,11 +77,11 @@ def test_a_head_and_its_adapted_model_are_written_together(tmp_path: Path):
 
 
 def test_the_model_stays_where_adapting_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    accuracies = iter([0.9, 0.8])
-    monkeypatch.setattr(few_shot, "_accuracy", lambda *_: next(accuracies))
+    accuracies = iter([(0.9, 1.0), (0.8, 1.0)])
+    monkeypatch.setattr(adapting, "_tried", lambda *_: next(accuracies))
     said: list[str] = []
     texts, labels = [row["text"] for row in ROWS], np.array([row["label"] for row in ROWS])
-    chosen = few_shot.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), say=said.append)
+    chosen = adapting.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), say=said.append)
     assert (chosen.model, (tmp_path / "m").exists()) == (None, False)
     assert "stays as it is" in said[-1]
 
@@ -103,4 +103,54 @@ def test_labels_of_no_single_kind_are_not_for_few_shot(tmp_path: Path):
         "regression",
     ]
     result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 2 or "one label a text" in str(result.exception)
+    assert result.exit_code == 2
+    assert "one label a text" in result.output
+
+
+def test_fine_tuned_and_fused_into_one_graph(tmp_path: Path):
+    """Text to probabilities in one call of onnxruntime, with the labels in the file."""
+    import onnxruntime
+
+    rows = [
+        {"text": f"{word}{row['text']}", "label": row["label"]} for word in ("", "Tell me: ", "So, ") for row in ROWS
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    head, model, one = tmp_path / "head", tmp_path / "model", tmp_path / "one"
+    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(head), "--fine-tune", "--adapted", str(model)]
+    result = CliRunner().invoke(cli, [*arguments, "--epochs", "2"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(
+        cli, ["head", "fuse", str(head), str(one), "--model", str(model)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    encoder = OnnxEncoder(model)
+    fitted = load_head(head, encoder=encoder)
+    session = onnxruntime.InferenceSession(str(one / "model.onnx"))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == list(fitted.labels)
+    ids = np.array(encoder.tokenize(["Where is Oslo ?"]))
+    found = session.run(["probabilities"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+    np.testing.assert_allclose(found, fitted.predict_proba(encoder.encode(["Where is Oslo ?"])), atol=1e-5)
+    assert fitted.labels[int(found.argmax())] == "place"
+
+
+def test_what_cannot_be_fused_is_said():
+    from heads import FittedHead
+    from heads.scorers import Linear, Neighbours
+    from service.fusing import fuse
+
+    encoder = OnnxEncoder("default")
+    near = Neighbours(np.eye(2, encoder.dim, dtype=np.float32), np.array([0, 1]), 2, 1, 10.0, 0.1)
+    number = FittedHead(Linear(np.ones((1, encoder.dim)), np.zeros(1)), ("value",), None, link="identity")
+    for head in (FittedHead(near, ("a", "b"), None), number):
+        with pytest.raises(InputError, match="cannot be fused"):
+            fuse(encoder, head, Path("nowhere"))
+
+
+@pytest.mark.parametrize("extra", [["--fine-tune"], ["--most-errors", "0.1"]])
+def test_promises_by_what_was_learnt_are_refused(tmp_path: Path, extra: list[str]):
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    result = CliRunner().invoke(
+        cli, ["head", "fit", str(tmp_path / "t.jsonl"), str(tmp_path / "h"), "--few-shot", *extra]
+    )
+    assert result.exit_code != 0
+    assert "Choose one" in result.output or "cannot promise" in result.output

@@ -1,0 +1,151 @@
+"""Heads with an encoder of their own: adapted to a few labels where that helps, or fine-tuned on many."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools import OnnxEncoder
+from encoder_tools.train.few_shot import Adapter, FewShot
+from encoder_tools.train.fine_tune import FineTune, LabelledTexts, fine_tune
+from heads import FittedHead, LinearHead
+from heads.calibration import Calibration
+from heads.making import Examples, split
+from heads.regularisation import fit_temperature
+from heads.scorers import Linear
+
+_TRIED_EPOCHS = 2
+_TRIED_SHARE = 0.25
+_HELD_SHARE = 0.1
+_ROUND = 1e-9
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found on held-out examples.
+
+    :ivar frozen: accuracy of a linear head on the base's vectors.
+    :ivar adapted: the same of the adapted model's.
+    :ivar model: folder of the model to use: the adapted one, exported, or None for the base.
+    :ivar temperature: what a linear head's scores are to be multiplied by with the adapted model, as texts say that the
+        trial's model had not seen.
+    :ivar seconds: of adapting, the trial included.
+    """
+
+    frozen: float
+    adapted: float
+    model: Path | None
+    temperature: float
+    seconds: float
+
+
+def adapt_if_it_helps(
+    base: str,
+    texts: Sequence[str],
+    labels: NDArray[Any],
+    out: Path,
+    settings: FewShot,
+    *,
+    overwrite: bool = False,
+    say: Say,
+) -> Choice:
+    """Adapt ``base`` to labelled texts and write it to ``out``, if a quarter of them, held out, is judged better so.
+
+    The trial is a short one; where it wins, the model is adapted to all texts and exported.
+
+    :param base: model folder, or "default".
+    :raises InputError: if there are fewer than two labels, or none has two examples.
+    """
+    with tempfile.TemporaryDirectory(prefix="encoder-tools-") as work:
+        adapter = Adapter(base, Path(work), settings.device)
+        rng = np.random.RandomState(settings.seed)
+        places = Examples(np.arange(len(texts))[:, None], labels)
+        kept, held = split(places, _TRIED_SHARE, rng)
+        learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+        frozen, _ = _tried(adapter, learnt, kept.labels, judged, held.labels)
+        trial = replace(settings, epochs=min(settings.epochs, _TRIED_EPOCHS))
+        tried = adapter.adapt(learnt, kept.labels, trial)
+        adapted, temperature = _tried(adapter, learnt, kept.labels, judged, held.labels)
+        say(f"{len(judged)} texts held out: accuracy {frozen:.3f} as it is, {adapted:.3f} adapted for a trial")
+        if adapted + _ROUND < frozen:
+            say("the model stays as it is")
+            return Choice(frozen, adapted, None, 1.0, tried.seconds)
+        adapter.reset()
+        done = adapter.adapt(texts, labels, settings)
+        seconds = tried.seconds + done.seconds
+        say(f"adapted in {seconds:.0f} s; exporting")
+        adapter.write(out, settings, overwrite=overwrite, say=lambda _: None)
+        shutil.rmtree(Path(work) / "base", ignore_errors=True)
+        say(f"wrote {out}: the adapted model, to be served with the head (--model {out})")
+        return Choice(frozen, adapted, out, temperature, seconds)
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a fine-tune gave.
+
+    :ivar head: over the vectors of ``model``, its temperature by the held-out texts.
+    :ivar model: folder of the fine-tuned model, exported.
+    :ivar losses: held-out log-loss before, and after each epoch.
+    """
+
+    head: FittedHead
+    model: Path
+    losses: list[float]
+
+
+def fine_tune_head(
+    base: str,
+    texts: Sequence[str],
+    labels: NDArray[Any],
+    out: Path,
+    settings: FineTune,
+    *,
+    overwrite: bool = False,
+    say: Say,
+) -> FineTuned:
+    """Train encoder and head end to end, and write the encoder to ``out``; a tenth of the texts is held out.
+
+    :param base: model folder, or "default".
+    :raises InputError: if there are fewer than two labels, or none has two examples.
+    """
+    with tempfile.TemporaryDirectory(prefix="encoder-tools-") as work:
+        adapter = Adapter(base, Path(work), settings.device)
+        places = Examples(np.arange(len(texts))[:, None], labels)
+        kept, held = split(places, _HELD_SHARE, np.random.RandomState(settings.seed))
+        learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+        start = LinearHead().fit(adapter.encode(learnt), kept.labels)
+        first = start.to_fitted().scorer.tensors()
+        targets = [np.searchsorted(start.classes_, part.labels) for part in (kept, held)]
+        train, held_out = LabelledTexts(learnt, targets[0]), LabelledTexts(judged, targets[1])
+        tuned = fine_tune(adapter, train, held_out, (first["weights"], first["bias"]), settings, say)
+        say("exporting")
+        adapter.write(out, settings, overwrite=overwrite, say=lambda _: None)
+    encoder = OnnxEncoder(out)
+    head = FittedHead(
+        Linear(tuned.weights, tuned.bias),
+        tuple(start.classes_.tolist()),
+        encoder.fingerprint,
+        encoder.space.root,
+        calibration=Calibration("temperature", fit_temperature(tuned.held_scores, targets[1])[0]),
+    )
+    return FineTuned(head, out, tuned.losses)
+
+
+def _tried(
+    adapter: Adapter, learnt: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]
+) -> tuple[float, float]:
+    """Accuracy on held-out texts of a head on what was learnt, and the temperature that they ask for."""
+    head = LinearHead().fit(adapter.encode(learnt), labels)
+    scores = head.to_fitted().decision_function(adapter.encode(judged))
+    targets = np.searchsorted(head.classes_, truth)
+    return float((scores.argmax(axis=1) == targets).mean()), fit_temperature(scores, targets)[0]
