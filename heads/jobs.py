@@ -28,6 +28,7 @@ from heads.reading import TEXT_AND_LABEL, Labelled, Layout, leaked, numbered, re
 from heads.regression import RegressionHead
 from heads.report import Report, evaluate, examine, write_page
 from heads.report.described import described
+from heads.zero_shot import ZeroShotHead
 
 Say = Callable[[str], None]
 
@@ -39,7 +40,7 @@ CLASSIFIERS: dict[str, type[ClassifierHead]] = {
     "hierarchical": HierarchicalHead,
 }
 """Kinds that give one label of several."""
-KINDS = (*CLASSIFIERS, "multi-label", "regression")
+KINDS = (*CLASSIFIERS, "zero-shot", "multi-label", "regression")
 _FEWEST_WORTH = 4
 
 
@@ -52,6 +53,7 @@ class FitJob:
     :ivar held_out: file of examples for the promise; None takes a share of ``train``.
     :ivar outside: file of texts that are out of scope.
     :ivar outside_label: label of such texts in ``train``.
+    :ivar descriptions: of the labels, for the kind "zero-shot"; None takes their names.
     :ivar temperature: of the scores, where the encoder was trained on the examples itself; see :func:`make_head`.
     """
 
@@ -66,6 +68,7 @@ class FitJob:
     outside_label: str | None = None
     scope: bool = True
     temperature: float | None = None
+    descriptions: dict[str, str] | None = None
 
 
 def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
@@ -77,7 +80,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
     layout = replace(job.layout, many=job.kind == "multi-label")
     train = read_labels(job.train, job.out, layout, job.split, say)
-    if job.kind not in CLASSIFIERS:
+    if job.kind in ("multi-label", "regression"):
         return _other_kind(encoder, train, job.kind, say)
     strange = [text for text, label in zip(train.texts, train.labels, strict=True) if str(label) == job.outside_label]
     if job.outside_label is not None and not strange:
@@ -96,7 +99,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         held = Examples(encoder.encode(others.texts), _as_labels(others.labels))
     say(f"encoding {len(train.texts) + len(strange)} texts")
     made = make_head(
-        CLASSIFIERS[job.kind](),
+        _estimator(encoder, job, train.labels),
         Examples(encoder.encode(train.texts), _as_labels(train.labels)),
         promise=job.promise,
         held_out=held,
@@ -183,6 +186,20 @@ def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> l
             aside(number, str(error), dict(row))
     say(f"{file}: {len(texts)} texts{aside.said()}")
     return texts
+
+
+def describe_labels(encoder: TextEncoder, descriptions: Any, template: str = "{}") -> FittedHead:
+    """A head by descriptions alone: a dict from label to text, or a list of labels.
+
+    :raises InputError: if there are fewer than two.
+    """
+    return ZeroShotHead(encoder, descriptions, template=template).fit().to_fitted()
+
+
+def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> ClassifierHead:
+    if job.kind == "zero-shot":
+        return ZeroShotHead(encoder, job.descriptions or sorted(set(labels)))
+    return CLASSIFIERS[job.kind]()
 
 
 def _other_kind(encoder: TextEncoder, train: Labelled, kind: str, say: Say) -> FittedHead:

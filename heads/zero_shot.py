@@ -109,7 +109,13 @@ class ZeroShotHead(ScoredHead):
 
     def _learn(self, vectors: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None) -> None:
         seen = self.classes_
-        self.classes_ = np.unique(np.concatenate([seen, self._described().astype(seen.dtype, copy=False)]))
+        described = self._described()
+        if (seen.dtype.kind == "U") != (described.dtype.kind == "U"):
+            raise InputError(
+                f"Labels are of type {seen.dtype}, descriptions are of {described.dtype}: expected one kind. Take "
+                "labels as texts."
+            )
+        self.classes_ = np.unique(np.concatenate([seen, described]))
         targets = np.searchsorted(self.classes_, seen)[targets]
         prior = self._descriptions_of(self.classes_.tolist())
         shares = np.ones(len(targets)) if weights is None else weights

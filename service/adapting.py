@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from heads.making import Examples, split
 from heads.regularisation import fit_temperature
 from heads.scorers import Linear
 
+AS_USUAL = FewShot()
 _TRIED_EPOCHS = 2
 _TRIED_SHARE = 0.25
 _HELD_SHARE = 0.1
@@ -30,12 +30,12 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Choice:
+class Trial:
     """What was found on held-out examples.
 
     :ivar frozen: accuracy of a linear head on the base's vectors.
-    :ivar adapted: the same of the adapted model's.
-    :ivar model: folder of the model to use: the adapted one, exported, or None for the base.
+    :ivar adapted: the same of a model adapted for a trial.
+    :ivar helps: whether that is no worse.
     :ivar temperature: what a linear head's scores are to be multiplied by with the adapted model, as texts say that the
         trial's model had not seen.
     :ivar seconds: of adapting, the trial included.
@@ -43,9 +43,17 @@ class Choice:
 
     frozen: float
     adapted: float
-    model: Path | None
+    helps: bool
     temperature: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial, and the folder of the adapted model, exported; None where the base stays as it is."""
+
+    trial: Trial
+    model: Path | None
 
 
 def adapt_if_it_helps(
@@ -66,27 +74,38 @@ def adapt_if_it_helps(
     :raises InputError: if there are fewer than two labels, or none has two examples.
     """
     with tempfile.TemporaryDirectory(prefix="encoder-tools-") as work:
-        adapter = Adapter(base, Path(work), settings.device)
-        rng = np.random.RandomState(settings.seed)
-        places = Examples(np.arange(len(texts))[:, None], labels)
-        kept, held = split(places, _TRIED_SHARE, rng)
-        learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-        frozen, _ = _tried(adapter, learnt, kept.labels, judged, held.labels)
-        trial = replace(settings, epochs=min(settings.epochs, _TRIED_EPOCHS))
-        tried = adapter.adapt(learnt, kept.labels, trial)
-        adapted, temperature = _tried(adapter, learnt, kept.labels, judged, held.labels)
-        say(f"{len(judged)} texts held out: accuracy {frozen:.3f} as it is, {adapted:.3f} adapted for a trial")
-        if adapted + _ROUND < frozen:
-            say("the model stays as it is")
-            return Choice(frozen, adapted, None, 1.0, tried.seconds)
-        adapter.reset()
-        done = adapter.adapt(texts, labels, settings)
-        seconds = tried.seconds + done.seconds
-        say(f"adapted in {seconds:.0f} s; exporting")
+        adapter, trial = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), settings, say=say)
+        if not trial.helps:
+            return Choice(trial, None)
+        say(f"adapted in {trial.seconds:.0f} s; exporting")
         adapter.write(out, settings, overwrite=overwrite, say=lambda _: None)
-        shutil.rmtree(Path(work) / "base", ignore_errors=True)
-        say(f"wrote {out}: the adapted model, to be served with the head (--model {out})")
-        return Choice(frozen, adapted, out, temperature, seconds)
+    say(f"wrote {out}: the adapted model, to be served with the head (--model {out})")
+    return Choice(trial, out)
+
+
+def adapt_if_it_helps_in_memory(
+    base: str, texts: Sequence[str], labels: NDArray[Any], work: Path, settings: FewShot = AS_USUAL, *, say: Say
+) -> tuple[Adapter, Trial]:
+    """As :func:`adapt_if_it_helps`, without writing: the model as it is best, and what the trial found.
+
+    :param work: folder for temporary files.
+    """
+    adapter = Adapter(base, work, settings.device)
+    places = Examples(np.arange(len(texts))[:, None], labels)
+    kept, held = split(places, _TRIED_SHARE, np.random.RandomState(settings.seed))
+    learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+    frozen, _ = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    short = replace(settings, epochs=min(settings.epochs, _TRIED_EPOCHS))
+    seconds = adapter.adapt(learnt, kept.labels, short).seconds
+    adapted, temperature = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    adapter.reset()
+    helps = adapted + _ROUND >= frozen
+    say(f"{len(judged)} texts held out: accuracy {frozen:.3f} as it is, {adapted:.3f} adapted for a trial")
+    if helps:
+        seconds += adapter.adapt(texts, labels, settings).seconds
+    else:
+        say("the model stays as it is")
+    return adapter, Trial(frozen, adapted, helps, temperature, seconds)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
 _SHOWN = 5  # pairs of labels that are confused
-_KINDS = ("linear", "mlp", "prototype", "knn", "hierarchical", "multi-label", "regression")
+_KINDS = ("linear", "zero-shot", "mlp", "prototype", "knn", "hierarchical", "multi-label", "regression")
 
 
 @click.group("head")
@@ -46,6 +46,7 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
 @_MODEL
 @_columns
 @click.option("--kind", type=click.Choice(_KINDS), default="linear", show_default=True)
+@click.option("--descriptions", type=_PATH, help="Of zero-shot: JSON of label and description.  [default: their names]")
 @click.option("--most-errors", type=click.FloatRange(0, 1, True, True), help="Promise: at most so many answers wrong.")
 @click.option("--answers", type=click.FloatRange(0, 1, True, True), help="Promise: at least so many texts answered.")
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True, help="Of it.")
@@ -82,7 +83,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     if how["few_shot"]:
         chosen = _adapted(model, train, out, layout, overwrite, how)
         if chosen.model is not None:
-            model, temperature = str(chosen.model), chosen.temperature
+            model, temperature = str(chosen.model), chosen.trial.temperature
             how["no_scope"] = how["no_scope"] or _no_scope_of_what_was_learnt()
     encoder = _open(model)
     promise = Promise(how["most_errors"], how["answers"], how["confidence"])
@@ -98,6 +99,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
         how["outside_label"],
         not how["no_scope"],
         temperature,
+        None if how["descriptions"] is None else _described(how["descriptions"]),
     )
     head = fit_file(encoder, job, click.echo)
     save_head(head, out, overwrite=overwrite)
@@ -257,6 +259,25 @@ def _no_scope_of_what_was_learnt() -> bool:
     return True
 
 
+@command.command("describe")
+@click.argument("descriptions", type=_PATH)
+@click.argument("out", type=_PATH)
+@_MODEL
+@click.option("--template", default="{}", show_default=True, help="What a description is put into.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+def describe(descriptions: Path, out: Path, model: str, template: str, overwrite: bool) -> None:
+    """Write a head that knows its labels by DESCRIPTIONS alone, without an example, to OUT.
+
+    DESCRIPTIONS is a JSON object of label and description. With examples: fit --kind zero-shot --descriptions.
+    """
+    from heads import save_head
+    from heads.jobs import describe_labels
+
+    head = describe_labels(_open(model), _described(descriptions), template)
+    save_head(head, out, overwrite=overwrite)
+    click.echo(f"wrote {out}: {len(head.labels)} labels by their descriptions")
+
+
 @command.command("fuse")
 @click.argument("folder", type=_PATH)
 @click.argument("out", type=_PATH)
@@ -277,6 +298,12 @@ def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
     encoder = OnnxEncoder(model)
     worst = fused(encoder, load_head(folder, encoder=encoder), out, overwrite=overwrite)
     click.echo(f"wrote {out}: model.onnx, tokenizer.json, labels.json; probabilities differ by {worst:.1e} at most")
+
+
+def _described(path: Path) -> dict[str, str]:
+    from encoder_tools.files import read_json_as
+
+    return read_json_as(path, dict[str, str])
 
 
 def _open(model: str) -> TextEncoder:

@@ -1,0 +1,229 @@
+"""Heads beside what people use instead: accuracy, calibration, promises, out-of-scope, label noise, and time.
+
+    python -m benchmarks.heads_quality MODEL [--data ../shared/data] [--seeds 5] [--base FOLDER] [--setfit FILE]
+
+MODEL is an exported folder or "default". With ``--base``, the same model for sentence-transformers ("default" unpacks
+the one that ships), few-shot adaptation is measured too. ``--setfit`` is the log of ``benchmarks.heads_setfit``, which
+runs in an environment of its own. Eight labels a class, drawn by seed; one thread for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from encoder_tools.runtime import OnnxEncoder
+from heads import LinearHead, PrototypeHead, ZeroShotHead
+from heads.making import Examples, Promise, make_head
+from heads.metrics import expected_calibration_error, log_loss
+from heads.report import evaluate, examine
+
+RESULTS = Path(__file__).parent / "results"
+SETS = ("banking77", "clinc150", "trec")
+SHOTS = 8
+TREC_LABELS = {
+    "ABBR": "an abbreviation",
+    "DESC": "a description or definition",
+    "ENTY": "a thing, an entity",
+    "HUM": "a person",
+    "LOC": "a place, a location",
+    "NUM": "a number, a date, a quantity",
+}
+"""What TREC's codes stand for; the other sets' labels are words."""
+_NOISE = 0.05
+
+
+def main() -> None:
+    """Measure, print, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--base")
+    parser.add_argument("--setfit", type=Path)
+    asked = parser.parse_args()
+    encoder = OnnxEncoder(asked.model)
+    sets = {name: Task(asked.data / name, encoder) for name in SETS}
+    result: dict[str, Any] = {"model": encoder.name, "shots": SHOTS, "seeds": asked.seeds}
+    with threadpool_limits(1):
+        result["few labels"] = {name: few_labels(task, asked.seeds, encoder) for name, task in sets.items()}
+        if asked.base:
+            for name, task in sets.items():
+                result["few labels"][name]["ours, few-shot"] = few_shot(task, asked.base, asked.seeds)
+        if asked.setfit:
+            add_setfit(result["few labels"], asked.setfit, encoder.name)
+        result["all labels"] = {name: all_labels(task) for name, task in sets.items()}
+        result["promise of 2 % errors, banking77"] = promises(sets["banking77"], asked.seeds)
+        result["out of scope, clinc150"] = scopes(sets["clinc150"])
+        result["5 % flipped labels, banking77"] = noise(sets["banking77"])
+    print(json.dumps(result, indent=2))
+    (RESULTS / f"heads_{encoder.name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+class Task:
+    """A set, its vectors, and what is out of scope in it."""
+
+    def __init__(self, folder: Path, encoder: OnnxEncoder) -> None:
+        train, test = (_rows(folder / f"{part}.jsonl.gz") for part in ("train", "test"))
+        self.outside = encoder.encode([row["text"] for row in test if row["label"] == "oos"])
+        train, test = ([row for row in rows if row["label"] != "oos"] for rows in (train, test))
+        self.texts, self.test_texts = ([row["text"] for row in rows] for rows in (train, test))
+        self.labels, self.test_labels = (np.array([row["label"] for row in rows]) for rows in (train, test))
+        self.vectors, self.test_vectors = encoder.encode(self.texts), encoder.encode(self.test_texts)
+
+    def draw(self, seed: int) -> NDArray[np.intp]:
+        """Eight examples of each class."""
+        rng = np.random.default_rng(seed)
+        places = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        return np.concatenate([rng.choice(own, min(SHOTS, len(own)), replace=False) for own in places])
+
+
+def few_labels(task: Task, seeds: int, encoder: OnnxEncoder) -> dict[str, dict[str, float]]:
+    """Mean figures over draws."""
+    names = TREC_LABELS if "HUM" in task.labels else sorted(set(task.labels.tolist()))
+    methods: dict[str, Callable[[], Any]] = {
+        "ours, linear": LinearHead,
+        "ours, prototype": PrototypeHead,
+        "ours, label names and examples": lambda: ZeroShotHead(encoder, names),
+        "LogisticRegression": lambda: LogisticRegression(max_iter=300),
+        "LogisticRegression, C=100": lambda: LogisticRegression(C=100.0, max_iter=300),
+        "LogisticRegressionCV": lambda: LogisticRegressionCV(Cs=10, cv=5, max_iter=300),
+    }
+    found = {
+        name: mean([measured(make, task, task.draw(seed)) for seed in range(seeds)]) for name, make in methods.items()
+    }
+    zero = ZeroShotHead(encoder, names).fit()
+    found["ours, label names alone"] = {"accuracy": float((zero.predict(task.test_vectors) == task.test_labels).mean())}
+    return found
+
+
+def all_labels(task: Task) -> dict[str, dict[str, float]]:
+    """Figures with all examples."""
+    every = np.arange(len(task.labels))
+    return {
+        "ours, linear": measured(LinearHead, task, every),
+        "LogisticRegression": measured(lambda: LogisticRegression(max_iter=300), task, every),
+        "LogisticRegression, C=100": measured(lambda: LogisticRegression(C=100.0, max_iter=300), task, every),
+    }
+
+
+def measured(make: Callable[[], Any], task: Task, chosen: NDArray[np.intp]) -> dict[str, float]:
+    """Accuracy, log-loss and calibration error on the test set, and the time of one fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        began = time.perf_counter()
+        model = make().fit(task.vectors[chosen], task.labels[chosen])
+        seconds = time.perf_counter() - began
+    shares = model.predict_proba(task.test_vectors)
+    targets = np.searchsorted(model.classes_, task.test_labels)
+    right = shares.argmax(axis=1) == targets
+    return {
+        "accuracy": float(right.mean()),
+        "log_loss": log_loss(shares, targets),
+        "calibration_error": expected_calibration_error(shares.max(axis=1), right),
+        "seconds": seconds,
+    }
+
+
+def few_shot(task: Task, base: str, seeds: int) -> dict[str, float]:
+    """The encoder adapted where that helps on held-out labels; the time with the trial, without loading and saving."""
+    import torch
+
+    from service.adapting import adapt_if_it_helps_in_memory
+
+    torch.set_num_threads(1)
+    rows = []
+    for seed in range(seeds):
+        chosen = task.draw(seed)
+        texts, labels = [task.texts[place] for place in chosen], task.labels[chosen]
+        with tempfile.TemporaryDirectory() as work:
+            began = time.perf_counter()
+            adapter, choice = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), say=print)
+            head = LinearHead().fit(adapter.encode(texts), labels)
+            seconds = time.perf_counter() - began
+        right = head.predict(adapter.encode(task.test_texts)) == task.test_labels
+        rows.append({"accuracy": float(right.mean()), "seconds": seconds, "adapted": float(choice.helps)})
+        print(rows[-1], flush=True)
+    return mean(rows)
+
+
+def add_setfit(found: dict[str, Any], log: Path, model: str) -> None:
+    """What SetFit gave in its own environment, as far as it got."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for name in found:
+        own = [row for row in rows if row["set"] == name and row["model"] == model]
+        if own:
+            figures = mean([{"accuracy": row["accuracy"], "seconds": row["seconds"]} for row in own])
+            found[name]["SetFit 1.2, 20 iterations"] = figures | {"seeds": len(own)}
+
+
+def promises(task: Task, seeds: int) -> dict[str, Any]:
+    """The share of errors among the answers, on the test set, over draws of what is held out."""
+    found = []
+    for seed in range(seeds):
+        train = Examples(task.vectors, task.labels)
+        head = make_head(LinearHead(), train, promise=Promise(most_errors=0.02), scope=False, seed=seed).head
+        kept = evaluate(head, task.test_vectors, task.test_labels).abstention
+        assert kept is not None
+        found.append({"errors": kept.errors, "answered": kept.answered})
+    return mean(found) | {"worst_errors": max(row["errors"] for row in found)}
+
+
+def scopes(task: Task) -> dict[str, Any]:
+    """Area under the curve of the head's strangeness, chosen without an example out of scope, and of doubt alone."""
+    found = {}
+    for name, chosen in {"8 labels a class": task.draw(0), "all labels": np.arange(len(task.labels))}.items():
+        head = make_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen])).head
+        vectors = np.concatenate([task.test_vectors, task.outside])
+        outside = np.arange(len(vectors)) >= len(task.test_vectors)
+        assert head.scope is not None
+        strange = head.scope.strangeness(vectors, head.decision_function(vectors))
+        rejected = strange > head.scope.threshold
+        found[name] = {
+            "method": head.scope.name,
+            "auroc": float(roc_auc_score(outside, strange)),
+            "auroc_of_doubt": float(roc_auc_score(outside, 1 - head.predict_proba(vectors).max(axis=1))),
+            "accepted_in_scope": float((~rejected[~outside]).mean()),
+            "found_out_of_scope": float(rejected[outside].mean()),
+        }
+    return found
+
+
+def noise(task: Task) -> dict[str, float]:
+    """How many of the first suspects were flipped, of as many as were flipped."""
+    rng = np.random.default_rng(0)
+    flipped = rng.permutation(len(task.labels))[: int(_NOISE * len(task.labels))]
+    classes, numbers = np.unique(task.labels, return_inverse=True)
+    numbers[flipped] = (numbers[flipped] + rng.integers(1, len(classes), len(flipped))) % len(classes)
+    suspects = examine(LinearHead(C=100.0), task.vectors, classes[numbers]).suspects[: len(flipped)]
+    return {"precision": float(np.isin([suspect.place for suspect in suspects], flipped).mean())}
+
+
+def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure, and the spread of accuracy."""
+    found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return found | ({"accuracy_sd": float(np.std([row["accuracy"] for row in rows]))} if "accuracy" in found else {})
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+if __name__ == "__main__":
+    main()
