@@ -39,6 +39,7 @@ class Judgement(NamedTuple):
     :ivar out_of_scope: whether the text is unlike the head's examples; None if the head cannot tell.
     :ivar chosen: of a multi-label head those above their thresholds, best first; else None.
     :ivar value: of a regression; else None.
+    :ivar pieces: in how many the text was judged; their scores were averaged.
     """
 
     labels: tuple[LabelProbability, ...]
@@ -46,6 +47,7 @@ class Judgement(NamedTuple):
     out_of_scope: bool | None
     chosen: tuple[Label, ...] | None = None
     value: float | None = None
+    pieces: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,29 +14,39 @@ from encoder_tools.protocols import TextEncoder
 from heads.arrays import checked_vectors
 from heads.examples import checked_encoder
 from heads.fitted import FittedHead, Judgement, check_scores
+from heads.long_texts import pieces_of, together, together_as_vectors
 from heads.scorers import Linear
 
 _STACKS = 8
 
 
 def classify(
-    encoder: TextEncoder, texts: Sequence[str], heads: Mapping[str, FittedHead], *, top: int = 5
+    encoder: TextEncoder, texts: Sequence[str], heads: Mapping[str, FittedHead], *, top: int = 5, chunk: bool = True
 ) -> dict[str, list[Judgement]]:
     """What every head says of every text; the texts are encoded once.
 
+    :param chunk: judge texts that are longer than the model reads in pieces, whose scores are averaged; else only
+        their beginning is read.
     :return: by the name of the head, one judgement per text.
     :raises InputError: if a head takes other vectors than the encoder gives, or ``top`` is not positive.
     """
     for name, head in heads.items():
         if head.fingerprint not in (None, checked_encoder(encoder).fingerprint) and head.space is None:
             raise InputError(f"Head {name!r} was fitted with model {head.fingerprint}, not {encoder.fingerprint}.")
-    return judge_all(heads, encoder.encode(texts), top)
+    if not chunk:
+        return judge_all(heads, encoder.encode(texts), top)
+    pieces = pieces_of(encoder, texts)
+    return judge_all(heads, encoder.encode(pieces.texts), top, pieces.owners)
 
 
-def judge_all(heads: Mapping[str, FittedHead], vectors: ArrayLike, top: int = 5) -> dict[str, list[Judgement]]:
+def judge_all(
+    heads: Mapping[str, FittedHead], vectors: ArrayLike, top: int = 5, owners: NDArray[np.int64] | None = None
+) -> dict[str, list[Judgement]]:
     """What every head says of every vector; linear heads are one product with one matrix.
 
     :param vectors: of shape (n, dim), of the model that the heads belong to.
+    :param owners: where several vectors belong to a text, the number of each one's text, ascending; their scores are
+        averaged.
     :raises InputError: if a head is of another width, or as :meth:`FittedHead.judge` does.
     """
     if not heads:
@@ -49,16 +59,22 @@ def judge_all(heads: Mapping[str, FittedHead], vectors: ArrayLike, top: int = 5)
     matrix, n = checked_vectors(vectors, dims[first]), checked_integer(top, "top", 1)
     linear = tuple(head.scorer for head in heads.values() if isinstance(head.scorer, Linear))
     with np.errstate(over="ignore", invalid="ignore"):
-        together = _stacked(linear).scores(matrix) if linear else np.empty((len(matrix), 0), dtype=np.float32)
+        stacked = _stacked(linear).scores(matrix) if linear else np.empty((len(matrix), 0), dtype=np.float32)
     found, column = {}, 0
+    vectors_of_texts = matrix if owners is None else together_as_vectors(matrix, owners)
+    counts = None if owners is None else np.bincount(owners)
     for name, head in heads.items():
         if isinstance(head.scorer, Linear):
-            scores: NDArray[np.float32] = together[:, column : column + head.scorer.n_outputs]
+            scores: NDArray[np.float32] = stacked[:, column : column + head.scorer.n_outputs]
             column += head.scorer.n_outputs
         else:
             scores = head.scorer.scores(matrix)
         check_scores(scores)
-        found[name] = head.judge_scores(matrix, scores, n)
+        scores = scores if owners is None else together(scores, owners)
+        judged = head.judge_scores(vectors_of_texts, scores, n)
+        if counts is not None and counts.max() > 1:
+            judged = [one._replace(pieces=int(count)) for one, count in zip(judged, counts, strict=True)]
+        found[name] = judged
     return found
 
 

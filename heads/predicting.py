@@ -15,6 +15,7 @@ from encoder_tools.files import read_json, write_json
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.rows import Reject
 from heads.fitted import FittedHead, Judgement
+from heads.many import classify
 from heads.reading import Layout, Numbered
 
 _BATCH = 256
@@ -35,6 +36,7 @@ class Job:
     :ivar identity: of what goes in and what judges it, as JSON; a partial file of another one is refused.
     :ivar top: labels per row.
     :ivar keep: columns of the input that are written too.
+    :ivar chunk: whether texts longer than the model reads are judged in pieces.
     """
 
     out: Path
@@ -42,6 +44,7 @@ class Job:
     layout: Layout
     top: int = 3
     keep: tuple[str, ...] = ()
+    chunk: bool = True
 
     @property
     def partial(self) -> Path:
@@ -134,7 +137,8 @@ def cut_rejected(aside: Path, last: int) -> None:
 def _lines(encoder: TextEncoder, head: FittedHead, waiting: list[tuple[Numbered, str]], job: Job) -> bytes:
     if not waiting:
         return b""
-    judged = head.judge(encoder.encode([text for _, text in waiting]), job.top)
+    texts = [text for _, text in waiting]
+    judged = classify(encoder, texts, {"": head}, top=job.top, chunk=job.chunk)[""]
     return b"".join(
         json.dumps(_described(entry, found, job.keep), ensure_ascii=False, default=str).encode("utf-8", "replace")
         + b"\n"
@@ -154,6 +158,8 @@ def _described(entry: Numbered, found: Judgement, keep: tuple[str, ...]) -> dict
         described["abstained"] = found.abstained
     if found.out_of_scope is not None:
         described["out_of_scope"] = found.out_of_scope
+    if found.pieces > 1:
+        described["pieces"] = found.pieces
     return described | {"labels": [[entry.label, round(entry.probability, 6)] for entry in found.labels]}
 
 

@@ -130,10 +130,19 @@ def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file
 @_MODEL
 @click.option("--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeatable.")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Labels per row.")
+@click.option("--cut", is_flag=True, help="Read only the beginning of long texts.  [default: all, in pieces]")
 @click.option("--keep", multiple=True, help="Column of FILE to write too; repeatable.")
 @click.option("--split", default="train", show_default=True, help="Of a folder of several.")
 def predict(
-    folder: Path, file: Path, out: Path, model: str, text: tuple[str, ...], top: int, keep: tuple[str, ...], split: str
+    folder: Path,
+    file: Path,
+    out: Path,
+    model: str,
+    text: tuple[str, ...],
+    top: int,
+    cut: bool,
+    keep: tuple[str, ...],
+    split: str,
 ) -> None:
     """Judge every row of FILE by the head in FOLDER, into OUT, as JSON Lines.
 
@@ -150,8 +159,8 @@ def predict(
 
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
-    identity = _identity(file, folder, encoder, text=text, top=top, keep=keep, split=split)
-    job = Job(out, identity, Layout(text, None), top, keep)
+    identity = _identity(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
+    job = Job(out, identity, Layout(text, None), top, keep, not cut)
     begun = resume(job)
     aside = Aside(out, file, begun.last)
     cut_rejected(aside.path, begun.last)

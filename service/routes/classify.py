@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heads import Judgement, judge_all
+from heads.long_texts import pieces_of
 from service.calls import Call
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
@@ -43,10 +44,15 @@ async def _all_heads(
 ) -> dict[str, list[HeadResult]]:
     results = {}
     for model in dict.fromkeys(served.model for served in heads.values()):
-        wanted = Wanted(truncate=state.truncates(body.truncate))
-        vectors = (await state.registry.models[model].embedder.embed(texts, call, wanted)).vectors
+        served_model = state.registry.models[model]
+        wanted, owners, judged_texts = Wanted(truncate=state.truncates(body.truncate)), None, texts
+        if body.chunk:
+            pieces = await state.worker.run(pieces_of, served_model.encoder, texts)
+            check_count(pieces.texts, state.limits.max_items)
+            judged_texts, owners = pieces.texts, pieces.owners
+        vectors = (await served_model.embedder.embed(judged_texts, call, wanted)).vectors
         asked = {name: served.head for name, served in heads.items() if served.model == model}
-        for name, judged in (await state.worker.run(judge_all, asked, vectors, body.top)).items():
+        for name, judged in (await state.worker.run(judge_all, asked, vectors, body.top, owners)).items():
             results[name] = [_result(judgement, body) for judgement in judged]
     return results
 
@@ -57,7 +63,7 @@ def _result(found: Judgement, body: ClassifyRequest) -> HeadResult:
         abstained = found.labels[0].probability < body.min_probability
     labels = [LabelScore(*entry) for entry in found.labels]
     chosen = None if found.chosen is None else list(found.chosen)
-    return HeadResult(labels, abstained, found.out_of_scope, chosen, found.value)
+    return HeadResult(labels, abstained, found.out_of_scope, chosen, found.value, found.pieces)
 
 
 ENDPOINTS = (

@@ -19,12 +19,14 @@ class ClassifyRequest(msgspec.Struct, frozen=True):
     :ivar top: how many labels of each.
     :ivar min_probability: a text whose best label is less probable is marked as abstained from; None leaves it to the
         threshold that each head was fitted with.
+    :ivar chunk: judge texts that are longer than the model reads in pieces, whose scores are averaged.
     """
 
     input: Text | Texts
     heads: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     top: Top = 5
     min_probability: Share | None = None
+    chunk: bool = False
     truncate: bool | None = None
 
 
@@ -45,6 +47,7 @@ class HeadResult:
     :ivar out_of_scope: whether the text is like none of those that the head was fitted on; None if it cannot tell.
     :ivar chosen: of a head that gives any number of labels those above their thresholds; else None.
     :ivar value: of a regression, which has no labels; else None.
+    :ivar pieces: in how many the text was judged.
     """
 
     labels: list[LabelScore]
@@ -52,6 +55,7 @@ class HeadResult:
     out_of_scope: bool | None
     chosen: list[str | int | float] | None = None
     value: float | None = None
+    pieces: int = 1
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     from service.cli.head import _identity
 
     identity = _identity(
-        file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, keep=("id",), split="train"
+        file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, cut=False, keep=("id",), split="train"
     )
     job = Job(out, identity, Layout(("text",), None), 3, ("id",))
     resume(job)

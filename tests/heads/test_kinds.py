@@ -155,3 +155,27 @@ def test_the_strangest_are_out_of_scope():
     near, far = head.judge(np.eye(DIM)[[0, 5]])
     assert (near.out_of_scope, far.out_of_scope) == (False, True)
     assert isinstance(near.labels[0], LabelProbability)
+
+
+def test_long_texts_are_judged_in_pieces(encoder_default: Any):
+    from heads import ZeroShotHead, classify
+    from heads.long_texts import pieces_of
+
+    topics = {"sport": "football, tennis and other sports", "money": "banks, prices and the economy"}
+    head = ZeroShotHead(encoder_default, topics).fit().to_fitted()
+    beginning, rest = "the team scored a goal. " * 100, "inflation, banks and interest rates rise. " * 300
+    texts = ["a goal in the last minute", beginning + rest, ""]
+    pieces = pieces_of(encoder_default, texts)
+    assert (pieces.counts[0], pieces.counts[2]) == (1, 1)
+    assert pieces.counts[1] > 3
+    assert "".join("".join(pieces.texts[1:-1]).split()) == "".join(texts[1].split())
+    lengths = [len(ids) for ids in encoder_default.tokenize(pieces.texts, truncate=False)]
+    assert max(lengths) <= encoder_default.max_length
+    assert min(lengths[1:-1]) > max(lengths) / 2
+    whole = classify(encoder_default, texts, {"topic": head})["topic"]
+    cut = classify(encoder_default, texts, {"topic": head}, chunk=False)["topic"]
+    assert (whole[1].labels[0].label, cut[1].labels[0].label, whole[1].pieces) == ("money", "sport", pieces.counts[1])
+    scores = head.decision_function(encoder_default.encode(pieces.texts[1:-1])).mean(axis=0)
+    expected = head.probabilities(scores[None, :])[0].max()
+    assert whole[1].labels[0].probability == pytest.approx(float(expected), rel=1e-4)
+    assert whole[0].labels == cut[0].labels
