@@ -22,7 +22,7 @@ Banking77 and CLINC150 with eight a class); what they do to the probabilities is
 START = 100.0
 """Taken unless another is better by more than a standard error, and where nothing can be held out. With eight labels a
 class of Banking77, CLINC150 and TREC it is as good as what LogisticRegressionCV chooses, within its noise."""
-_LOOSE = 5.0  # the tolerance of a path with few examples, beside that of the last fit
+_LOOSE = 10.0  # the tolerance of a path with few examples, beside that of the last fit
 _PATH_ITERATIONS = 60
 _DEAR = 5e6  # multiplications per product from which a path with few examples is a loose one
 _FOLDS = 3
@@ -60,32 +60,35 @@ def choose_c(
     Regularisation does two things: it decides which way the boundaries lie, and how bold the probabilities are. The
     second is undone here by one number (temperature scaling: Guo et al., ICML 2017, fitted on what was held out), so
     that C is chosen for the first. Every fold keeps one model that starts from its solution for a stronger one. Few
-    examples are cross-validated in three folds, many (from 5,000 on) judged on one third.
+    examples are cross-validated in three folds, many (from 5,000 on) judged on one third, as are other strengths than
+    the first where the classes are many.
 
     :param vectors: shape (n, dim).
     :param targets: class numbers 0..n_classes-1 of shape (n,), each occurring.
     :param weights: of the examples, shape (n,); None weighs them alike.
     :param tol: gradient tolerance of the last fit; a path over few examples of many classes makes
-        do with five times that.
+        do with ten times that.
     """
     scale = float(np.einsum("ij,ij->i", vectors, vectors).mean()) or 1.0
     folds = list(_folds(targets, rng))
     if not folds:
         return Choice(START / scale, 1.0, 0, None)
     # Where examples are many for their classes, a loose tolerance would stop before the strength tells.
-    if len(folds) == _FOLDS and vectors.size * (targets.max() + 1) > _DEAR:
+    dear = len(folds) == _FOLDS and vectors.size * (targets.max() + 1) > _DEAR
+    if dear:
         tol, max_iter = tol * _LOOSE, min(max_iter, _PATH_ITERATIONS)
     path = _HeldOut(vectors, targets, weights, folds, tol, max_iter)
     place = PATH.index(START)
-    stronger = path.judge(PATH[place - 1] / scale)
+    some = 1 if dear else _FOLDS  # folds that tell whether another strength is worth it
+    stronger = path.judge(PATH[place - 1] / scale, some)
     best = path.judge(PATH[place] / scale)
     if stronger.beats(best):
         while place > 0 and stronger.beats(best):
             place, best = place - 1, stronger
             path.forget()  # from a weaker one's solution, its loose tolerance would not move at all
-            stronger = path.judge(PATH[place - 1] / scale) if place else best
+            stronger = path.judge(PATH[place - 1] / scale, some) if place else best
     elif best.beats(stronger):
-        weaker = path.judge(PATH[place + 1] / scale)
+        weaker = path.judge(PATH[place + 1] / scale, some)
         if weaker.beats(best):
             place, best = place + 1, weaker
     return Choice(PATH[place] / scale, best.temperature, path.n_iter, best.solution)
@@ -100,9 +103,10 @@ class _Judged(NamedTuple):
     solution: tuple[NDArray[Any], NDArray[Any]]
 
     def beats(self, other: _Judged) -> bool:
-        """Whether the mean loss is less by more than a standard error of the difference."""
-        gains = other.losses - self.losses
-        share = self.weights / self.weights.sum()
+        """Whether the mean loss is less by more than a standard error of the difference, on the folds of both."""
+        n = min(len(self.losses), len(other.losses))
+        gains = other.losses[:n] - self.losses[:n]
+        share = self.weights[:n] / max(float(self.weights[:n].sum()), 1e-12)
         mean = float(share @ gains)
         return mean > float(np.sqrt((share**2) @ (gains - mean) ** 2))
 
@@ -130,20 +134,23 @@ class _HeldOut:
         settings = {"tol": self._tol, "max_iter": self._max_iter, "warm_start": True}
         self._models = [LogisticRegression(**settings) for _ in self._folds]
 
-    def judge(self, strength: float) -> _Judged:
-        """How good this inverse strength is on what was held out."""
+    def judge(self, strength: float, n_folds: int = _FOLDS) -> _Judged:
+        """How good this inverse strength is on what was held out, in the first folds."""
         logits = []
-        for model, fold in zip(self._models, self._folds, strict=True):
+        models = self._models[:n_folds]
+        for model, fold in zip(models, self._folds, strict=False):
             weights = None if self._weights is None else self._weights[~fold]
             _fit_quietly(model.set_params(C=strength), self._vectors[~fold], self._targets[~fold], weights)
             self.n_iter += int(model.n_iter_.max())
             logits.append(as_logits(self._vectors[fold] @ model.coef_.T + model.intercept_))
-        held, truth = np.concatenate(logits), self._targets[self._held]
-        shares = np.ones(len(truth)) if self._weights is None else self._weights[self._held]
+        held = np.concatenate(logits)
+        places = self._held[: len(held)]
+        truth = self._targets[places]
+        shares = np.ones(len(truth)) if self._weights is None else self._weights[places]
         temperature, _ = fit_temperature(held, truth, shares)
         losses = log_sum_exp(temperature * held) - temperature * held[np.arange(len(truth)), truth]
-        coef = np.mean([model.coef_ for model in self._models], axis=0)
-        return _Judged(temperature, losses, shares, (coef, np.mean([m.intercept_ for m in self._models], axis=0)))
+        coef = np.mean([model.coef_ for model in models], axis=0)
+        return _Judged(temperature, losses, shares, (coef, np.mean([m.intercept_ for m in models], axis=0)))
 
 
 def few_threads(vectors: NDArray[Any], n_classes: int) -> AbstractContextManager[Any]:
