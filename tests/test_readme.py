@@ -11,10 +11,11 @@ import click
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+HEADS = (ROOT / "docs" / "heads.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
 def test_the_python_of_the_readme_runs_and_prints_what_it_should(tmp_path: Path):
@@ -28,12 +29,21 @@ def test_the_python_of_the_readme_runs_and_prints_what_it_should(tmp_path: Path)
     assert "label='card'" in printed[1]
 
 
+def test_the_python_of_the_page_on_heads_runs(tmp_path: Path):
+    (script,) = blocks("python", HEADS)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "label='card'" in done.stdout
+
+
 def test_every_command_of_the_readme_is_one_that_exists():
     from service.cli import cli
 
     context = cli.make_context("encoder-tools", ["info"])
-    used = re.findall(r"encoder-tools (\w+)((?: [^\n`#]*)?)", "\n".join(blocks("sh")))
-    assert {name for name, _ in used} == {"extract", "export", "index", "info", "serve", "train"}
+    used = re.findall(r"encoder-tools (\w+)((?: [^\n`#]*)?)", "\n".join(blocks("sh") + blocks("sh", HEADS)))
+    assert {name for name, _ in used} == {"extract", "export", "head", "index", "info", "serve", "train"}
     for name, rest in used:
         command = cli.get_command(context, name)
         if isinstance(command, click.Group):
