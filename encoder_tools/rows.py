@@ -43,7 +43,7 @@ def read_rows(path: Path, split: str = "train", reject: Reject | None = None) ->
     if kind is None:
         raise InputError(f"{path} is of no known kind, expected {', '.join(_KINDS)}. Rename or convert the file.")
     if not path.is_file():
-        raise FileMissingError(f"{path} does not exist. Name a file relative to the recipe.")
+        raise FileMissingError(f"{path} does not exist. Check the name; in a recipe it is relative to the recipe.")
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind == ".jsonl":

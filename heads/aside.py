@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from encoder_tools.errors import InputError
+
 
 class Aside:
     """Takes rows as :data:`encoder_tools.rows.Reject` does.
@@ -36,6 +38,11 @@ class Aside:
         """A row that the reader left out, so that the numbers of those it gives are not 1, 2, 3..."""
         self.left_out.append(number)
         self(number, reason, row)
+
+    def naming(self, error: InputError) -> InputError:
+        """The error with the file that it is about, and with what was put aside."""
+        where = f" {self.count} rows were put aside, with reasons, in {self.path}." if self.count else ""
+        return InputError(f"{self._file}: {error}{where}")
 
     def said(self) -> str:
         """What to add to a message: how many, and where they are; empty if there is none."""

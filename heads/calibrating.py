@@ -17,20 +17,23 @@ from heads.regularisation import fit_temperature
 _FOLDS = 5
 _PULL = 1.0  # of the biases towards zero, in examples
 _LEAST_GAIN = 0.002  # nats that a method with more freedom must win by
+_FEWEST = 50  # examples, below which only a temperature is found
 
 
 def choose_calibration(scores: NDArray[Any], targets: NDArray[np.intp], rng: np.random.RandomState) -> Calibration:
     """Temperature, Platt or isotonic: the one with the least log-loss in five folds of held-out examples.
 
+    Of fewer than fifty examples only a temperature is found: the others would learn those few by heart.
+
     :param scores: of examples that the head was not fitted on, shape (n, n_classes).
     :param targets: their class numbers, shape (n,).
     """
+    if len(targets) < _FEWEST:
+        return _temperature(scores, targets)
     fold = rng.permutation(len(targets)) % _FOLDS
     losses = {method: 0.0 for method in _METHODS}
-    for number in range(min(_FOLDS, len(targets))):
+    for number in range(_FOLDS):
         held = fold == number
-        if held.all():
-            continue
         for method, fit in _METHODS.items():
             found = fit(scores[~held], targets[~held]).probabilities(scores[held].astype(np.float32), "softmax")
             losses[method] += held.sum() * log_loss(found, targets[held]) / len(targets)

@@ -89,6 +89,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         kept = [place for place, label in enumerate(train.labels) if str(label) != job.outside_label]
         texts, labels = [train.texts[place] for place in kept], [train.labels[place] for place in kept]
         train = Labelled(texts, labels, [train.rows[place] for place in kept])
+    _refuse_one_label(train, job.train)
     _say_what_is_rare(train, say)
     if job.outside is not None:
         strange += read_texts(job.outside, job.out, layout, job.split, say)
@@ -109,6 +110,8 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         fingerprint=str(encoder.fingerprint),
     )
     _say_what_was_made(made.head, made.n_train, made.scope_auroc, say)
+    if job.scope and made.head.scope is None:
+        say("no test of what is out of scope: too few examples can be held out to set its threshold; give more a label")
     return replace(made.head, space=space_of(encoder).root)
 
 
@@ -170,7 +173,10 @@ def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> 
     """Labelled texts of a file; how many rows could not be used is said."""
     aside = Aside(out, file)
     rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
-    found = read_labelled(rows, layout, aside)
+    try:
+        found = read_labelled(rows, layout, aside)
+    except InputError as error:
+        raise aside.naming(error) from None
     say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
     return found
 
@@ -226,6 +232,16 @@ def _as_numbers(labels: list[Any]) -> list[float]:
 
 def _as_labels(labels: list[Any]) -> np.ndarray[Any, Any]:
     return np.array(labels) if all(isinstance(label, str) for label in labels) else np.asarray(labels)
+
+
+def _refuse_one_label(train: Labelled, file: Path) -> None:
+    """Before the texts are encoded, which may take an hour."""
+    if len(set(train.labels)) < 2:
+        only = train.labels[0] if train.labels else "that out of scope"
+        raise InputError(
+            f"{file} has no label but {only!r}, expected two or more to tell apart. Add examples of others; texts that "
+            "are only to be refused can be given with --out-of-scope."
+        )
 
 
 def _say_what_is_rare(train: Labelled, say: Say) -> None:

@@ -86,7 +86,8 @@ def make_head(
     :param estimator: a classifier that has ``to_fitted``; it is cloned.
     :param held_out: examples for the promise; None takes a share of ``train``, of every class.
     :param outside: vectors of texts out of scope, shape (m, dim).
-    :param scope: whether the head should tell texts that are out of scope.
+    :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
+        set a threshold by, it does not.
     :param temperature: what to multiply the scores by, where it is known; None finds the calibration. It must be given
         where the model itself was trained on the examples: on vectors that it has learnt, nothing is held out.
     :param fingerprint: of the model that made the vectors.

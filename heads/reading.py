@@ -130,7 +130,7 @@ def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> L
         found.labels.append(label)
         found.rows.append(number)
     if not found.texts:
-        raise InputError(f"No row can be used. {first or 'The file has no rows.'}")
+        raise InputError(f"No row can be used. {first or 'There are no rows.'}")
     kinds = Counter(_kind(label) for labels in found.labels for label in (labels if layout.many else (labels,)))
     if len(kinds) > 1:
         counts = " and ".join(f"{count} {kind}s" for kind, count in kinds.most_common())

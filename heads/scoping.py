@@ -26,16 +26,19 @@ _MOST_EXAMPLES = 5000
 _SHRINKAGE = 0.5
 _PARTS = 5  # examples are held out by fifths, to set the threshold
 _LEAST_GAIN = 0.002  # of AUROC, that a sum of parts must win by
+_FEWEST_HELD = 10  # texts that a threshold can be set by
 
 
 class Scoped(NamedTuple):
     """A scope and what it was chosen by.
 
+    :ivar scope: None where too few examples could be held out to set a threshold by: what a head was fitted on looks
+        less strange than any other text, and by it all others would be out of scope.
     :ivar auroc: of each part, of their "sum", and of the "chosen" one, on texts that were held out: the chance that a
         text out of scope is stranger than one in scope. Empty where there were too few classes to hide any.
     """
 
-    scope: Scope
+    scope: Scope | None
     auroc: dict[str, float]
 
 
@@ -62,6 +65,9 @@ def choose_scope(
     """
     if not 0 < accepts < 1:
         raise InputError(f"accepts is {accepts!r}, expected a share between 0 and 1.")
+    held = _held_in(vectors, targets, fit_scores, rng)
+    if len(held) < _FEWEST_HELD:
+        return Scoped(None, {})
     keep = rng.permutation(len(targets))[:_MOST_EXAMPLES]
     some, their = vectors[keep], targets[keep]
     rounds = list(_rounds(some, their, fit_scores, outside, rng))
@@ -75,7 +81,6 @@ def choose_scope(
         auroc["sum"] = float(np.mean([_auroc(r, w) for r, w in zip(rounds, total.left_out, strict=True)]))
         if auroc["sum"] > auroc["chosen"] + _LEAST_GAIN:
             weights, auroc["chosen"] = total.weights, auroc["sum"]
-    held = _held_in(vectors, targets, fit_scores, rng)
     scale = np.maximum(held.std(axis=0), 1e-6)
     used = np.flatnonzero(weights)
     final = weights[used] / scale[used]
@@ -140,7 +145,7 @@ def _held_in(
         held = (place % _PARTS == number) & ~alone
         if held.any() and len(np.unique(targets[~held])) > 1:
             found.append(_measure(vectors[~held], targets[~held], vectors[held], fit_scores))
-    return np.concatenate(found) if found else _measure(vectors, targets, vectors, fit_scores)
+    return np.concatenate(found) if found else np.zeros((0, len(_names(fit_scores))))
 
 
 def _measure(

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from encoder_tools.errors import EncoderToolsError, InputError
 from heads import load_head
+from heads.calibrating import choose_calibration
 from heads.making import Examples, split
 from heads.reading import Layout, leaked, read_labelled
 from heads.report import evaluate, examine
@@ -212,3 +213,39 @@ def test_flipped_labels_and_disagreeing_twins_are_suspected(encoder_default: Any
     assert any(pair.first in flipped or pair.second in flipped for pair in found.duplicates)
     head = LinearHead().fit(encoder_default.encode(texts), labels).to_fitted()
     assert evaluate(head, encoder_default.encode(texts), labels).accuracy > 0.98
+
+
+def test_one_example_a_label_gives_no_test_of_scope_and_no_bold_calibration(tmp_path: Path, encoder_default: Any):
+    few = [{"text": texts.split("|")[0], "label": label} for label, texts in SUBJECTS.items()]
+    result = run("head", "fit", write_csv(tmp_path / "few.csv", few), tmp_path / "head")
+    assert result.exit_code == 0, result.output
+    assert "no test of what is out of scope" in result.output
+    head = load_head(tmp_path / "head", encoder=encoder_default)
+    assert (head.scope, head.calibration.method) == (None, "temperature")
+
+
+def test_few_held_out_examples_give_a_temperature_only():
+    rng = np.random.RandomState(0)
+    targets = rng.randint(3, size=400)
+    scores = rng.standard_normal((400, 3)) + np.array([3.0, 0, -3]) + 2 * np.eye(3)[targets]
+    assert (
+        choose_calibration(scores, targets, rng).method == "platt"
+    )  # the biases are wrong, and there are enough to say so
+    assert choose_calibration(scores[:40], targets[:40], rng).method == "temperature"
+
+
+def test_one_label_is_refused_before_anything_is_encoded(tmp_path: Path):
+    file = write_csv(tmp_path / "one.csv", [{"text": f"text {i}", "label": "a"} for i in range(5)])
+    result = run("head", "fit", file, tmp_path / "head")
+    assert result.exit_code != 0
+    assert "no label but 'a'" in str(result.exception)
+    assert "encoding" not in result.output
+
+
+def test_a_file_without_a_usable_row_is_named_with_what_was_put_aside(tmp_path: Path):
+    file = tmp_path / "bad.jsonl"
+    file.write_text("{broken\n[1]\n")
+    result = run("head", "fit", file, tmp_path / "head")
+    assert result.exit_code != 0
+    assert "bad.jsonl: No row can be used. There are no rows. 2 rows were put aside" in str(result.exception)
+    assert len((tmp_path / "head.rejected.jsonl").read_text().splitlines()) == 2
