@@ -1,4 +1,4 @@
-"""Files in, a head or a report out: what the command line does, for programs."""
+"""A file in, a head out: what ``head fit`` does, for programs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from encoder_tools.errors import InputError
-from encoder_tools.files import write_json
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.rows import read_rows
 from encoder_tools.spaces import space_of
-from heads.aside import Aside
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
 from heads.hierarchical import HierarchicalHead
@@ -24,10 +19,8 @@ from heads.making import NO_PROMISE, Examples, Promise, make_head
 from heads.mlp import MLPHead
 from heads.multilabel import MultiLabelHead
 from heads.prototype import NeighbourHead, PrototypeHead
-from heads.reading import TEXT_AND_LABEL, Labelled, Layout, leaked, numbered, read_labelled
+from heads.reading import TEXT_AND_LABEL, Labelled, Layout, as_labels, as_numbers, leaked, read_labels, read_texts
 from heads.regression import RegressionHead
-from heads.report import Report, evaluate, examine, write_page
-from heads.report.described import described
 from heads.zero_shot import ZeroShotHead
 
 Say = Callable[[str], None]
@@ -40,7 +33,8 @@ CLASSIFIERS: dict[str, type[ClassifierHead]] = {
     "hierarchical": HierarchicalHead,
 }
 """Kinds that give one label of several."""
-KINDS = (*CLASSIFIERS, "zero-shot", "multi-label", "regression")
+_OTHERS = ("multi-label", "regression")
+KINDS = (*CLASSIFIERS, "zero-shot", *_OTHERS)
 _FEWEST_WORTH = 4
 
 
@@ -78,9 +72,13 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
     """
     if job.kind not in KINDS:
         raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
+    if job.kind in _OTHERS and (job.promise.asked or job.held_out or job.outside or job.outside_label is not None):
+        raise InputError(
+            f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
+        )
     layout = replace(job.layout, many=job.kind == "multi-label")
     train = read_labels(job.train, job.out, layout, job.split, say)
-    if job.kind in ("multi-label", "regression"):
+    if job.kind in _OTHERS:
         return _other_kind(encoder, train, job.kind, say)
     strange = [text for text, label in zip(train.texts, train.labels, strict=True) if str(label) == job.outside_label]
     if job.outside_label is not None and not strange:
@@ -97,11 +95,11 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
     if job.held_out is not None:
         others = read_labels(job.held_out, job.out, layout, job.split, say)
         _say_what_leaked(train.texts, others.texts, job.held_out, say)
-        held = Examples(encoder.encode(others.texts), _as_labels(others.labels))
+        held = Examples(encoder.encode(others.texts), as_labels(others.labels))
     say(f"encoding {len(train.texts) + len(strange)} texts")
     made = make_head(
         _estimator(encoder, job, train.labels),
-        Examples(encoder.encode(train.texts), _as_labels(train.labels)),
+        Examples(encoder.encode(train.texts), as_labels(train.labels)),
         promise=job.promise,
         held_out=held,
         outside=encoder.encode(strange) if strange else None,
@@ -113,85 +111,6 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
     if job.scope and made.head.scope is None:
         say("no test of what is out of scope: too few examples can be held out to set its threshold; give more a label")
     return replace(made.head, space=space_of(encoder).root)
-
-
-def evaluate_file(
-    encoder: TextEncoder, head: FittedHead, test: Path, layout: Layout, split: str, *, train: Path | None, say: Say
-) -> Report:
-    """Figures of a head on a file of labelled texts.
-
-    :param train: file that the head was fitted on, to count the texts that are in both.
-    """
-    found = read_labels(test, test, layout, split, say)
-    known = read_labels(train, train, layout, split, say).texts if train is not None else []
-    both = len(leaked(known, found.texts))
-    if both:
-        say(f"warning: {both} of {len(found.texts)} texts of {test} are in {train} too")
-    return evaluate(head, encoder.encode(found.texts), _as_labels(found.labels), leaked=both)
-
-
-def report_file(
-    encoder: TextEncoder,
-    head: FittedHead,
-    out: Path,
-    layout: Layout,
-    split: str,
-    *,
-    train: Path | None = None,
-    test: Path | None = None,
-    pool: Path | None = None,
-    json_file: Path | None = None,
-    say: Say,
-) -> None:
-    """Write a page, and the same as JSON, about a head, its examples, and what to label next."""
-    report = None
-    if test is not None:
-        report = evaluate_file(encoder, head, test, layout, split, train=train, say=say)
-    examples, texts, waiting = None, [], []
-    if train is not None:
-        known = read_labels(train, out, layout, split, say)
-        waiting = read_texts(pool, out, layout, split, say) if pool is not None else []
-        inside = [place for place, label in enumerate(known.labels) if label in set(head.labels)]
-        texts = [known.texts[place] for place in inside]
-        labels = _as_labels([known.labels[place] for place in inside])
-        vectors = encoder.encode(texts)
-        pooled = encoder.encode(waiting) if waiting else None
-        examples = examine(LinearHead(), vectors, labels, head=head, pool=pooled)
-    write_page(out, f"Head of {len(head.labels)} labels", report, examples, texts, waiting)
-    if json_file is not None:
-        shown = None if examples is None else described(examples) | {"texts": texts}
-        write_report(json_file, report, shown)
-
-
-def write_report(path: Path, report: Report | None, examples: dict[str, Any] | None = None) -> None:
-    """Write figures, and what was found of the examples, as JSON."""
-    content = {"format": "encoder-tools head report", "format_version": 1}
-    write_json(path, content | {"figures": described(report), "examples": examples})
-
-
-def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> Labelled:
-    """Labelled texts of a file; how many rows could not be used is said."""
-    aside = Aside(out, file)
-    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
-    try:
-        found = read_labelled(rows, layout, aside)
-    except InputError as error:
-        raise aside.naming(error) from None
-    say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
-    return found
-
-
-def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> list[str]:
-    """Texts of a file, whatever their labels."""
-    aside = Aside(out, file)
-    texts = []
-    for number, row in numbered(read_rows(file, split, aside.from_reader), aside.left_out):
-        try:
-            texts.append(layout.text_of(row))
-        except InputError as error:
-            aside(number, str(error), dict(row))
-    say(f"{file}: {len(texts)} texts{aside.said()}")
-    return texts
 
 
 def describe_labels(encoder: TextEncoder, descriptions: Any, template: str = "{}") -> FittedHead:
@@ -209,29 +128,15 @@ def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> Classifi
 
 
 def _other_kind(encoder: TextEncoder, train: Labelled, kind: str, say: Say) -> FittedHead:
+    numbers = as_numbers(train.labels) if kind == "regression" else None
     say(f"encoding {len(train.texts)} texts")
     vectors: FloatMatrix = encoder.encode(train.texts)
     if kind == "multi-label":
         many = MultiLabelHead().fit(vectors, train.labels)
         head = many.to_fitted(fingerprint=str(encoder.fingerprint))
     else:
-        if not all(isinstance(label, int | float) for label in train.labels):
-            train.labels[:] = _as_numbers(train.labels)
-        head = RegressionHead().fit(vectors, train.labels).to_fitted(fingerprint=str(encoder.fingerprint))
+        head = RegressionHead().fit(vectors, numbers).to_fitted(fingerprint=str(encoder.fingerprint))
     return replace(head, space=space_of(encoder).root)
-
-
-def _as_numbers(labels: list[Any]) -> list[float]:
-    try:
-        return [float(label) for label in labels]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"A regression needs numbers as labels: {error}. Choose another kind, or repair them."
-        ) from None
-
-
-def _as_labels(labels: list[Any]) -> np.ndarray[Any, Any]:
-    return np.array(labels) if all(isinstance(label, str) for label in labels) else np.asarray(labels)
 
 
 def _refuse_one_label(train: Labelled, file: Path) -> None:

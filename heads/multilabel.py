@@ -17,7 +17,7 @@ from heads.estimator import HeadEstimator
 from heads.examples import checked_weights
 from heads.fitted import FittedHead
 from heads.linear import is_positive
-from heads.regularisation import choose_c
+from heads.regularisation import choose_c, few_threads
 from heads.scorers import Linear
 
 _FOLDS = 3
@@ -54,9 +54,10 @@ class MultiLabelHead(HeadEstimator):
         vectors = self._training_vectors(X, hits)
         weights = checked_weights(sample_weight, len(hits))
         rng = check_random_state(self.random_state)
-        self.C_ = self._chosen_c(vectors, hits, weights, rng) if self.C is None else self.C
-        self.thresholds_ = self._tuned(vectors, hits, weights, rng)
-        self.coef_, self.intercept_ = _one_per_label(vectors, hits, weights, self.C_)
+        with few_threads(vectors, 1):
+            self.C_ = self._chosen_c(vectors, hits, weights, rng) if self.C is None else self.C
+            self.thresholds_ = self._tuned(vectors, hits, weights, rng)
+            self.coef_, self.intercept_ = _one_per_label(vectors, hits, weights, self.C_)
         return self
 
     def decision_function(self, X: Any) -> NDArray[Any]:  # noqa: N803

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError
-from encoder_tools.rows import Reject
+from encoder_tools.rows import Reject, read_rows
+from heads.aside import Aside
 
 Row = Mapping[str, Any]
+Say = Callable[[str], None]
 _LETTERS = re.compile(r"[\W_]+")
 
 
@@ -140,10 +143,56 @@ def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> L
     return found
 
 
+def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> Labelled:
+    """Labelled texts of a file; how many rows could not be used is said."""
+    aside = Aside(out, file)
+    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+    try:
+        found = read_labelled(rows, layout, aside)
+    except InputError as error:
+        raise aside.naming(error) from None
+    say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
+    return found
+
+
+def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> list[str]:
+    """Texts of a file, whatever their labels."""
+    aside = Aside(out, file)
+    texts = []
+    for number, row in numbered(read_rows(file, split, aside.from_reader), aside.left_out):
+        try:
+            texts.append(layout.text_of(row))
+        except InputError as error:
+            aside(number, str(error), dict(row))
+    say(f"{file}: {len(texts)} texts{aside.said()}")
+    return texts
+
+
+def as_labels(labels: list[Any]) -> NDArray[Any]:
+    """Labels of one kind as an array of shape (n,)."""
+    return np.array(labels) if all(isinstance(label, str) for label in labels) else np.asarray(labels)
+
+
 def leaked(train: Sequence[str], test: Sequence[str]) -> NDArray[np.intp]:
     """Places in ``test`` of texts that are in ``train`` too, letter case, spaces and punctuation aside."""
     known = {plain(text) for text in train}
     return np.array([place for place, text in enumerate(test) if plain(text) in known], dtype=np.intp)
+
+
+def as_numbers(labels: Sequence[Any]) -> NDArray[np.float64]:
+    """Labels as numbers, float64 of shape (n,).
+
+    :raises InputError: if one is none, or not finite.
+    """
+    found = np.empty(len(labels))
+    for place, label in enumerate(labels):
+        try:
+            found[place] = float(label)
+        except (TypeError, ValueError, OverflowError):
+            found[place] = np.nan
+        if not np.isfinite(found[place]):
+            raise InputError(f"Label {str(label)[:40]!r} is no finite number, as a regression needs. Repair it.")
+    return found
 
 
 def plain(text: str) -> str:

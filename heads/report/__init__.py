@@ -1,7 +1,28 @@
 """What a head is worth, and what its examples are like: figures for programs, a page for people."""
 
+from typing import TypeAlias
+
 from heads.report.content import Report, TestedOn, evaluate
 from heads.report.examples import Duplicate, ExamplesReport, Suspect, examine
+from heads.report.other_kinds import ManyReport, NumberReport, evaluate_many, evaluate_numbers
 from heads.report.page import write_page
+from heads.report.summary import summary
 
-__all__ = ["Duplicate", "ExamplesReport", "Report", "Suspect", "TestedOn", "evaluate", "examine", "write_page"]
+AnyReport: TypeAlias = Report | ManyReport | NumberReport
+
+__all__ = [
+    "AnyReport",
+    "Duplicate",
+    "ExamplesReport",
+    "ManyReport",
+    "NumberReport",
+    "Report",
+    "Suspect",
+    "TestedOn",
+    "evaluate",
+    "evaluate_many",
+    "evaluate_numbers",
+    "examine",
+    "summary",
+    "write_page",
+]

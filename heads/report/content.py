@@ -112,7 +112,7 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
     :raises InputError: if the head gives no single label, or no text has a label that it knows.
     """
     if head.link != "softmax":
-        raise InputError("The head gives no single label, expected one that does. Its own score is in fit's output.")
+        raise InputError("The head gives no single label, expected one that does. See evaluate_many, evaluate_numbers.")
     scores = head.decision_function(vectors)
     probabilities = head.probabilities(scores)
     place = {label: number for number, label in enumerate(head.labels)}

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from encoder_tools.files import write_bytes
 from heads.report.charts import confusion_chart, map_chart, reliability_chart, risk_chart
-from heads.report.content import Report
+from heads.report.content import ClassFigures, Report, TestedOn
 from heads.report.examples import ExamplesReport
+from heads.report.other_kinds import ManyReport, NumberReport
+from heads.report.summary import summary
 
 _MOST_SUSPECTS = 100
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -42,7 +44,7 @@ border-radius:.6rem}.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.35r
 def write_page(
     path: Path,
     title: str,
-    report: Report | None,
+    report: Report | ManyReport | NumberReport | None,
     examples: ExamplesReport | None,
     texts: Sequence[str] = (),
     pool: Sequence[str] = (),
@@ -55,7 +57,8 @@ def write_page(
     """
     sections = [f"<h1>{escape(title)}</h1>"]
     if report is not None:
-        sections += _figures(report)
+        sections += _tested(report.tested)
+        sections += _figures(report) if isinstance(report, Report) else _other_figures(report)
     if examples is not None:
         sections += _examples(examples, texts, pool)
     head = (
@@ -67,8 +70,7 @@ def write_page(
     write_bytes(path, (head + "\n".join(sections) + "</body></html>\n").encode("utf-8", "replace"))
 
 
-def _figures(report: Report) -> list[str]:
-    tested = report.tested
+def _tested(tested: TestedOn) -> list[str]:
     found = [
         f'<p class="note">{tested.texts - tested.out_of_scope} texts in scope, {tested.out_of_scope} out of it.</p>'
     ]
@@ -77,6 +79,17 @@ def _figures(report: Report) -> list[str]:
             f'<p class="warn">{tested.leaked} of the texts were among the examples that the head was fitted on: the '
             "figures are too good by what they count for.</p>"
         )
+    return found
+
+
+def _other_figures(report: ManyReport | NumberReport) -> list[str]:
+    if isinstance(report, NumberReport):
+        return [_cards((name[0].upper() + name[1:], f"{value:.3f}", "") for name, value in summary(report).items())]
+    cards = [(name[0].upper() + name[1:], f"{value:.1%}", "") for name, value in summary(report).items()]
+    return [_cards(cards), "<h2>Labels</h2>" + _classes(report.classes)]
+
+
+def _figures(report: Report) -> list[str]:
     cards = [
         ("Accuracy", f"{report.accuracy:.1%}", ""),
         ("Macro F1", f"{report.macro_f1:.1%}", "mean over classes"),
@@ -97,12 +110,12 @@ def _figures(report: Report) -> list[str]:
         if scope.auroc is not None and scope.rejected is not None:
             cards.append(("Out of scope, found", f"{scope.rejected:.1%}", ""))
             cards.append(("Scope AUROC", f"{scope.auroc:.3f}", f"{scope.auroc_of_doubt:.3f} by probability alone"))
-    found.append(_cards(cards))
+    found = [_cards(cards)]
     answered = None if kept is None else (kept.answered, kept.errors)
     found.append(
         f'<div class="charts">{reliability_chart(report.reliability)}{risk_chart(report.risk_coverage, answered)}</div>'
     )
-    found.append("<h2>Classes</h2>" + _classes(report))
+    found.append("<h2>Classes</h2>" + _classes(report.classes))
     if report.confused:
         rows = ([escape(str(c.truth)), escape(str(c.given)), c.texts] for c in report.confused)
         found.append("<h2>Most confused</h2>" + _table(("true label", "taken for", "texts"), rows))
@@ -112,8 +125,8 @@ def _figures(report: Report) -> list[str]:
     return found
 
 
-def _classes(report: Report) -> str:
-    ordered = sorted((row for row in report.classes if row.texts), key=lambda row: row.f1)
+def _classes(classes: Iterable[ClassFigures]) -> str:
+    ordered = sorted((row for row in classes if row.texts), key=lambda row: row.f1)
     rows = (
         [escape(str(row.label)), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}", row.texts]
         for row in ordered

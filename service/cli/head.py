@@ -104,7 +104,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     head = fit_file(encoder, job, click.echo)
     save_head(head, out, overwrite=overwrite)
     click.echo(f"wrote {out}: {len(head.labels)} labels, kind {head.scorer.kind}")
-    if test is not None and head.link == "softmax":
+    if test is not None:
         _measure(encoder, out, test, layout, how["split"], train, None)
 
 
@@ -196,7 +196,7 @@ def report(
 ) -> None:
     """Write a page about the head in FOLDER to OUT, one HTML file that needs nothing else."""
     from heads import load_head
-    from heads.jobs import report_file
+    from heads.reporting import report_file
 
     if train is None and test is None:
         raise click.UsageError("Name --train, --test, or both.")
@@ -230,7 +230,7 @@ def _check_training(how: dict[str, Any]) -> None:
 def _examples(train: Path, out: Path, layout: Layout, how: dict[str, Any]) -> tuple[list[str], Any, Path]:
     import numpy as np
 
-    from heads.jobs import read_labels
+    from heads.reading import read_labels
 
     found = read_labels(train, out, layout, how["split"], click.echo)
     inside = [place for place, label in enumerate(found.labels) if str(label) != how["outside_label"]]
@@ -337,26 +337,16 @@ def _measure(
     json_file: Path | None,
 ) -> None:
     from heads import load_head
-    from heads.jobs import evaluate_file, write_report
+    from heads.report import Report, summary
+    from heads.reporting import evaluate_file, write_report
 
     head = load_head(folder, encoder=encoder)
     report = evaluate_file(encoder, head, test, layout, split, train=train, say=click.echo)
-    figures = {
-        "accuracy": report.accuracy,
-        "macro F1": report.macro_f1,
-        "log-loss": report.log_loss,
-        "expected calibration error": report.calibration_error,
-    }
-    if report.abstention is not None:
-        figures |= {"answered": report.abstention.answered, "errors among answers": report.abstention.errors}
-    if report.scope is not None:
-        figures["in scope, accepted"] = report.scope.accepted
-        if report.scope.auroc is not None and report.scope.rejected is not None:
-            figures |= {"out of scope, found": report.scope.rejected, "out of scope, AUROC": report.scope.auroc}
-    for name, value in figures.items():
+    for name, value in summary(report).items():
         click.echo(f"{name:<28} {value:.4f}")
-    for pair in report.confused[:_SHOWN]:
-        click.echo(f"  {pair.texts:>4}  {pair.truth} taken for {pair.given}")
+    if isinstance(report, Report):
+        for pair in report.confused[:_SHOWN]:
+            click.echo(f"  {pair.texts:>4}  {pair.truth} taken for {pair.given}")
     if json_file is not None:
         write_report(json_file, report)
 

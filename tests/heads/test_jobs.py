@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from encoder_tools.errors import EncoderToolsError, InputError
-from heads import load_head
+from heads import FittedHead, load_head
+from heads.aside import Aside
 from heads.calibrating import choose_calibration
 from heads.making import Examples, split
 from heads.reading import Layout, leaked, read_labelled
-from heads.report import evaluate, examine
+from heads.report import evaluate, evaluate_many, evaluate_numbers, examine
+from heads.scorers import Linear
 from service.cli import cli
 
 SUBJECTS = {
@@ -186,6 +189,86 @@ def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: 
     numbered = [Numbered(place, row) for place, row in enumerate(rows, 1)]
     with pytest.raises(InputError, match=message):
         read_labelled(numbered, Layout(), lambda *_: None)
+
+
+def test_a_second_run_does_not_tell_of_the_same_rows_twice(tmp_path: Path):
+    told = tmp_path / "out.rejected.jsonl"
+    for _ in range(2):
+        first, second = Aside(tmp_path / "out", tmp_path / "a.csv"), Aside(tmp_path / "out", tmp_path / "b.csv")
+        first(1, "empty", {"text": ""})
+        second(2, "empty", {"text": ""})
+    assert [json.loads(line)["row"] for line in told.read_text().splitlines()] == [1, 2]
+    Aside(tmp_path / "out", tmp_path / "a.csv", after=1)(1, "again", {})
+    assert len(told.read_text().splitlines()) == 2
+    Aside(tmp_path / "out", tmp_path / "a.csv")
+    Aside(tmp_path / "out", tmp_path / "b.csv")
+    assert not told.exists()
+
+
+def test_any_number_of_labels_from_a_file_to_a_page(tmp_path: Path):
+    many = [row | {"label": row["label"] + (";urgent" if "urgent" in row["text"] else "")} for row in rows()]
+    file = write_csv(tmp_path / "many.csv", many)
+    fit = run("head", "fit", file, tmp_path / "head", "--kind", "multi-label", "--separator", ";", "--test", file)
+    assert fit.exit_code == 0, fit.output
+    assert "micro F1" in fit.output
+    result = run(
+        "head", "report", tmp_path / "head", tmp_path / "page.html", "--test", file, "--separator", ";", "--json",
+        tmp_path / "page.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "page.json").read_text())["figures"]
+    assert figures["micro_f1"] > 0.95
+    assert {entry["label"]: entry["texts"] for entry in figures["classes"]}["urgent"] == 20
+    page = (tmp_path / "page.html").read_text()
+    assert "Micro F1" in page
+    assert ">urgent<" in page
+    refused = run("head", "report", tmp_path / "head", tmp_path / "page.html", "--train", file)
+    assert "Leave --train out" in str(refused.exception)
+    assert "for one label of several" in str(
+        run("head", "fit", file, tmp_path / "h2", "--kind", "multi-label", "--most-errors", "0.1").exception
+    )
+
+
+def test_numbers_from_a_file_to_a_page(tmp_path: Path):
+    words = ("terrible", "bad", "okay", "good", "excellent")
+    stars = [
+        {"text": f"{w} {thing} {n}", "label": i}
+        for i, w in enumerate(words)
+        for thing in ("film", "hotel")
+        for n in range(8)
+    ]
+    file = write_csv(tmp_path / "stars.csv", stars)
+    assert run("head", "fit", file, tmp_path / "head", "--kind", "regression").exit_code == 0
+    result = run("head", "evaluate", tmp_path / "head", file, "--json", tmp_path / "f.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "f.json").read_text())["figures"]["mean_absolute_error"] < 0.5
+    assert run("head", "report", tmp_path / "head", tmp_path / "page.html", "--test", file).exit_code == 0
+    assert "Rank correlation" in (tmp_path / "page.html").read_text()
+    wrong = write_csv(tmp_path / "wrong.csv", [*stars[:3], {"text": "so so", "label": "three"}])
+    for arguments in (("fit", wrong, tmp_path / "h2", "--kind", "regression"), ("evaluate", tmp_path / "head", wrong)):
+        assert "'three' is no finite number" in str(run("head", *arguments).exception)
+
+
+def test_figures_of_any_number_of_labels_are_counted_by_hand():
+    head = FittedHead(Linear(np.eye(3), np.zeros(3)), ("a", "b", "c"), None, link="sigmoid", thresholds=np.full(3, 0.6))
+    vectors = np.array([[2.0, 2, -2], [2, -2, -2], [-2, -2, 2], [-2, -2, -2]])
+    found = evaluate_many(head, vectors, [("a", "b"), ("b",), ("c", "unknown"), ("unknown",)], leaked=1)
+    assert (found.micro_precision, found.micro_recall) == (3 / 4, 3 / 6)  # a, b, a?, c; missed: b and the unknown twice
+    assert found.micro_f1 == pytest.approx(2 * 3 / (4 + 6))
+    assert (found.exact, astuple(found.tested)) == (1 / 4, (4, 1, 1))
+    assert [(c.label, c.precision, c.recall, c.texts) for c in found.classes] == [
+        ("a", 0.5, 1.0, 1), ("b", 1.0, 0.5, 2), ("c", 1.0, 1.0, 1),
+    ]  # fmt: skip
+    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    with pytest.raises(InputError, match="None of the labels"):
+        evaluate_many(head, vectors[:1], [("z",)])
+    one = FittedHead(Linear(np.eye(1), np.zeros(1)), ("value",), None, link="identity")
+    flat = evaluate_numbers(one, np.array([[1.0], [3.0]]), [1, 1])
+    assert (flat.mean_absolute_error, flat.r2, flat.spearman) == (1.0, None, None)
+    assert evaluate_numbers(one, np.array([[1.0], [3.0]]), [1, 3]).r2 == 1.0
+    for measure, wrong in ((evaluate, head), (evaluate_many, one), (evaluate_numbers, head)):
+        with pytest.raises(InputError, match="expected one that"):
+            measure(wrong, vectors, ["a"] * 4)
 
 
 def test_leaks_are_found_whatever_the_punctuation():
