@@ -23,12 +23,13 @@ _FEWEST = 50  # examples, below which only a temperature is found
 def choose_calibration(scores: NDArray[Any], targets: NDArray[np.intp], rng: np.random.RandomState) -> Calibration:
     """Temperature, Platt or isotonic: the one with the least log-loss in five folds of held-out examples.
 
-    Of fewer than fifty examples only a temperature is found: the others would learn those few by heart.
+    Of fewer than fifty examples, or fewer than there are classes, only a temperature is found: the others would learn
+    those few by heart.
 
     :param scores: of examples that the head was not fitted on, shape (n, n_classes).
     :param targets: their class numbers, shape (n,).
     """
-    if len(targets) < _FEWEST:
+    if len(targets) < max(_FEWEST, scores.shape[1]):
         return _temperature(scores, targets)
     fold = rng.permutation(len(targets)) % _FOLDS
     losses = {method: 0.0 for method in _METHODS}

@@ -36,6 +36,7 @@ CLASSIFIERS: dict[str, type[ClassifierHead]] = {
 _OTHERS = ("multi-label", "regression")
 KINDS = (*CLASSIFIERS, "zero-shot", *_OTHERS)
 _FEWEST_WORTH = 4
+_LONG = 5 * 10**7  # scores of a fit, which then takes an hour or so
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         train = Labelled(texts, labels, [train.rows[place] for place in kept])
     _refuse_one_label(train, job.train)
     _say_what_is_rare(train, say)
+    _say_what_is_large(train, job.kind, say)
     if job.outside is not None:
         strange += read_texts(job.outside, job.out, layout, job.split, say)
     held = None
@@ -157,6 +159,12 @@ def _say_what_is_rare(train: Labelled, say: Say) -> None:
     few = sum(n < _FEWEST_WORTH for n in counts.values()) - len(alone)
     if few:
         say(f"warning: {few} labels have two or three examples; eight or more make a usable head")
+
+
+def _say_what_is_large(train: Labelled, kind: str, say: Say) -> None:
+    n, labels = len(train.labels), len(set(train.labels))
+    if kind not in ("prototype", "knn") and n * labels > _LONG:
+        say(f"warning: {labels} labels of {n} texts take a {kind} head long; --kind prototype or knn takes seconds")
 
 
 def _say_what_leaked(train: list[str], others: list[str], file: Path, say: Say) -> None:

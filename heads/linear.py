@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from encoder_tools.errors import InputError
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
-from heads.regularisation import as_logits, choose_c, few_threads
+from heads.regularisation import as_logits, check_size, choose_c, few_threads
 
 
 class LinearHead(ClassifierHead):
@@ -78,6 +78,7 @@ class LinearHead(ClassifierHead):
             raise InputError(f"max_iter is {self.max_iter!r}, expected an integer of 1 or more.")
 
     def _learn(self, vectors: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None) -> None:
+        check_size(len(vectors), len(self.classes_))
         with few_threads(vectors, len(self.classes_)):
             self._solve(vectors, targets, weights)
 

@@ -20,6 +20,7 @@ from heads.scoping import FitScores, Scores, choose_scope
 
 _FOLDS = 3
 _MOST_CALIBRATED = 6000
+_MOST_SCORES = 2 * 10**7  # of which a calibration is chosen
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,18 @@ def split(examples: Examples, share: float, rng: np.random.RandomState) -> tuple
 
 
 def out_of_fold(
-    estimator: ClassifierHead, vectors: NDArray[Any], targets: NDArray[np.intp], rng: np.random.RandomState
+    estimator: ClassifierHead,
+    vectors: NDArray[Any],
+    targets: NDArray[np.intp],
+    rng: np.random.RandomState,
+    *,
+    most: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Scores (m, n_classes) of examples by heads that were not fitted on them, and which examples those are (m,).
 
     An example that is alone in its class is in none: without it the class would not be known.
+
+    :param most: how many scores to give, about; None gives them of all examples.
     """
     order = rng.permutation(len(targets))
     order = order[np.argsort(targets[order], kind="stable")]
@@ -169,6 +177,7 @@ def out_of_fold(
         held = np.flatnonzero(fold == number)
         if len(held):
             model = clone(estimator).fit(vectors[fold != number], targets[fold != number])
+            held = held if most is None else rng.permutation(held)[: -(-most // _FOLDS)]
             scores.append(model.to_fitted().decision_function(vectors[held]))
             which.append(held)
     n_classes = len(sizes)
@@ -191,11 +200,12 @@ def _calibrated(
     targets: NDArray[np.intp],
     rng: np.random.RandomState,
 ) -> Calibration:
-    some = np.sort(rng.permutation(len(targets))[:_MOST_CALIBRATED])
+    most = max(1, min(_MOST_CALIBRATED, _MOST_SCORES // len(model.classes_)))
+    some = np.sort(rng.permutation(len(targets))[:most])
     known, numbers = np.unique(targets[some], return_inverse=True)
     if len(known) < len(model.classes_):  # a class was left out of the sample
         some, numbers = np.arange(len(targets)), targets
-    scores, which = out_of_fold(estimator, vectors[some], numbers, rng)
+    scores, which = out_of_fold(estimator, vectors[some], numbers, rng, most=most)
     if not len(which):
         return Calibration()
     if isinstance(model, LinearHead):

@@ -17,7 +17,7 @@ from heads.scorers import Linear, Neighbours
 _NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 _SHARPNESSES = (5.0, 10.0, 20.0, 40.0, 80.0)
 _FLOOR = 1e-3
-_MOST_JUDGED = 2000
+_MOST_JUDGED = 5000
 
 
 class PrototypeHead(ScoredHead):
@@ -41,12 +41,14 @@ class PrototypeHead(ScoredHead):
         sums = np.zeros((len(self.classes_), vectors.shape[1]))
         np.add.at(sums, targets, shares[:, None] * unit)
         self.prototypes_ = unit_rows(sums.astype(np.float32))
-        cosines = unit @ self.prototypes_.T
-        left = unit_rows((sums[targets] - shares[:, None] * unit).astype(np.float32))  # the class without the example
-        cosines[np.arange(len(targets)), targets] = np.einsum("ij,ij->i", unit, left)
-        several = np.bincount(targets)[targets] > 1
-        judged = several if several.any() else ~several
-        self.temperature_ = fit_temperature(cosines[judged], targets[judged], shares[judged])[0]
+        several = np.flatnonzero(np.bincount(targets)[targets] > 1)
+        judged = several if len(several) else np.arange(len(targets))
+        judged = judged[:: -(-len(judged) // _MOST_JUDGED)]  # evenly over the classes: examples come in their order
+        own, truth, share = unit[judged], targets[judged], shares[judged]
+        cosines = own @ self.prototypes_.T
+        left = unit_rows((sums[truth] - share[:, None] * own).astype(np.float32))  # the class without the example
+        cosines[np.arange(len(truth)), truth] = np.einsum("ij,ij->i", own, left)
+        self.temperature_ = fit_temperature(cosines, truth, share)[0]
         weight = np.float32(self.temperature_) * self.prototypes_
         self.scorer_ = Linear(weight, np.zeros(len(weight), dtype=np.float32))
 

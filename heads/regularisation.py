@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from encoder_tools.errors import InputError
 from heads.arrays import log_sum_exp
 
 PATH = (0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -28,6 +29,7 @@ _DEAR = 5e6  # multiplications per product from which a path with few examples i
 _FOLDS = 3
 _EXAMPLES_PER_FIT = 5000
 _WORTH_THREADS = 2e8  # multiplications per product from which BLAS is better off with several threads
+_MOST_SCORES = 2 * 10**8
 _TEMPERATURES = (-4.0, 6.0)  # natural logarithms of what logits may be multiplied by
 
 
@@ -151,6 +153,19 @@ class _HeldOut:
         losses = log_sum_exp(temperature * held) - temperature * held[np.arange(len(truth)), truth]
         coef = np.mean([model.coef_ for model in models], axis=0)
         return _Judged(temperature, losses, shares, (coef, np.mean([m.intercept_ for m in models], axis=0)))
+
+
+def check_size(n: int, n_classes: int) -> None:
+    """Refuse what would fill the memory long before it is fitted.
+
+    :raises InputError: where the scores of the examples, which a fit holds several times over, are 1.6 GB or more.
+    """
+    if n * n_classes > _MOST_SCORES:
+        raise InputError(
+            f"{n} examples of {n_classes} classes need {8 * n * n_classes / 1e9:.0f} GB for their scores alone. Fit a "
+            "PrototypeHead or NeighbourHead (--kind prototype, knn), which need none, or merge rare classes; or is the "
+            "label another column?"
+        )
 
 
 def few_threads(vectors: NDArray[Any], n_classes: int) -> AbstractContextManager[Any]:

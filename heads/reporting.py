@@ -12,11 +12,13 @@ from encoder_tools.files import write_json
 from encoder_tools.protocols import TextEncoder
 from heads.fitted import FittedHead
 from heads.linear import LinearHead
+from heads.prototype import PrototypeHead
 from heads.reading import Layout, as_labels, leaked, read_labels, read_texts
 from heads.report import AnyReport, evaluate, evaluate_many, evaluate_numbers, examine, write_page
 from heads.report.described import described
 
 Say = Callable[[str], None]
+_MOST_JUDGED = 5 * 10**7  # scores, from which linear heads would take an hour to find suspects
 
 
 def evaluate_file(
@@ -74,7 +76,8 @@ def report_file(
         labels = as_labels([known.labels[place] for place in inside])
         vectors = encoder.encode(texts)
         pooled = encoder.encode(waiting) if waiting else None
-        examples = examine(LinearHead(), vectors, labels, head=head, pool=pooled)
+        judge = LinearHead() if len(labels) * len(head.labels) < _MOST_JUDGED else PrototypeHead()
+        examples = examine(judge, vectors, labels, head=head, pool=pooled)
     title = "A head that gives a number" if head.link == "identity" else f"Head of {len(head.labels)} labels"
     write_page(out, title, report, examples, texts, waiting)
     if json_file is not None:

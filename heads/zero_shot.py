@@ -16,7 +16,7 @@ from heads.arrays import log_sum_exp, softmax
 from heads.examples import checked_encoder
 from heads.fitted import Label
 from heads.linear import is_positive
-from heads.regularisation import few_threads, fit_temperature
+from heads.regularisation import check_size, few_threads, fit_temperature
 from heads.scored import ScoredHead
 from heads.scorers import Linear
 
@@ -118,6 +118,7 @@ class ZeroShotHead(ScoredHead):
         self.classes_ = np.unique(np.concatenate([seen, described]))
         targets = np.searchsorted(self.classes_, seen)[targets]
         prior = self._descriptions_of(self.classes_.tolist())
+        check_size(len(vectors), len(self.classes_))
         shares = np.ones(len(targets)) if weights is None else weights
         x = vectors.astype(np.float64)
         with few_threads(x, len(self.classes_)):

@@ -21,6 +21,7 @@ from heads.metrics import (
 )
 
 _MOST_PAIRS = 30
+_MOST_IN_MATRIX = 1000
 
 
 class ClassFigures(NamedTuple):
@@ -84,7 +85,8 @@ class TestedOn:
 class Report:
     """Figures of a head, over the texts in scope where not said otherwise.
 
-    :ivar confusion: how often (row: true label, column: given label) occurs, shape (n_classes, n_classes).
+    :ivar confusion: how often (row: true label, column: given label) occurs, shape (n_classes, n_classes); empty
+        where there are more than 1,000 classes.
     """
 
     labels: tuple[Label, ...]
@@ -123,8 +125,7 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
     shares, truth = probabilities[known], targets[known]
     given, confidences = shares.argmax(axis=1), shares.max(axis=1)
     right = given == truth
-    classes, confusion = _classes(head, truth, given), np.zeros((len(head.labels),) * 2, dtype=int)
-    np.add.at(confusion, (truth, given), 1)
+    classes = _classes(head, truth, given)
     return Report(
         head.labels,
         TestedOn(len(targets), int((~known).sum()), leaked),
@@ -134,8 +135,8 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
         expected_calibration_error(confidences, right),
         head.calibration.method,
         classes,
-        confusion.tolist(),
-        _confused(head, confusion),
+        _confusion(truth, given, len(head.labels)),
+        _confused(head, truth, given),
         reliability(confidences, right),
         risk_coverage(confidences, right),
         _abstained(head, probabilities, targets),
@@ -150,13 +151,20 @@ def _classes(head: FittedHead, truth: NDArray[Any], given: NDArray[Any]) -> list
     return [ClassFigures(label, p, r, f, int(n)) for label, p, r, f, n in rows]
 
 
-def _confused(head: FittedHead, confusion: NDArray[Any]) -> list[Confused]:
-    off = confusion.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:_MOST_PAIRS]
-    rows, columns = np.unravel_index(order, off.shape)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [Confused(head.labels[r], head.labels[c], int(off[r, c])) for r, c in pairs if off[r, c]]
+def _confusion(truth: NDArray[Any], given: NDArray[Any], n: int) -> list[list[int]]:
+    if n > _MOST_IN_MATRIX:
+        return []
+    confusion = np.zeros((n, n), dtype=int)
+    np.add.at(confusion, (truth, given), 1)
+    rows: list[list[int]] = confusion.tolist()
+    return rows
+
+
+def _confused(head: FittedHead, truth: NDArray[Any], given: NDArray[Any]) -> list[Confused]:
+    wrong = truth != given
+    pairs, counts = np.unique(np.column_stack([truth[wrong], given[wrong]]), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_MOST_PAIRS]
+    return [Confused(head.labels[pairs[i, 0]], head.labels[pairs[i, 1]], int(counts[i])) for i in order.tolist()]
 
 
 def _abstained(head: FittedHead, probabilities: NDArray[Any], targets: NDArray[Any]) -> Abstained | None:

@@ -162,10 +162,15 @@ def _duplicates(unit: NDArray[np.float32], targets: NDArray[np.intp]) -> list[Du
     for start in range(0, len(unit), step):
         cosines = unit[start : start + step] @ unit.T
         rows, columns = np.nonzero(cosines >= _ALIKE)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if start + row < column and targets[start + row] != targets[column]:
-                found.append(Duplicate(start + row, column, min(1.0, float(cosines[row, column]))))
-    return sorted(found, key=lambda pair: -pair.cosine)[:_MOST_DUPLICATES]
+        apart = (start + rows < columns) & (targets[start + rows] != targets[columns])
+        rows, columns = rows[apart], columns[apart]
+        near = cosines[rows, columns]
+        best = np.argsort(-near, kind="stable")[
+            :_MOST_DUPLICATES
+        ]  # of a thousand equal texts there are a million pairs
+        found += [Duplicate(start + int(rows[i]), int(columns[i]), min(1.0, float(near[i]))) for i in best]
+        found = sorted(found, key=lambda pair: -pair.cosine)[:_MOST_DUPLICATES]
+    return found
 
 
 def _points(unit: NDArray[np.float32], targets: NDArray[np.intp], rng: np.random.RandomState) -> list[Point]:

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from encoder_tools.errors import EncoderToolsError, InputError
-from heads import FittedHead, load_head
+from heads import FittedHead, LinearHead, PrototypeHead, load_head
 from heads.aside import Aside
 from heads.calibrating import choose_calibration
-from heads.making import Examples, split
+from heads.making import Examples, make_head, split
 from heads.reading import Layout, leaked, read_labelled
 from heads.report import evaluate, evaluate_many, evaluate_numbers, examine
 from heads.scorers import Linear
@@ -269,6 +269,31 @@ def test_figures_of_any_number_of_labels_are_counted_by_hand():
     for measure, wrong in ((evaluate, head), (evaluate_many, one), (evaluate_numbers, head)):
         with pytest.raises(InputError, match="expected one that"):
             measure(wrong, vectors, ["a"] * 4)
+
+
+def test_thousands_of_labels_are_refused_where_they_would_fill_the_memory_and_fitted_where_not():
+    classes = np.arange(30_000) // 2
+    vectors = np.random.default_rng(0).standard_normal((30_000, 4)).astype(np.float32)
+    with pytest.raises(InputError, match=r"30000 examples of 15000 classes need 4 GB.*--kind prototype"):
+        LinearHead().fit(vectors, classes)
+    made = make_head(PrototypeHead(), Examples(vectors[:2000], np.arange(2000) // 2), seed=1)
+    assert made.head.calibration.method == "temperature"
+    report = evaluate(made.head, vectors[:2000], np.arange(2000) // 2)
+    assert len(report.confusion) == 1000
+    assert sum(map(sum, report.confusion)) == 2000
+    wider = FittedHead.linear(vectors[:1001], np.zeros(1001), tuple(range(1001)), None)
+    report = evaluate(wider, vectors[:1001], np.roll(np.arange(1001), 1))
+    assert report.confusion == []
+    assert sum(pair.texts for pair in report.confused) == 30
+
+
+def test_a_flood_of_equal_texts_with_different_labels_gives_a_hundred_pairs():
+    vectors = np.tile(np.array([[0.6, 0.8]], np.float32), (3000, 1))
+    vectors[0] = (0.8, 0.6)
+    found = examine(PrototypeHead(), vectors, np.arange(3000) % 2).duplicates
+    assert len(found) == 100
+    assert min(pair.cosine for pair in found) > 0.999
+    assert all((pair.first - pair.second) % 2 for pair in found)
 
 
 def test_leaks_are_found_whatever_the_punctuation():
