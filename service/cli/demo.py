@@ -50,7 +50,7 @@ def _describe(figures: Figures) -> None:
     )
     click.echo(
         f"classify    {figures.labels} intents of Banking77; accuracy {figures.accuracy:.1%} on "
-        f"{figures.test_texts} test texts"
+        f"{figures.test_texts} test texts; {figures.answered:.1%} answered, {figures.errors:.1%} of the answers wrong"
     )
 
 

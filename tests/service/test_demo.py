@@ -18,6 +18,7 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch):
     paragraphs = [Paragraph("a", "the cat sat on the mat"), Paragraph("b", "stocks fell today")]
     few = DemoCorpus(paragraphs, [Question("where sat the cat", "a")], labelled, labelled[::3])
     monkeypatch.setattr(build, "read_corpus", lambda: few)
+    monkeypatch.setattr(build, "_MOST_ERRORS", None)  # so few can promise nothing
 
 
 def opened(encoder: DebugEncoder, cache: Path) -> tuple[list[str], int, int]:
@@ -69,10 +70,10 @@ def test_another_model_gets_a_cache_of_its_own(encoder: DebugEncoder, cache: Pat
 
 
 def test_an_interrupted_build_leaves_nothing(encoder: DebugEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(*_: object) -> float:
+    def interrupted(*_: object) -> tuple[float, float, float]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(build, "_accuracy", interrupted)
+    monkeypatch.setattr(build, "_measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         opened(encoder, cache)
     assert list(cache.iterdir()) == []

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 from serving import ROOT, DebugEncoder, serving
 
 from encoder_tools.runtime import OnnxEncoder
 from heads import FittedHead
+from heads.abstention import Abstention
+from heads.scope import Doubt, Scope
+from heads.scorers import Linear
 from index import Collection
 from service.access import Access, Keys
 from service.demo.corpus import read_corpus
+from service.registry import ServedHead
 from service.state import ServiceState
 
 if TYPE_CHECKING:
@@ -172,6 +177,42 @@ def test_classify_shows_bars_and_says_when_it_does_not_know(watched: Watched):
     page.get_by_role("button", name="Classify", exact=True).click()
     page.locator(".unsure").wait_for()
     assert "Don’t know" in page.locator(".unsure").inner_text()
+
+
+@needs_browser
+def test_classify_shows_every_kind_of_head(browser: Browser, model: OnnxEncoder):
+    vectors = model.encode(["it rains", "it is sunny", "play music"])
+    scorer, names = Linear(25 * vectors, np.zeros(3)), ("rain", "sun", EVIL)
+    never, promised = Linear(vectors, np.full(3, -9)), Abstention(1.0, "errors", 0.1, 0.9, 9)
+    strict = Scope((Doubt(),), np.ones(1), np.zeros(1), -1.0, 0.95)  # everything is strange to it
+    heads = {
+        "many": FittedHead(scorer, names, model.fingerprint, link="sigmoid", thresholds=np.full(3, 0.999)),
+        "none": FittedHead(never, names, model.fingerprint, link="sigmoid", thresholds=np.full(3, 0.5)),
+        "number": FittedHead(Linear(vectors[:1], np.array([41.0])), ("value",), model.fingerprint, link="identity"),
+        "unsure": FittedHead(scorer, names, model.fingerprint, scope=strict, abstention=promised),
+    }
+    state = ServiceState.of(model, ("default",))
+    state.registry.exchange({name: ServedHead(head, "default") for name, head in heads.items()}, {})
+    with serving(state) as url:
+        seen = Watched(browser, viewport={"width": 1280, "height": 860})
+        seen.page.goto(url)
+        seen.page.get_by_role("tab", name="Classify").click()
+        seen.page.get_by_label("Text").fill("it rains and rains. " * 200)
+        seen.page.get_by_role("button", name="Classify", exact=True).click()
+        seen.page.locator(".bar.chosen").first.wait_for()
+        cards = {
+            card.locator("h3").inner_text(): card.inner_text() for card in seen.page.locator(".columns .card").all()
+        }
+        seen.page.screenshot(path=SHOTS / "classify-kinds.png", full_page=True)
+        seen.context.close()
+    assert "✓ rain" in cards["many"]
+    assert "pieces" in cards["many"]
+    assert "None of the labels" in cards["none"]
+    assert "41." in cards["number"]
+    assert "like nothing" in cards["unsure"]
+    assert "no label is probable enough" in cards["unsure"]
+    assert EVIL in cards["many"]
+    assert seen.errors == []
 
 
 @needs_browser
