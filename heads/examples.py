@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from encoder_tools.errors import EncoderToolsError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
@@ -34,6 +35,7 @@ def as_texts(values: Any) -> list[str] | None:
         raise InputError(f"Found a lone {type(values).__name__}, expected a list of texts. Put it into a list.")
     items = _flat_items(values)
     if items is None:
+        _refuse_columns_of_texts(values)
         return None
     if len(items) == 0:
         raise InputError("Found no examples (0 sample(s)), expected texts or vectors of shape (n, dim).")
@@ -43,6 +45,26 @@ def as_texts(values: Any) -> list[str] | None:
         if not isinstance(item, str):
             raise InputError(f"Item {position} is a {type(item).__name__}, expected a text like the others.")
     return [str(item) for item in items]
+
+
+def _refuse_columns_of_texts(values: Any) -> None:
+    """What people pass who are used to tables: a table of one column."""
+    if getattr(values, "ndim", 0) != 2 or 0 in values.shape or issparse(values):
+        return
+    first = np.asarray(values[:1], dtype=object)[0, 0]
+    if isinstance(first, str) and not _is_number(first):
+        raise InputError(
+            f"Found a table of texts of shape {tuple(values.shape)}, expected a list. Pass one column, such as "
+            "table['text'], or array[:, 0]."
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def encode_texts(encoder: object, texts: Sequence[str]) -> FloatMatrix:

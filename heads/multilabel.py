@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -17,7 +18,7 @@ from heads.estimator import HeadEstimator
 from heads.examples import checked_weights
 from heads.fitted import FittedHead
 from heads.linear import is_positive
-from heads.regularisation import choose_c, few_threads
+from heads.regularisation import START, choose_c, few_threads
 from heads.scorers import Linear
 
 _FOLDS = 3
@@ -44,8 +45,8 @@ class MultiLabelHead(HeadEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Learn from texts (n,) or vectors (n, dim).
 
-        :param y: a list of labels for each example, which may be empty; or 0 and 1 of shape (n, n_labels), whose labels
-            are then the numbers of the columns.
+        :param y: a list of labels for each example, which may be empty; or 0 and 1 of shape (n, n_labels), an array,
+            sparse, or a table: its columns' names are the labels, else their numbers.
         :raises InputError: for wrong input, or if there is no label at all.
         """
         if self.C is not None and not is_positive(self.C):
@@ -95,7 +96,10 @@ class MultiLabelHead(HeadEstimator):
 
     def _chosen_c(self, vectors: Any, hits: Any, weights: Any, rng: np.random.RandomState) -> float:
         """Median over the most frequent labels: they have the most to say, and one strength for all is steadier."""
-        order = np.argsort(-np.minimum(hits.sum(axis=0), len(hits) - hits.sum(axis=0)), kind="stable")[:_ASKED]
+        rarer = np.minimum(hits.sum(axis=0), len(hits) - hits.sum(axis=0))
+        order = [label for label in np.argsort(-rarer, kind="stable")[:_ASKED] if rarer[label]]
+        if not order:  # each label always or never
+            return START
         return float(
             np.median(
                 [choose_c(vectors, hits[:, c], weights=weights, tol=1e-3, max_iter=200, rng=rng).C for c in order]
@@ -145,11 +149,17 @@ def as_indicators(y: Any, classes: NDArray[Any] | None = None) -> tuple[NDArray[
     :param classes: known labels; others are refused.
     :raises InputError: if ``y`` is neither lists of labels of one kind nor a matrix of 0 and 1.
     """
+    if issparse(y):
+        y = y.toarray()
+    named = list(y.columns) if classes is None and hasattr(y, "columns") else None
     array = np.asarray(y) if getattr(y, "ndim", None) == 2 or _is_matrix(y) else None
     if array is not None:
         if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
             raise InputError("Labels are a matrix, expected 0 and 1 in it: one column per label.")
-        return np.arange(array.shape[1]) if classes is None else classes, array.astype(np.int64)
+        if classes is not None and array.shape[1] != len(classes):
+            raise InputError(f"Labels have {array.shape[1]} columns, expected one for each of {len(classes)} labels.")
+        known = np.arange(array.shape[1]) if classes is None else classes
+        return np.array(named) if named is not None else known, array.astype(np.int64)
     rows = [_as_row(place, row) for place, row in enumerate(y)]
     names = {name for row in rows for name in row}
     if classes is None:
