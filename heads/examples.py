@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 from encoder_tools.errors import EncoderToolsError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
@@ -49,7 +48,7 @@ def as_texts(values: Any) -> list[str] | None:
 
 def _refuse_columns_of_texts(values: Any) -> None:
     """What people pass who are used to tables: a table of one column."""
-    if getattr(values, "ndim", 0) != 2 or 0 in values.shape or issparse(values):
+    if getattr(values, "ndim", 0) != 2 or 0 in values.shape or hasattr(values, "toarray"):
         return
     first = np.asarray(values[:1], dtype=object)[0, 0]
     if isinstance(first, str) and not _is_number(first):
