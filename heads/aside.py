@@ -59,9 +59,12 @@ class Aside:
 
     def naming(self, error: InputError) -> InputError:
         """The error with the file that it is about, and with what was put aside."""
-        where = f" {self.count} rows were put aside, with reasons, in {self.path}." if self.count else ""
+        where = f" {self._rows()} put aside, with reasons, in {self.path}." if self.count else ""
         return InputError(f"{self._file}: {error}{where}")
 
     def said(self) -> str:
         """What to add to a message: how many, and where they are; empty if there is none."""
-        return f", {self.count} rows put aside in {self.path}" if self.count else ""
+        return f", {self._rows()} put aside in {self.path}" if self.count else ""
+
+    def _rows(self) -> str:
+        return f"{self.count} row{'' if self.count == 1 else 's'}"

@@ -14,12 +14,13 @@ from encoder_tools.spaces import space_of
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
 from heads.hierarchical import HierarchicalHead
+from heads.layout import TEXT_AND_LABEL, Layout
 from heads.linear import LinearHead
 from heads.making import NO_PROMISE, Examples, Promise, make_head
 from heads.mlp import MLPHead
 from heads.multilabel import MultiLabelHead
 from heads.prototype import NeighbourHead, PrototypeHead
-from heads.reading import TEXT_AND_LABEL, Labelled, Layout, as_labels, as_numbers, leaked, read_labels, read_texts
+from heads.reading import Labelled, as_labels, as_numbers, leaked, read_labels, read_texts
 from heads.regression import RegressionHead
 from heads.zero_shot import ZeroShotHead
 
@@ -76,6 +77,11 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
     if job.kind in _OTHERS and (job.promise.asked or job.held_out or job.outside or job.outside_label is not None):
         raise InputError(
             f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
+        )
+    if len(job.layout.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
+        raise InputError(
+            f"Found {len(job.layout.label)} label columns, expected one for kind {job.kind!r}. Several are levels "
+            "of kind hierarchical, or the labels of multi-label; for more heads, fit one to each."
         )
     layout = replace(job.layout, many=job.kind == "multi-label")
     train = read_labels(job.train, job.out, layout, job.split, say)

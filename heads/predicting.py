@@ -15,8 +15,9 @@ from encoder_tools.files import read_json, write_json
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.rows import Reject
 from heads.fitted import FittedHead, Judgement
+from heads.layout import Layout
 from heads.many import classify
-from heads.reading import Layout, Numbered
+from heads.reading import Numbered
 
 _BATCH = 256
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,77 +15,10 @@ from numpy.typing import NDArray
 from encoder_tools.errors import InputError
 from encoder_tools.rows import Reject, read_rows
 from heads.aside import Aside
+from heads.layout import Layout, Row
 
-Row = Mapping[str, Any]
 Say = Callable[[str], None]
 _LETTERS = re.compile(r"[\W_]+")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which columns are texts and which is the label.
-
-    :ivar text: columns of the text; several are joined by a line end.
-    :ivar label: column of the label; None if there is none.
-    :ivar many: whether the label is a list of labels, or several in one cell.
-    :ivar separator: between labels in one cell.
-    :ivar as_text: whether labels are taken as they are written, whatever their kind.
-    """
-
-    text: Sequence[str] = ("text",)
-    label: str | None = "label"
-    many: bool = False
-    separator: str = ","
-    as_text: bool = False
-
-    def text_of(self, row: Row) -> str:
-        """The text of a row.
-
-        :raises InputError: if a column is not there, or there is no text in them.
-        """
-        parts = []
-        for column in self.text:
-            if column not in row:
-                raise InputError(f"There is no column {column!r}, but {', '.join(map(str, row))}.")
-            value = row[column]
-            if value is not None and not isinstance(value, str):
-                raise InputError(f"{column} is {str(value)[:40]!r}, a {type(value).__name__}, expected a text.")
-            parts.append((value or "").strip())
-        text = "\n".join(part for part in parts if part)
-        if not text:
-            raise InputError(f"{' and '.join(self.text)} is empty, expected a text.")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InputError(f"{' and '.join(self.text)} holds half of a surrogate pair, expected valid Unicode.")
-        return text
-
-    def label_of(self, row: Row) -> Any:
-        """The label of a row: a text, a number, or a tuple of them where there may be many.
-
-        :raises InputError: if it is missing or of a kind that no label has.
-        """
-        column = self.label or ""
-        if column not in row:
-            raise InputError(f"There is no column {column!r}, but {', '.join(map(str, row))}.")
-        value = row[column]
-        if self.many:
-            items = value.split(self.separator) if isinstance(value, str) else value
-            if items is None:
-                return ()
-            if not isinstance(items, list | tuple):
-                raise InputError(f"{column} is a {type(value).__name__}, expected a list of labels.")
-            named = [item.strip() if isinstance(item, str) else item for item in items]
-            return tuple(self._one(item) for item in named if item != "")
-        return self._one(value.strip() if isinstance(value, str) else value)
-
-    def _one(self, value: Any) -> Any:
-        if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
-            raise InputError(f"{self.label} is missing ({value!r}), expected a label.")
-        if not isinstance(value, str | int | float):
-            raise InputError(f"{self.label} is a {type(value).__name__}, expected a text or a number.")
-        return str(value) if self.as_text else value
-
-
-TEXT_AND_LABEL = Layout()
 
 
 @dataclass

@@ -11,9 +11,10 @@ from encoder_tools.errors import InputError
 from encoder_tools.files import write_json
 from encoder_tools.protocols import TextEncoder
 from heads.fitted import FittedHead
+from heads.layout import Layout
 from heads.linear import LinearHead
 from heads.prototype import PrototypeHead
-from heads.reading import Layout, as_labels, leaked, read_labels, read_texts
+from heads.reading import as_labels, leaked, read_labels, read_texts
 from heads.report import AnyReport, evaluate, evaluate_many, evaluate_numbers, examine, write_page
 from heads.report.described import described
 

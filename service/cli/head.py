@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from encoder_tools.protocols import TextEncoder
-    from heads.reading import Layout
+    from heads.layout import Layout
     from service.adapting import Choice
 
 _PATH = click.Path(path_type=Path)
@@ -30,7 +30,13 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeatable."
         ),
-        click.option("--label", default="label", show_default=True, help="Column of the label."),
+        click.option(
+            "--label",
+            multiple=True,
+            default=("label",),
+            show_default=True,
+            help="Column of the label; several are levels (hierarchical), or set or not (multi-label).",
+        ),
         click.option("--separator", default=",", show_default=True, help="Between several labels in one cell."),
         click.option("--labels-as-text", is_flag=True, help="Take labels as they are written, whatever their kind."),
         click.option("--split", default="train", show_default=True, help="Of a folder of several."),
@@ -154,13 +160,14 @@ def predict(
     from encoder_tools.rows import count_rows, read_rows
     from heads import load_head
     from heads.aside import Aside
+    from heads.layout import Layout
     from heads.predicting import Job, cut_rejected, predict_rows, resume
-    from heads.reading import Layout, numbered
+    from heads.reading import numbered
 
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
     identity = _identity(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
-    job = Job(out, identity, Layout(text, None), top, keep, not cut)
+    job = Job(out, identity, Layout(text, ()), top, keep, not cut)
     begun = resume(job)
     aside = Aside(out, file, begun.last)
     cut_rejected(aside.path, begun.last)
@@ -322,7 +329,7 @@ def _open(model: str) -> TextEncoder:
 
 
 def _layout(how: dict[str, Any]) -> Layout:
-    from heads.reading import Layout
+    from heads.layout import Layout
 
     return Layout(how["text"], how["label"], False, how["separator"], how["labels_as_text"])
 

@@ -14,8 +14,9 @@ from encoder_tools.errors import EncoderToolsError, InputError
 from heads import FittedHead, LinearHead, PrototypeHead, load_head
 from heads.aside import Aside
 from heads.calibrating import choose_calibration
+from heads.layout import Layout
 from heads.making import Examples, make_head, split
-from heads.reading import Layout, leaked, read_labelled
+from heads.reading import leaked, read_labelled
 from heads.report import evaluate, evaluate_many, evaluate_numbers, examine
 from heads.scorers import Linear
 from service.cli import cli
@@ -117,7 +118,7 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     identity = _identity(
         file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, cut=False, keep=("id",), split="train"
     )
-    job = Job(out, identity, Layout(("text",), None), 3, ("id",))
+    job = Job(out, identity, Layout(("text",), ()), 3, ("id",))
     resume(job)
     job.partial.write_text("".join(line + "\n" for line in lines[:500]) + lines[500][:20])
     (tmp_path / "out.jsonl.rejected.jsonl").write_text("".join(json.dumps({"row": n}) + "\n" for n in (1, 101, 901)))
@@ -227,6 +228,32 @@ def test_any_number_of_labels_from_a_file_to_a_page(tmp_path: Path):
     assert "for one label of several" in str(
         run("head", "fit", file, tmp_path / "h2", "--kind", "multi-label", "--most-errors", "0.1").exception
     )
+
+
+def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, encoder_default: Any):
+    levels = [row | {"part": "money" if row["label"] in ("card", "loan") else "leisure"} for row in rows()]
+    file = write_csv(tmp_path / "levels.csv", levels)
+    columns = ("--label", "part", "--label", "label")
+    result = run("head", "fit", file, tmp_path / "levels", "--kind", "hierarchical", *columns, "--test", file)
+    assert result.exit_code == 0, result.output
+    assert load_head(tmp_path / "levels", encoder=encoder_default).labels[0] == "leisure:music"
+    refused = run("head", "fit", file, tmp_path / "linear", *columns)
+    assert "2 label columns, expected one for kind 'linear'" in str(refused.exception)
+    flags = [
+        row | {"money": "Yes" if row["part"] == "money" else "", "music": int(row["label"] == "music")}
+        for row in levels
+    ]
+    flags.append(flags[0] | {"music": "perhaps"})
+    columns = ("--label", "money", "--label", "music")
+    result = run(
+        "head", "fit", write_csv(tmp_path / "f.csv", flags), tmp_path / "flags", "--kind", "multi-label", *columns
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 row put aside" in result.output
+    head = load_head(tmp_path / "flags", encoder=encoder_default)
+    assert [judged.chosen for judged in head.judge(encoder_default.encode(["my card was stolen", "will it rain"]))] == [
+        ("money",), (),
+    ]  # fmt: skip
 
 
 def test_numbers_from_a_file_to_a_page(tmp_path: Path):
@@ -355,5 +382,5 @@ def test_a_file_without_a_usable_row_is_named_with_what_was_put_aside(tmp_path: 
     file.write_text("{broken\n[1]\n")
     result = run("head", "fit", file, tmp_path / "head")
     assert result.exit_code != 0
-    assert "bad.jsonl: No row can be used. There are no rows. 2 rows were put aside" in str(result.exception)
+    assert "bad.jsonl: No row can be used. There are no rows. 2 rows put aside" in str(result.exception)
     assert len((tmp_path / "head.rejected.jsonl").read_text().splitlines()) == 2
