@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from encoder_tools.errors import InputError
 from encoder_tools.files import write_bytes
 
 
@@ -18,13 +17,14 @@ class Aside:
     :param after: rows up to this number were told by an earlier run, which goes on: they stay and are not written
         again. Otherwise what an earlier run told of this file is forgotten.
 
-    ``count`` is how many were told; ``left_out`` the numbers of those that :meth:`from_reader` was told.
+    ``count`` is how many were told, ``first`` the first one's reason;
+    ``left_out`` the numbers of those that :meth:`from_reader` was told.
     """
 
     def __init__(self, out: Path, file: Path, after: int = 0) -> None:
         self.path = out.with_name(f"{out.name}.rejected.jsonl")
         self._file, self._after = file, after
-        self.count = 0
+        self.count, self.first = 0, ""
         self.left_out: list[int] = []
         if not after:
             self._forget()
@@ -34,6 +34,7 @@ class Aside:
         if number <= self._after:
             return
         self.count += 1
+        self.first = self.first or reason
         line = json.dumps({"file": str(self._file), "row": number, "reason": reason, "data": row}, default=str)
         with self.path.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
@@ -56,11 +57,6 @@ class Aside:
         """A row that the reader left out, so that the numbers of those it gives are not 1, 2, 3..."""
         self.left_out.append(number)
         self(number, reason, row)
-
-    def naming(self, error: InputError) -> InputError:
-        """The error with the file that it is about, and with what was put aside."""
-        where = f" {self._rows()} put aside, with reasons, in {self.path}." if self.count else ""
-        return InputError(f"{self._file}: {error}{where}")
 
     def said(self) -> str:
         """What to add to a message: how many, and where they are; empty if there is none."""

@@ -50,22 +50,18 @@ def numbered(rows: Iterable[Row], rejected: Sequence[int]) -> Iterator[Numbered]
 def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> Labelled:
     """All rows that can be used; the others are told to ``reject``.
 
-    :raises InputError: if labels are of several kinds, or no row can be used.
+    :raises InputError: if labels are of several kinds.
     """
     found = Labelled()
-    first = ""
     for number, row in rows:
         try:
             text, label = layout.text_of(row), layout.label_of(row)
         except InputError as error:
-            first = first or str(error)
             reject(number, str(error), dict(row))
             continue
         found.texts.append(text)
         found.labels.append(label)
         found.rows.append(number)
-    if not found.texts:
-        raise InputError(f"No row can be used. {first or 'There are no rows.'}")
     kinds = Counter(_kind(label) for labels in found.labels for label in (labels if layout.many else (labels,)))
     if len(kinds) > 1:
         counts = " and ".join(f"{count} {kind}s" for kind, count in kinds.most_common())
@@ -76,13 +72,18 @@ def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> L
 
 
 def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> Labelled:
-    """Labelled texts of a file; how many rows could not be used is said."""
+    """Labelled texts of a file; how many rows could not be used is said.
+
+    :raises InputError: if none can be used, or labels are of several kinds.
+    """
     aside = Aside(out, file)
     rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
     try:
         found = read_labelled(rows, layout, aside)
     except InputError as error:
-        raise aside.naming(error) from None
+        raise InputError(f"{file}: {error}") from None
+    if not found.texts:
+        raise InputError(f"No row of {file} can be used{aside.said()}. {aside.first or 'It has none.'}")
     say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
     return found
 

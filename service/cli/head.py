@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,7 @@ def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file
 
     Labels that the head does not know are texts out of scope.
     """
+    _keep(json_file, (test, train), overwrite=True)
     _measure(_open(model), folder, test, _layout(how), how["split"], train, json_file)
 
 
@@ -139,6 +140,7 @@ def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file
 @click.option("--cut", is_flag=True, help="Read only the beginning of long texts.  [default: all, in pieces]")
 @click.option("--keep", multiple=True, help="Column of FILE to write too; repeatable.")
 @click.option("--split", default="train", show_default=True, help="Of a folder of several.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def predict(
     folder: Path,
     file: Path,
@@ -149,6 +151,7 @@ def predict(
     cut: bool,
     keep: tuple[str, ...],
     split: str,
+    overwrite: bool,
 ) -> None:
     """Judge every row of FILE by the head in FOLDER, into OUT, as JSON Lines.
 
@@ -164,6 +167,7 @@ def predict(
     from heads.predicting import Job, cut_rejected, predict_rows, resume
     from heads.reading import numbered
 
+    _keep(out, (file,), overwrite)
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
     identity = _identity(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
@@ -209,11 +213,23 @@ def report(
         raise click.UsageError("Name --train, --test, or both.")
     if pool is not None and train is None:
         raise click.UsageError("--pool needs --train.")
+    for written in (out, json_file):
+        _keep(written, (train, test, pool), overwrite=True)
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
     given = {"train": train, "test": test, "pool": pool, "json_file": json_file}
     report_file(encoder, head, out, _layout(how), how["split"], **given, say=click.echo)
     click.echo(f"wrote {out}")
+
+
+def _keep(out: Path | None, read: Sequence[Path | None], overwrite: bool) -> None:
+    """Refuse to write over what is read, or over what is there."""
+    if out is None or not out.exists():
+        return
+    if out.is_dir() or any(file is not None and file.exists() and out.samefile(file) for file in read):
+        raise click.UsageError(f"{out} is a folder or is read from; choose another file to write.")
+    if not overwrite:
+        raise click.UsageError(f"{out} exists; choose another file, or --overwrite it.")
 
 
 def _check_training(how: dict[str, Any]) -> None:

@@ -141,6 +141,29 @@ def test_a_run_of_another_file_is_not_gone_on_with(fitted: tuple[Path, str], tmp
     assert "begun with another" in str(result.exception)
 
 
+def test_nothing_is_written_over_what_was_read(fitted: tuple[Path, str], tmp_path: Path):
+    folder, _ = fitted
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "my card", "label": "card"}\n')
+    before = file.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(file)
+    for out in (file, link):
+        for arguments in (
+            ("predict", folder / "head", file, out),
+            ("predict", folder / "head", file, out, "--overwrite"),
+            ("report", folder / "head", out, "--test", file),
+            ("report", folder / "head", tmp_path / "page.html", "--test", file, "--json", out),
+            ("evaluate", folder / "head", file, "--json", out),
+        ):
+            assert run("head", *arguments).exit_code == 2
+    assert file.read_bytes() == before
+    out = tmp_path / "out.jsonl"
+    assert run("head", "predict", folder / "head", file, out).exit_code == 0
+    assert "exists" in run("head", "predict", folder / "head", file, out).output
+    assert run("head", "predict", folder / "head", file, out, "--overwrite").exit_code == 0
+
+
 def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_path: Path):
     folder, _ = fitted
     hostile = [*rows(), {"text": "<script>alert(1)</script> card", "label": "loan"}]
@@ -173,7 +196,6 @@ def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "a", "label": "x"}, {"text": "b", "label": 1}], "1 texts and 1 numbers"),
         ([{"text": "a"}], "no column 'label'"),
         ([{"label": "x"}], "no column 'text'"),
         ([{"text": " ", "label": "x"}], "is empty"),
@@ -181,15 +203,25 @@ def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_
         ([{"text": "a", "label": None}], "missing"),
         ([{"text": "a", "label": float("nan")}], "missing"),
         ([{"text": "a", "label": {"b": 1}}], "a dict"),
-        ([], "no rows"),
     ],
 )
 def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: str):
     from heads.reading import Numbered
 
-    numbered = [Numbered(place, row) for place, row in enumerate(rows, 1)]
-    with pytest.raises(InputError, match=message):
-        read_labelled(numbered, Layout(), lambda *_: None)
+    told: list[str] = []
+    numbered = [Numbered(place, row) for place, row in enumerate([*rows, {"text": "a", "label": "x"}], 1)]
+    found = read_labelled(numbered, Layout(), lambda number, reason, row: told.append(f"{number}: {reason}"))
+    assert (found.texts, found.rows) == (["a"], [2])
+    assert len(told) == 1
+    assert message in told[0]
+
+
+def test_labels_of_two_kinds_are_refused():
+    from heads.reading import Numbered
+
+    rows = [Numbered(1, {"text": "a", "label": "x"}), Numbered(2, {"text": "b", "label": 1})]
+    with pytest.raises(InputError, match="1 texts and 1 numbers"):
+        read_labelled(rows, Layout(), lambda *_: None)
 
 
 def test_a_second_run_does_not_tell_of_the_same_rows_twice(tmp_path: Path):
@@ -382,5 +414,8 @@ def test_a_file_without_a_usable_row_is_named_with_what_was_put_aside(tmp_path: 
     file.write_text("{broken\n[1]\n")
     result = run("head", "fit", file, tmp_path / "head")
     assert result.exit_code != 0
-    assert "bad.jsonl: No row can be used. There are no rows. 2 rows put aside" in str(result.exception)
+    assert "bad.jsonl can be used, 2 rows put aside" in str(result.exception)
+    assert "line 1" in str(result.exception)
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    assert "It has none." in str(run("head", "fit", tmp_path / "empty.csv", tmp_path / "head").exception)
     assert len((tmp_path / "head.rejected.jsonl").read_text().splitlines()) == 2
