@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from head_files import rows, run, write_csv
 
 from encoder_tools import OnnxEncoder
 from heads import LinearHead
@@ -60,3 +61,22 @@ def head(encoder: Any, labelled: tuple[list[str], list[str]]):
 def encoder_default():
     """The model that ships."""
     return OnnxEncoder("default")
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory):
+    """The folder of a head that was fitted by the command line, and what that said."""
+    folder = tmp_path_factory.mktemp("head")
+    train = write_csv(folder / "train.csv", [*rows(), {"text": "", "label": "card"}, {"text": "no label", "label": ""}])
+    result = run(
+        "head",
+        "fit",
+        train,
+        folder / "head",
+        "--most-errors",
+        "0.2",
+        "--held-out",
+        write_csv(folder / "held.csv", rows()),
+    )
+    assert result.exit_code == 0, result.output
+    return folder, result.output

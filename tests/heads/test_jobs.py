@@ -1,75 +1,21 @@
 """From files to heads, predictions and reports, over the model that ships."""
 
-import csv
 import json
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from head_files import SUBJECTS, rows, run, write_csv
 
-from encoder_tools.errors import EncoderToolsError, InputError
+from encoder_tools.errors import InputError
 from heads import FittedHead, LinearHead, PrototypeHead, load_head
 from heads.aside import Aside
 from heads.calibrating import choose_calibration
 from heads.layout import Layout
 from heads.making import Examples, make_head, split
 from heads.reading import leaked, read_labelled
-from heads.report import evaluate, evaluate_many, evaluate_numbers, examine
-from heads.scorers import Linear
-from service.cli import cli
-
-SUBJECTS = {
-    "card": "my card was stolen|the card is blocked|i lost my bank card|when does my card arrive|freeze my card please",
-    "loan": "i want to borrow money|what a loan costs|can i repay it early|apply for a mortgage|my loan was refused",
-    "weather": "will it rain tomorrow|how hot is it today|is there snow up there|the forecast for sunday|storm warning",
-    "music": "play some jazz|turn the volume up|who sings this|skip this track|add it to my playlist",
-}
-FILLERS = ("", "hello, ", "please tell me: ", "one question, ", "urgent: ", "hi there, ")
-
-
-def rows() -> list[dict[str, str]]:
-    return [
-        {"text": filler + text, "label": label}
-        for label, texts in SUBJECTS.items()
-        for text in texts.split("|")
-        for filler in FILLERS
-    ]
-
-
-def write_csv(path: Path, content: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(content[0]))
-        writer.writeheader()
-        writer.writerows(content)
-    return path
-
-
-def run(*arguments: object) -> Any:
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=True)
-    if result.exception is not None and not isinstance(result.exception, SystemExit | EncoderToolsError):
-        raise result.exception
-    return result
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("head")
-    train = write_csv(folder / "train.csv", [*rows(), {"text": "", "label": "card"}, {"text": "no label", "label": ""}])
-    result = run(
-        "head",
-        "fit",
-        train,
-        folder / "head",
-        "--most-errors",
-        "0.2",
-        "--held-out",
-        write_csv(folder / "held.csv", rows()),
-    )
-    assert result.exit_code == 0, result.output
-    return folder, result.output
+from heads.report import evaluate
 
 
 def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[Path, str], encoder_default: Any):
@@ -83,19 +29,6 @@ def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[
     assert head.space
     judged = head.judge(encoder_default.encode(["my card is gone", "the mitochondria is the powerhouse of the cell"]))
     assert (judged[0].labels[0].label, judged[0].out_of_scope, judged[1].out_of_scope) == ("card", False, True)
-
-
-def test_evaluating_says_what_was_learnt_by_heart(fitted: tuple[Path, str], tmp_path: Path):
-    folder, _ = fitted
-    test = write_csv(tmp_path / "test.csv", [*rows()[:60], {"text": "quantum field theory", "label": "physics"}])
-    result = run(
-        "head", "evaluate", folder / "head", test, "--train", folder / "train.csv", "--json", tmp_path / "f.json"
-    )
-    assert result.exit_code == 0, result.output
-    assert "60 of 61 texts" in result.output
-    figures = json.loads((tmp_path / "f.json").read_text())["figures"]
-    assert figures["accuracy"] > 0.95
-    assert (figures["tested"], figures["scope"]["rejected"]) == ({"texts": 61, "out_of_scope": 1, "leaked": 60}, 1.0)
 
 
 def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path):
@@ -164,35 +97,6 @@ def test_nothing_is_written_over_what_was_read(fitted: tuple[Path, str], tmp_pat
     assert run("head", "predict", folder / "head", file, out, "--overwrite").exit_code == 0
 
 
-def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_path: Path):
-    folder, _ = fitted
-    hostile = [*rows(), {"text": "<script>alert(1)</script> card", "label": "loan"}]
-    train = write_csv(tmp_path / "train.csv", hostile)
-    pool = write_csv(tmp_path / "pool.csv", [{"text": "card or loan?"}, {"text": "rainy songs"}])
-    page, found = tmp_path / "r.html", tmp_path / "r.json"
-    arguments = (
-        "head",
-        "report",
-        folder / "head",
-        page,
-        "--train",
-        train,
-        "--test",
-        folder / "held.csv",
-        "--pool",
-        pool,
-    )
-    result = run(*arguments, "--json", found)
-    assert result.exit_code == 0, result.output
-    text = page.read_text()
-    assert "<script" not in text
-    assert "&lt;script&gt;" in text
-    assert "http" not in text.replace("http-equiv", "")
-    examples = json.loads(found.read_text())["examples"]
-    assert examples["suspects"][0]["place"] == len(hostile) - 1
-    assert {entry["place"] for entry in examples["following"]} == {0, 1}
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -238,30 +142,6 @@ def test_a_second_run_does_not_tell_of_the_same_rows_twice(tmp_path: Path):
     assert not told.exists()
 
 
-def test_any_number_of_labels_from_a_file_to_a_page(tmp_path: Path):
-    many = [row | {"label": row["label"] + (";urgent" if "urgent" in row["text"] else "")} for row in rows()]
-    file = write_csv(tmp_path / "many.csv", many)
-    fit = run("head", "fit", file, tmp_path / "head", "--kind", "multi-label", "--separator", ";", "--test", file)
-    assert fit.exit_code == 0, fit.output
-    assert "micro F1" in fit.output
-    result = run(
-        "head", "report", tmp_path / "head", tmp_path / "page.html", "--test", file, "--separator", ";", "--json",
-        tmp_path / "page.json",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    figures = json.loads((tmp_path / "page.json").read_text())["figures"]
-    assert figures["micro_f1"] > 0.95
-    assert {entry["label"]: entry["texts"] for entry in figures["classes"]}["urgent"] == 20
-    page = (tmp_path / "page.html").read_text()
-    assert "Micro F1" in page
-    assert ">urgent<" in page
-    refused = run("head", "report", tmp_path / "head", tmp_path / "page.html", "--train", file)
-    assert "Leave --train out" in str(refused.exception)
-    assert "for one label of several" in str(
-        run("head", "fit", file, tmp_path / "h2", "--kind", "multi-label", "--most-errors", "0.1").exception
-    )
-
-
 def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, encoder_default: Any):
     levels = [row | {"part": "money" if row["label"] in ("card", "loan") else "leisure"} for row in rows()]
     file = write_csv(tmp_path / "levels.csv", levels)
@@ -288,48 +168,6 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
     ]  # fmt: skip
 
 
-def test_numbers_from_a_file_to_a_page(tmp_path: Path):
-    words = ("terrible", "bad", "okay", "good", "excellent")
-    stars = [
-        {"text": f"{w} {thing} {n}", "label": i}
-        for i, w in enumerate(words)
-        for thing in ("film", "hotel")
-        for n in range(8)
-    ]
-    file = write_csv(tmp_path / "stars.csv", stars)
-    assert run("head", "fit", file, tmp_path / "head", "--kind", "regression").exit_code == 0
-    result = run("head", "evaluate", tmp_path / "head", file, "--json", tmp_path / "f.json")
-    assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "f.json").read_text())["figures"]["mean_absolute_error"] < 0.5
-    assert run("head", "report", tmp_path / "head", tmp_path / "page.html", "--test", file).exit_code == 0
-    assert "Rank correlation" in (tmp_path / "page.html").read_text()
-    wrong = write_csv(tmp_path / "wrong.csv", [*stars[:3], {"text": "so so", "label": "three"}])
-    for arguments in (("fit", wrong, tmp_path / "h2", "--kind", "regression"), ("evaluate", tmp_path / "head", wrong)):
-        assert "'three' is no finite number" in str(run("head", *arguments).exception)
-
-
-def test_figures_of_any_number_of_labels_are_counted_by_hand():
-    head = FittedHead(Linear(np.eye(3), np.zeros(3)), ("a", "b", "c"), None, link="sigmoid", thresholds=np.full(3, 0.6))
-    vectors = np.array([[2.0, 2, -2], [2, -2, -2], [-2, -2, 2], [-2, -2, -2]])
-    found = evaluate_many(head, vectors, [("a", "b"), ("b",), ("c", "unknown"), ("unknown",)], leaked=1)
-    assert (found.micro_precision, found.micro_recall) == (3 / 4, 3 / 6)  # a, b, a?, c; missed: b and the unknown twice
-    assert found.micro_f1 == pytest.approx(2 * 3 / (4 + 6))
-    assert (found.exact, astuple(found.tested)) == (1 / 4, (4, 1, 1))
-    assert [(c.label, c.precision, c.recall, c.texts) for c in found.classes] == [
-        ("a", 0.5, 1.0, 1), ("b", 1.0, 0.5, 2), ("c", 1.0, 1.0, 1),
-    ]  # fmt: skip
-    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
-    with pytest.raises(InputError, match="None of the labels"):
-        evaluate_many(head, vectors[:1], [("z",)])
-    one = FittedHead(Linear(np.eye(1), np.zeros(1)), ("value",), None, link="identity")
-    flat = evaluate_numbers(one, np.array([[1.0], [3.0]]), [1, 1])
-    assert (flat.mean_absolute_error, flat.r2, flat.spearman) == (1.0, None, None)
-    assert evaluate_numbers(one, np.array([[1.0], [3.0]]), [1, 3]).r2 == 1.0
-    for measure, wrong in ((evaluate, head), (evaluate_many, one), (evaluate_numbers, head)):
-        with pytest.raises(InputError, match="expected one that"):
-            measure(wrong, vectors, ["a"] * 4)
-
-
 def test_thousands_of_labels_are_refused_where_they_would_fill_the_memory_and_fitted_where_not():
     classes = np.arange(30_000) // 2
     vectors = np.random.default_rng(0).standard_normal((30_000, 4)).astype(np.float32)
@@ -346,15 +184,6 @@ def test_thousands_of_labels_are_refused_where_they_would_fill_the_memory_and_fi
     assert sum(pair.texts for pair in report.confused) == 30
 
 
-def test_a_flood_of_equal_texts_with_different_labels_gives_a_hundred_pairs():
-    vectors = np.tile(np.array([[0.6, 0.8]], np.float32), (3000, 1))
-    vectors[0] = (0.8, 0.6)
-    found = examine(PrototypeHead(), vectors, np.arange(3000) % 2).duplicates
-    assert len(found) == 100
-    assert min(pair.cosine for pair in found) > 0.999
-    assert all((pair.first - pair.second) % 2 for pair in found)
-
-
 def test_leaks_are_found_whatever_the_punctuation():
     assert leaked(["Where is my card?", "Hi"], ["where is MY card", "Ho", "hi!"]).tolist() == [0, 2]
 
@@ -366,20 +195,6 @@ def test_every_class_keeps_an_example():
     assert len(kept.labels) + len(held.labels) == 53
     assert 9 <= (held.labels == "a").sum() <= 11
     assert "c" not in held.labels
-
-
-def test_flipped_labels_and_disagreeing_twins_are_suspected(encoder_default: Any):
-    from heads import LinearHead
-
-    texts, labels = [row["text"] for row in rows()], np.array([row["label"] for row in rows()])
-    flipped = np.array([3, 40, 77, 110])
-    wrong = labels.copy()
-    wrong[flipped] = np.roll(np.unique(labels), 1)[np.searchsorted(np.unique(labels), labels[flipped])]
-    found = examine(LinearHead(), encoder_default.encode(texts), wrong)
-    assert {suspect.place for suspect in found.suspects[:4]} == set(flipped.tolist())
-    assert any(pair.first in flipped or pair.second in flipped for pair in found.duplicates)
-    head = LinearHead().fit(encoder_default.encode(texts), labels).to_fitted()
-    assert evaluate(head, encoder_default.encode(texts), labels).accuracy > 0.98
 
 
 def test_one_example_a_label_gives_no_test_of_scope_and_no_bold_calibration(tmp_path: Path, encoder_default: Any):
