@@ -10,9 +10,11 @@ from sklearn.neural_network import MLPClassifier
 
 from encoder_tools.errors import InputError
 from heads.linear import is_positive
-from heads.regularisation import as_logits
+from heads.regularisation import as_logits, few_threads
 from heads.scored import ScoredHead
 from heads.scorers import Layers, Linear
+
+_BATCH = 200  # examples that scikit-learn learns from at a time
 
 
 class MLPHead(ScoredHead):
@@ -59,7 +61,8 @@ class MLPHead(ScoredHead):
         model = MLPClassifier(
             (self.hidden,), alpha=self.alpha, max_iter=self.max_iter, random_state=self.random_state, n_iter_no_change=5
         )
-        model.fit(vectors / scale, targets, sample_weight=weights)
+        with few_threads(vectors[:_BATCH], self.hidden):
+            model.fit(vectors / scale, targets, sample_weight=weights)
         first = Linear(model.coefs_[0].T / scale, model.intercepts_[0])
         second = Linear(as_logits(model.coefs_[1]).T, as_logits(model.intercepts_[1][None, :])[0])
         self.scorer_ = Layers((first, second))
