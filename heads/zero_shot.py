@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from encoder_tools.errors import InputError
 from encoder_tools.vectors import unit_rows
 from heads.arrays import log_sum_exp, softmax
-from heads.examples import checked_encoder
+from heads.examples import check_label_kinds, checked_encoder
 from heads.fitted import Label
 from heads.linear import is_positive
 from heads.regularisation import check_size, few_threads, fit_temperature
@@ -89,10 +89,14 @@ class ZeroShotHead(ScoredHead):
 
     def _described(self) -> NDArray[Any]:
         found = self.descriptions
-        if not isinstance(found, Mapping | list | tuple) or not found:
+        if not isinstance(found, Mapping | list | tuple):
             raise InputError(
                 f"descriptions is a {type(found).__name__}, expected a dict from label to text, or a list of labels."
             )
+        check_label_kinds(list(found))
+        for label, text in found.items() if isinstance(found, Mapping) else zip(found, found, strict=True):
+            if not str(text).strip():
+                raise InputError(f"The description of {label!r} is empty, expected a text. Describe it or drop it.")
         return np.unique(np.array(list(found)))
 
     def _descriptions_of(self, labels: list[Label]) -> NDArray[np.float32]:

@@ -80,6 +80,8 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
 
     if out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
+    if how["descriptions"] is not None and how["kind"] != "zero-shot":
+        raise click.UsageError("--descriptions is for --kind zero-shot.")
     layout = _layout(how)
     temperature = None
     _check_training(how)
@@ -300,7 +302,8 @@ def _no_scope_of_what_was_learnt() -> bool:
 def describe(descriptions: Path, out: Path, model: str, template: str, overwrite: bool) -> None:
     """Write a head that knows its labels by DESCRIPTIONS alone, without an example, to OUT.
 
-    DESCRIPTIONS is a JSON object of label and description. With examples: fit --kind zero-shot --descriptions.
+    DESCRIPTIONS is a JSON object of label and description, or a list of labels whose names say enough. With examples:
+    fit --kind zero-shot --descriptions.
     """
     from heads import save_head
     from heads.jobs import describe_labels
@@ -335,7 +338,8 @@ def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
 def _described(path: Path) -> dict[str, str]:
     from encoder_tools.files import read_json_as
 
-    return read_json_as(path, dict[str, str])
+    found = read_json_as(path, dict[str, str] | list[str])  # type: ignore[arg-type]  # a union is none to mypy
+    return found if isinstance(found, dict) else {label: label for label in found}
 
 
 def _open(model: str) -> TextEncoder:

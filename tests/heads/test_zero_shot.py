@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from head_files import run
 from scipy.optimize import check_grad
 from sklearn.base import clone
 
@@ -88,3 +89,34 @@ def test_clones_are_fitted_alike(encoder_default: Any):
     head = ZeroShotHead(encoder_default, list(TOPICS)).fit(TEXTS * 4, list(TOPICS) * 4)
     again = clone(head).fit(TEXTS * 4, list(TOPICS) * 4)
     np.testing.assert_array_equal(head.predict_proba(TEXTS), again.predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "fewer than two"),
+        ({}, "fewer than two"),
+        (["only"], "fewer than two"),
+        ({"a": " ", "b": "x"}, "'a' is empty"),
+        ({"a": 1, "b": "x"}, "Expected"),
+        ("text", "Expected"),
+    ],
+)
+def test_descriptions_that_cannot_be_used_are_refused(content: Any, message: str, tmp_path: Path):
+    (tmp_path / "d.json").write_text(json.dumps(content))
+    result = run("head", "describe", tmp_path / "d.json", tmp_path / "head")
+    assert result.exit_code != 0
+    assert message in str(result.exception)
+    assert not (tmp_path / "head").exists()
+
+
+def test_a_list_of_labels_describes_itself(encoder_default: Any, tmp_path: Path):
+    (tmp_path / "d.json").write_text('["football", "banking"]')
+    assert run("head", "describe", tmp_path / "d.json", tmp_path / "head").exit_code == 0
+    head = load_head(tmp_path / "head", encoder=encoder_default)
+    assert head.predict(encoder_default.encode(["the goalkeeper saved a penalty"])).tolist() == ["football"]
+    (tmp_path / "t.csv").write_text("text,label\na,x\nb,y\n")
+    refused = run("head", "fit", tmp_path / "t.csv", tmp_path / "h2", "--descriptions", tmp_path / "d.json")
+    assert "--kind zero-shot" in refused.output
+    with pytest.raises(InputError, match="a number, the first one a string"):
+        ZeroShotHead(encoder_default, {"a": "x", 1: "y"}).fit()
