@@ -70,7 +70,7 @@ def main() -> None:
             add_setfit(result["few labels"], asked.setfit, encoder.name)
         result["all labels"] = {name: all_labels(task) for name, task in sets.items()}
         result["promise of 2 % errors, banking77"] = promises(sets["banking77"], asked.seeds)
-        result["out of scope, clinc150"] = scopes(sets["clinc150"])
+        result["out of scope, clinc150"] = scopes(sets["clinc150"], encoder)
         result["5 % flipped labels, banking77"] = noise(sets["banking77"])
         result["any number of labels, goemotions"] = emotions(asked.data / "goemotions", encoder)
         result["ten heads, one text"] = many_heads(encoder)
@@ -83,6 +83,7 @@ class Task:
 
     def __init__(self, folder: Path, encoder: OnnxEncoder) -> None:
         train, test = (_rows(folder / f"{part}.jsonl.gz") for part in ("train", "test"))
+        self.known_outside = [row["text"] for row in train if row["label"] == "oos"]
         self.outside = encoder.encode([row["text"] for row in test if row["label"] == "oos"])
         train, test = ([row for row in rows if row["label"] != "oos"] for rows in (train, test))
         self.texts, self.test_texts = ([row["text"] for row in rows] for rows in (train, test))
@@ -188,11 +189,16 @@ def promises(task: Task, seeds: int) -> dict[str, Any]:
     return mean(found) | {"worst_errors": max(row["errors"] for row in found)}
 
 
-def scopes(task: Task) -> dict[str, Any]:
-    """Area under the curve of the head's strangeness, chosen without an example out of scope, and of doubt alone."""
+def scopes(task: Task, encoder: OnnxEncoder) -> dict[str, Any]:
+    """Area under the curve of the head's strangeness, chosen without an example out of scope, and of doubt alone.
+
+    Lastly with the training file's examples out of scope.
+    """
     found = {}
-    for name, chosen in {"8 labels a class": task.draw(0), "all labels": np.arange(len(task.labels))}.items():
-        head = make_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen])).head
+    every, known = np.arange(len(task.labels)), encoder.encode(task.known_outside)
+    ways = {"8 labels a class": (task.draw(0), None), "all labels": (every, None), "with examples": (every, known)}
+    for name, (chosen, shown) in ways.items():
+        head = make_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen]), outside=shown).head
         vectors = np.concatenate([task.test_vectors, task.outside])
         outside = np.arange(len(vectors)) >= len(task.test_vectors)
         assert head.scope is not None

@@ -25,7 +25,8 @@ _FEWEST_CLASSES = 4
 _MOST_EXAMPLES = 5000
 _SHRINKAGE = 0.5
 _PARTS = 5  # examples are held out by fifths, to set the threshold
-_LEAST_GAIN = 0.002  # of AUROC, that a sum of parts must win by
+_LEAST_LOSS = 0.002  # of AUROC, that a sum of parts must lose by: it is steadier than the best of several
+_LEAST_SPREAD = 0.02  # of a part on texts in scope: of near-copies it is next to none, and nothing else would count
 _FEWEST_HELD = 10  # texts that a threshold can be set by
 
 
@@ -54,7 +55,8 @@ def choose_scope(
     """The strangeness, or sum of several, that tells best what a head was not fitted on.
 
     Without examples that are out of scope, classes play them: in each of three rounds a quarter of the classes is
-    hidden. With examples, half of them choose how much each part weighs, and the other half whether it helps.
+    hidden. With examples, there are three more, each with a third of them. Logistic regression weighs the parts;
+    whether their sum is better than the best part is found on the round that is left out.
 
     :param vectors: that the head is fitted on, shape (n, dim).
     :param targets: their class numbers, shape (n,).
@@ -70,7 +72,9 @@ def choose_scope(
         return Scoped(None, {})
     keep = rng.permutation(len(targets))[:_MOST_EXAMPLES]
     some, their = vectors[keep], targets[keep]
-    rounds = list(_rounds(some, their, fit_scores, outside, rng))
+    rounds = list(_rounds(some, their, fit_scores, None, rng))
+    if outside is not None:
+        rounds += _rounds(some, their, fit_scores, outside, rng)
     names = _names(fit_scores)
     auroc = {name: _mean_auroc(rounds, np.eye(len(names))[place]) for place, name in enumerate(names)} if rounds else {}
     weights = np.eye(len(names))[names.index("distance")]
@@ -79,9 +83,9 @@ def choose_scope(
         auroc["chosen"] = max(auroc.values())
         total = _sum_of_parts(rounds)
         auroc["sum"] = float(np.mean([_auroc(r, w) for r, w in zip(rounds, total.left_out, strict=True)]))
-        if auroc["sum"] > auroc["chosen"] + _LEAST_GAIN:
+        if auroc["sum"] > auroc["chosen"] - _LEAST_LOSS:
             weights, auroc["chosen"] = total.weights, auroc["sum"]
-    scale = np.maximum(held.std(axis=0), 1e-6)
+    scale = np.maximum(held.std(axis=0), _LEAST_SPREAD)
     used = np.flatnonzero(weights)
     final = weights[used] / scale[used]
     centres = held.mean(axis=0)[used]
@@ -127,7 +131,7 @@ def _rounds(
         judged = np.concatenate([vectors[held], strange])
         measures = _measure(vectors[learnt], targets[learnt], judged, fit_scores)
         inside = measures[: held.sum()]
-        scaled = (measures - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), 1e-6)
+        scaled = (measures - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), _LEAST_SPREAD)
         yield _Round(scaled, np.arange(len(judged)) >= held.sum())
 
 
@@ -201,7 +205,10 @@ def _weights(rounds: list[_Round]) -> NDArray[Any]:
     """By logistic regression, none below zero: no part may speak for a text because it is strange."""
     measures = np.concatenate([r.measures for r in rounds])
     out = np.concatenate([r.out for r in rounds])
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=500).fit(measures, out)
+    # In every round the texts in scope count as much as those out of it: a class that was hidden has many, the examples
+    # given are few.
+    shares = np.concatenate([np.where(r.out, 0.5 / r.out.sum(), 0.5 / (~r.out).sum()) for r in rounds])
+    model = LogisticRegression(C=1.0, max_iter=500).fit(measures, out, len(out) / len(rounds) * shares)
     weights: NDArray[Any] = np.maximum(model.coef_[0], 0)
     return weights if weights.any() else np.ones(len(weights))
 

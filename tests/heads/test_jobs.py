@@ -27,7 +27,9 @@ def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[
     assert [(line["row"], "empty" in line["reason"]) for line in put_aside] == [(121, True), (122, False)]
     head = load_head(folder / "head", encoder=encoder_default)
     assert head.space
-    judged = head.judge(encoder_default.encode(["my card is gone", "the mitochondria is the powerhouse of the cell"]))
+    judged = head.judge(
+        encoder_default.encode(["is my card blocked?", "the mitochondria is the powerhouse of the cell"])
+    )
     assert (judged[0].labels[0].label, judged[0].out_of_scope, judged[1].out_of_scope) == ("card", False, True)
 
 

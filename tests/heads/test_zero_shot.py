@@ -78,7 +78,12 @@ def test_the_slope_is_that_of_the_loss(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("descriptions", "template", "message"),
-    [(None, "{}", "NoneType"), ({}, "{}", "fewer than two"), ({"a": "b"}, "{}", "fewer than two"), (["a", "b"], "x", "template")],
+    [
+        (None, "{}", "NoneType"),
+        ({}, "{}", "fewer than two"),
+        ({"a": "b"}, "{}", "fewer than two"),
+        (["a", "b"], "x", "template"),
+    ],
 )
 def test_bad_descriptions_are_refused(encoder_default: Any, descriptions: Any, template: str, message: str):
     with pytest.raises(InputError, match=message):
