@@ -159,10 +159,13 @@ def few_shot(task: Task, base: str, seeds: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as work:
             began = time.perf_counter()
             adapter, choice = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), say=print)
-            head = LinearHead().fit(adapter.encode(texts), labels)
+            temperature = choice.temperature if choice.helps else None
+            examples = Examples(adapter.encode(texts), labels)
+            head = make_head(LinearHead(), examples, scope=False, temperature=temperature).head
             seconds = time.perf_counter() - began
-        right = head.predict(adapter.encode(task.test_texts)) == task.test_labels
-        rows.append({"accuracy": float(right.mean()), "seconds": seconds, "adapted": float(choice.helps)})
+        report = evaluate(head, adapter.encode(task.test_texts), task.test_labels)
+        figures = {"accuracy": report.accuracy, "calibration_error": report.calibration_error}
+        rows.append(figures | {"seconds": seconds, "adapted": float(choice.helps)})
         print(rows[-1], flush=True)
     return mean(rows)
 

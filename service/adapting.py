@@ -95,7 +95,7 @@ def adapt_if_it_helps_in_memory(
     kept, held = split(places, _TRIED_SHARE, np.random.RandomState(settings.seed))
     learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
     frozen, _ = _tried(adapter, learnt, kept.labels, judged, held.labels)
-    short = replace(settings, epochs=min(settings.epochs, _TRIED_EPOCHS))
+    short = replace(settings, epochs=min(settings.epochs or _TRIED_EPOCHS, _TRIED_EPOCHS))
     seconds = adapter.adapt(learnt, kept.labels, short).seconds
     adapted, temperature = _tried(adapter, learnt, kept.labels, judged, held.labels)
     adapter.reset()
