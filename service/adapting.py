@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from encoder_tools import OnnxEncoder
 from encoder_tools.train.few_shot import Adapter, FewShot
 from encoder_tools.train.fine_tune import FineTune, LabelledTexts, fine_tune
 from heads import FittedHead, LinearHead
+from heads.arrays import softmax
 from heads.calibration import Calibration
 from heads.making import Examples, split
 from heads.regularisation import fit_temperature
@@ -29,23 +30,38 @@ _ROUND = 1e-9
 Say = Callable[[str], None]
 
 
+class Tried(NamedTuple):
+    """A head on texts that neither it nor the model had seen.
+
+    :ivar accuracy: share that it judges right.
+    :ivar brier: mean squared distance of its probabilities from the truth, in [0, 2] (Brier 1950).
+    :ivar temperature: what its scores are to be multiplied by for the least log-loss.
+    """
+
+    accuracy: float
+    brier: float
+    temperature: float
+
+
 @dataclass(frozen=True)
 class Trial:
     """What was found on held-out examples.
 
-    :ivar frozen: accuracy of a linear head on the base's vectors.
+    :ivar frozen: of a linear head on the base's vectors.
     :ivar adapted: the same of a model adapted for a trial.
-    :ivar helps: whether that is no worse.
-    :ivar temperature: what a linear head's scores are to be multiplied by with the adapted model, as texts say that the
-        trial's model had not seen.
+    :ivar helps: whether the Brier score is no worse, of which fewer texts tell more than of accuracy.
     :ivar seconds: of adapting, the trial included.
     """
 
-    frozen: float
-    adapted: float
+    frozen: Tried
+    adapted: Tried
     helps: bool
-    temperature: float
     seconds: float
+
+    @property
+    def temperature(self) -> float:
+        """What a linear head's scores are to be multiplied by with the adapted model."""
+        return self.adapted.temperature
 
 
 @dataclass(frozen=True)
@@ -94,18 +110,21 @@ def adapt_if_it_helps_in_memory(
     places = Examples(np.arange(len(texts))[:, None], labels)
     kept, held = split(places, _TRIED_SHARE, np.random.RandomState(settings.seed))
     learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-    frozen, _ = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    frozen = _tried(adapter, learnt, kept.labels, judged, held.labels)
     short = replace(settings, epochs=min(settings.epochs or _TRIED_EPOCHS, _TRIED_EPOCHS))
     seconds = adapter.adapt(learnt, kept.labels, short).seconds
-    adapted, temperature = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    adapted = _tried(adapter, learnt, kept.labels, judged, held.labels)
     adapter.reset()
-    helps = adapted + _ROUND >= frozen
-    say(f"{len(judged)} texts held out: accuracy {frozen:.3f} as it is, {adapted:.3f} adapted for a trial")
+    helps = adapted.brier <= frozen.brier + _ROUND
+    say(
+        f"{len(judged)} texts held out: accuracy {frozen.accuracy:.3f}, Brier score {frozen.brier:.3f} as it is; "
+        f"{adapted.accuracy:.3f}, {adapted.brier:.3f} adapted for a trial"
+    )
     if helps:
         seconds += adapter.adapt(texts, labels, settings).seconds
     else:
         say("the model stays as it is")
-    return adapter, Trial(frozen, adapted, helps, temperature, seconds)
+    return adapter, Trial(frozen, adapted, helps, seconds)
 
 
 @dataclass(frozen=True)
@@ -160,11 +179,13 @@ def fine_tune_head(
     return FineTuned(head, out, tuned.losses)
 
 
-def _tried(
-    adapter: Adapter, learnt: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]
-) -> tuple[float, float]:
-    """Accuracy on held-out texts of a head on what was learnt, and the temperature that they ask for."""
+def _tried(adapter: Adapter, learnt: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]) -> Tried:
+    """A head on what was learnt, tried on texts held out."""
     head = LinearHead().fit(adapter.encode(learnt), labels)
     scores = head.to_fitted().decision_function(adapter.encode(judged))
     targets = np.searchsorted(head.classes_, truth)
-    return float((scores.argmax(axis=1) == targets).mean()), fit_temperature(scores, targets)[0]
+    temperature = fit_temperature(scores, targets)[0]
+    distances = softmax(temperature * scores)
+    distances[np.arange(len(targets)), targets] -= 1
+    right = float((scores.argmax(axis=1) == targets).mean())
+    return Tried(right, float((distances**2).sum(axis=1).mean()), temperature)

@@ -77,8 +77,8 @@ def test_a_head_and_its_adapted_model_are_written_together(tmp_path: Path):
 
 
 def test_the_model_stays_where_adapting_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    accuracies = iter([(0.9, 1.0), (0.8, 1.0)])
-    monkeypatch.setattr(adapting, "_tried", lambda *_: next(accuracies))
+    tries = iter([adapting.Tried(0.8, 0.2, 1.0), adapting.Tried(0.9, 0.3, 1.0)])
+    monkeypatch.setattr(adapting, "_tried", lambda *_: next(tries))
     said: list[str] = []
     texts, labels = [row["text"] for row in ROWS], np.array([row["label"] for row in ROWS])
     chosen = adapting.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), say=said.append)
@@ -154,3 +154,19 @@ def test_promises_by_what_was_learnt_are_refused(tmp_path: Path, extra: list[str
     )
     assert result.exit_code != 0
     assert "Choose one" in result.output or "cannot promise" in result.output
+
+
+def test_passes_are_as_many_as_make_two_dozen_steps():
+    assert [FewShot().passes(steps) for steps in (1, 4, 5, 10, 19, 500)] == [6, 6, 5, 3, 2, 2]
+    assert FewShot(epochs=9).passes(500) == 9
+
+
+def test_the_trial_is_scored_by_hand():
+    class Fixed:
+        def encode(self, texts: list[str]):
+            return np.array([[1.0, 0.0] if text < "m" else [0.0, 1.0] for text in texts], dtype=np.float32)
+
+    found = adapting._tried(Fixed(), ["a", "b", "x", "y"], np.array([0, 0, 1, 1]), ["c", "z", "d"], np.array([0, 1, 1]))  # type: ignore[arg-type]
+    assert found.accuracy == pytest.approx(2 / 3)
+    # the best temperature says 2/3 of what is right two times in three: two times 2 (1/3)^2 and once 2 (2/3)^2
+    assert found.brier == pytest.approx((2 * 2 / 9 + 8 / 9) / 3, abs=0.01)
