@@ -15,6 +15,7 @@ from heads.calibrating import choose_calibration
 from heads.calibration import Calibration
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
+from heads.folds import within_class
 from heads.linear import LinearHead
 from heads.scoping import FitScores, Scores, choose_scope
 
@@ -166,12 +167,8 @@ def out_of_fold(
 
     :param most: how many scores to give, about; None gives them of all examples.
     """
-    order = rng.permutation(len(targets))
-    order = order[np.argsort(targets[order], kind="stable")]
     sizes = np.bincount(targets)
-    place = np.empty(len(targets), dtype=np.intp)
-    place[order] = np.arange(len(targets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    fold = np.where(sizes[targets] > 1, place % _FOLDS, -1)
+    fold = np.where(sizes[targets] > 1, within_class(targets, rng) % _FOLDS, -1)
     scores, which = [], []
     for number in range(_FOLDS):
         held = np.flatnonzero(fold == number)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from encoder_tools.errors import InputError
 from heads.arrays import log_sum_exp
+from heads.folds import within_class
 
 PATH = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Inverse strengths for unit vectors. With few labels accuracy hardly depends on them within a decade (0.2 points on
@@ -210,16 +211,9 @@ def _fit_quietly(
 
 
 def _folds(targets: NDArray[np.intp], rng: np.random.RandomState) -> Iterator[NDArray[np.bool_]]:
-    """Masks of held-out examples, stratified; every class keeps an example to train on, so a single one is never held.
-
-    scikit-learn's splitters warn or fail on classes with fewer examples than folds, the usual case with few labels.
-    """
-    order = rng.permutation(len(targets))
-    order = order[np.argsort(targets[order], kind="stable")]
+    """Masks of held-out examples, stratified; every class keeps one to train on, so a single one is never held."""
     sizes = np.bincount(targets)
-    place = np.empty(len(targets), dtype=np.intp)
-    place[order] = np.arange(len(targets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    fold = np.where(sizes[targets] > 1, place % _FOLDS, -1)
+    fold = np.where(sizes[targets] > 1, within_class(targets, rng) % _FOLDS, -1)
     for number in range(int(np.clip(_EXAMPLES_PER_FIT // len(targets), 1, _FOLDS))):
         if (fold == number).any():
             yield fold == number

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from encoder_tools.errors import InputError
 from encoder_tools.vectors import unit_rows
+from heads.folds import within_class
 from heads.scope import Distance, Doubt, Energy, Mahalanobis, Scope, Strangeness
 
 Scores = Callable[[NDArray[Any]], NDArray[np.float32]]
@@ -121,7 +122,7 @@ def _rounds(
         hidden = np.zeros(len(targets), dtype=bool)
         if outside is None:
             hidden = np.isin(targets, rng.permutation(classes)[: max(1, len(classes) // _HIDDEN)])
-        held = ~hidden & (_within_class(targets, rng) % _HELD == 0)
+        held = ~hidden & (within_class(targets, rng) % _HELD == 0)
         learnt = ~hidden & ~held
         if len(np.unique(targets[learnt])) < 2 or not held.any():
             continue
@@ -142,7 +143,7 @@ def _held_in(
 
     A fifth at a time, of all examples: the fewer are left, the stranger the others look. Of many one fifth is enough.
     """
-    place = _within_class(targets, rng)
+    place = within_class(targets, rng)
     alone = np.bincount(targets)[targets] == 1  # without it its class would not be known
     found = []
     for number in range(_PARTS if len(targets) * (_PARTS - 1) <= 2 * _MOST_EXAMPLES else 1):
@@ -184,16 +185,6 @@ def fit_mahalanobis(vectors: NDArray[Any], targets: NDArray[np.intp], shrinkage:
     values, axes = np.linalg.eigh((1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance)))
     whitening = axes / np.sqrt(np.maximum(values, 1e-3 * level * shrinkage))
     return Mahalanobis((means @ whitening).astype(np.float32), whitening.astype(np.float32))
-
-
-def _within_class(targets: NDArray[np.intp], rng: np.random.RandomState) -> NDArray[np.intp]:
-    """A random place 0, 1, 2... of each example among those of its class."""
-    order = rng.permutation(len(targets))
-    order = order[np.argsort(targets[order], kind="stable")]
-    sizes = np.bincount(targets)
-    place = np.empty(len(targets), dtype=np.intp)
-    place[order] = np.arange(len(targets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return place
 
 
 def _sum_of_parts(rounds: list[_Round]) -> _Sum:
