@@ -31,7 +31,7 @@ font-variant-numeric:tabular-nums}.cards small{display:block;color:var(--soft);f
 grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.25rem}figure{margin:0}svg{width:100%;height:auto}
 .scroll{overflow:auto;max-height:28rem;border:1px solid var(--line);border-radius:.6rem}table{border-collapse:collapse;
 width:100%;font-size:.92rem}th,td{padding:.4rem .75rem;text-align:left;border-bottom:1px solid var(--line);
-vertical-align:top}th{position:sticky;top:0;background:var(--card);font-weight:600}td{overflow-wrap:anywhere}td:first-child{min-width:14rem}td.n{min-width:0}td.n{text-align:right;
+vertical-align:top}th{position:sticky;top:0;background:var(--card);font-weight:600}td{overflow-wrap:anywhere}td:first-child{min-width:14rem}td.n{min-width:0}td.n,th.n{text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}.bar{fill:var(--accent)}.line{fill:none;stroke:var(--accent);
 stroke-width:2}.guide{stroke:var(--soft);stroke-dasharray:4 4}.grid{stroke:var(--line)}.mark{fill:var(--bad)}
 .right{fill:var(--good)}.wrong{fill:var(--bad)}text{fill:var(--soft);font-size:11px}.map{background:var(--card);
@@ -186,13 +186,18 @@ def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = list(rows)
+    numbers = [all(_is_numeric(row[place]) for row in rows) for place in range(len(names))]
+    head = "".join(
+        f'<th scope="col"{" class=n" * right}>{name}</th>' for name, right in zip(names, numbers, strict=True)
+    )
     body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and value.rstrip("%").replace(".", "").isdigit())
+
+
 def _cell(value: object) -> str:
-    numeric = isinstance(value, int | float) or (
-        isinstance(value, str) and value.rstrip("%").replace(".", "").isdigit()
-    )
-    return f'<td class="n">{value}</td>' if numeric else f"<td>{value}</td>"
+    return f'<td class="n">{value}</td>' if _is_numeric(value) else f"<td>{value}</td>"
