@@ -90,7 +90,8 @@ def make_head(
     :param outside: vectors of texts out of scope, shape (m, dim).
     :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
         set a threshold by, it does not.
-    :param temperature: what to multiply the scores by, where it is known; None finds the calibration. It must be given
+    :param temperature: what to multiply the scores by, of a linear head in place of the temperature that it found
+        itself, where that is known; None finds the calibration. It must be given
         where the model itself was trained on the examples: on vectors that it has learnt, nothing is held out.
     :param fingerprint: of the model that made the vectors.
     :raises InputError: for wrong input, or if a promise cannot be kept.
@@ -104,7 +105,8 @@ def make_head(
     if temperature is None:
         calibration = _calibrated(_with_settings(estimator, model), model, train.vectors, targets, rng)
     else:
-        calibration = Calibration("temperature", temperature)
+        own = model.temperature_ if isinstance(model, LinearHead) else 1.0
+        calibration = Calibration("temperature", temperature / own)
     fitted = replace(fitted, calibration=calibration)
     if promise.asked and held_out is not None:
         fitted = replace(fitted, abstention=abstention_of(fitted, held_out, promise))

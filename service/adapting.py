@@ -26,6 +26,7 @@ _TRIED_EPOCHS = 2
 _TRIED_SHARE = 0.25
 _HELD_SHARE = 0.1
 _ROUND = 1e-9
+_ENOUGH = 200  # texts, from which one more makes no difference
 
 Say = Callable[[str], None]
 
@@ -35,7 +36,8 @@ class Tried(NamedTuple):
 
     :ivar accuracy: share that it judges right.
     :ivar brier: mean squared distance of its probabilities from the truth, in [0, 2] (Brier 1950).
-    :ivar temperature: what its scores are to be multiplied by for the least log-loss.
+    :ivar temperature: what its logits are to be multiplied by for the least log-loss, in place of the temperature that
+        the head found on texts that the model had learnt.
     """
 
     accuracy: float
@@ -184,8 +186,24 @@ def _tried(adapter: Adapter, learnt: list[str], labels: NDArray[Any], judged: li
     head = LinearHead().fit(adapter.encode(learnt), labels)
     scores = head.to_fitted().decision_function(adapter.encode(judged))
     targets = np.searchsorted(head.classes_, truth)
-    temperature = fit_temperature(scores, targets)[0]
-    distances = softmax(temperature * scores)
+    distances = softmax(fit_temperature(scores, targets)[0] * scores)
     distances[np.arange(len(targets)), targets] -= 1
     right = float((scores.argmax(axis=1) == targets).mean())
-    return Tried(right, float((distances**2).sum(axis=1).mean()), temperature)
+    return Tried(
+        right, float((distances**2).sum(axis=1).mean()), _cautious_temperature(scores, targets) * head.temperature_
+    )
+
+
+def _cautious_temperature(scores: NDArray[Any], targets: NDArray[np.intp]) -> float:
+    """That of the least log-loss if one more text than those held out were any label's (as in Platt, 1999).
+
+    A dozen texts that are all judged right would else ask for certainty.
+    """
+    n, classes = scores.shape
+    if n >= _ENOUGH:
+        return fit_temperature(scores, targets)[0]
+    every = np.tile(np.arange(classes), n)
+    doubt = 1 / (n + 1)
+    weights = np.concatenate([np.full(n, 1 - doubt), np.full(n * classes, doubt / classes)])
+    rows = np.concatenate([np.arange(n), np.repeat(np.arange(n), classes)])
+    return fit_temperature(scores[rows], np.concatenate([targets, every]), weights)[0]

@@ -91,7 +91,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     if how["few_shot"]:
         chosen = _adapted(model, train, out, layout, overwrite, how)
         if chosen.model is not None:
-            model, temperature = str(chosen.model), chosen.trial.temperature
+            model, temperature = str(chosen.model), chosen.trial.temperature if how["kind"] == "linear" else 1.0
             how["no_scope"] = how["no_scope"] or _no_scope_of_what_was_learnt()
     encoder = _open(model)
     promise = Promise(how["most_errors"], how["answers"], how["confidence"])

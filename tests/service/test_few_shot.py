@@ -170,3 +170,14 @@ def test_the_trial_is_scored_by_hand():
     assert found.accuracy == pytest.approx(2 / 3)
     # the best temperature says 2/3 of what is right two times in three: two times 2 (1/3)^2 and once 2 (2/3)^2
     assert found.brier == pytest.approx((2 * 2 / 9 + 8 / 9) / 3, abs=0.01)
+
+
+def test_a_dozen_texts_judged_right_do_not_ask_for_certainty():
+    targets = np.arange(12) % 3
+    scores = 5 * np.eye(3, dtype=np.float32)[targets]
+    share = adapting.softmax(adapting._cautious_temperature(scores, targets) * scores).max(axis=1)
+    assert share == pytest.approx(1 - 2 / 3 / 13, abs=1e-3)  # the thirteenth is of each label to a third
+    many = np.tile(scores, (20, 1))
+    assert adapting._cautious_temperature(many, np.tile(targets, 20)) > 2 * adapting._cautious_temperature(
+        scores, targets
+    )
