@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from encoder_tools.errors import InputError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
+from encoder_tools.protocols import TextEncoder
 from encoder_tools.spaces import space_of
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
@@ -20,11 +19,9 @@ from heads.making import NO_PROMISE, Examples, Promise, make_head
 from heads.mlp import MLPHead
 from heads.multilabel import MultiLabelHead
 from heads.prototype import NeighbourHead, PrototypeHead
-from heads.reading import Labelled, as_labels, as_numbers, leaked, read_labels, read_texts
+from heads.reading import Labelled, Say, as_labels, as_numbers, leaked, read_labels, read_texts
 from heads.regression import RegressionHead
 from heads.zero_shot import ZeroShotHead
-
-Say = Callable[[str], None]
 
 CLASSIFIERS: dict[str, type[ClassifierHead]] = {
     "linear": LinearHead,
@@ -72,28 +69,12 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
 
     :raises InputError: if the kind is not known, the promise cannot be kept, or the examples cannot be fitted.
     """
-    if job.kind not in KINDS:
-        raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
-    if job.kind in _OTHERS and (job.promise.asked or job.held_out or job.outside or job.outside_label is not None):
-        raise InputError(
-            f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
-        )
-    if len(job.layout.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
-        raise InputError(
-            f"Found {len(job.layout.label)} label columns, expected one for kind {job.kind!r}. Several are levels "
-            "of kind hierarchical, or the labels of multi-label; for more heads, fit one to each."
-        )
+    _check(job)
     layout = replace(job.layout, many=job.kind == "multi-label")
     train = read_labels(job.train, job.out, layout, job.split, say)
     if job.kind in _OTHERS:
         return _other_kind(encoder, train, job.kind, say)
-    strange = [text for text, label in zip(train.texts, train.labels, strict=True) if str(label) == job.outside_label]
-    if job.outside_label is not None and not strange:
-        raise InputError(f"No row of {job.train} has label {job.outside_label!r}, which should be out of scope.")
-    if strange:
-        kept = [place for place, label in enumerate(train.labels) if str(label) != job.outside_label]
-        texts, labels = [train.texts[place] for place in kept], [train.labels[place] for place in kept]
-        train = Labelled(texts, labels, [train.rows[place] for place in kept])
+    train, strange = _set_apart(train, job)
     _refuse_one_label(train, job.train)
     _say_what_is_rare(train, say)
     _say_what_is_large(train, job.kind, say)
@@ -129,6 +110,38 @@ def describe_labels(encoder: TextEncoder, descriptions: Any, template: str = "{}
     return ZeroShotHead(encoder, descriptions, template=template).fit().to_fitted()
 
 
+def _check(job: FitJob) -> None:
+    """Refuse what does not go together, before a file is read."""
+    if job.kind not in KINDS:
+        raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
+    if job.kind in _OTHERS and (job.promise.asked or job.held_out or job.outside or job.outside_label is not None):
+        raise InputError(
+            f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
+        )
+    if len(job.layout.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
+        raise InputError(
+            f"Found {len(job.layout.label)} label columns, expected one for kind {job.kind!r}. Several are levels "
+            "of kind hierarchical, or the labels of multi-label; for more heads, fit one to each."
+        )
+
+
+def _set_apart(train: Labelled, job: FitJob) -> tuple[Labelled, list[str]]:
+    """The examples in scope, and the texts that are labelled as out of it."""
+    if job.outside_label is None:
+        return train, []
+    kept, strange = Labelled(), []
+    for text, label, row in zip(train.texts, train.labels, train.rows, strict=True):
+        if str(label) == job.outside_label:
+            strange.append(text)
+        else:
+            kept.texts.append(text)
+            kept.labels.append(label)
+            kept.rows.append(row)
+    if not strange:
+        raise InputError(f"No row of {job.train} has label {job.outside_label!r}, which should be out of scope.")
+    return kept, strange
+
+
 def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> ClassifierHead:
     if job.kind == "zero-shot":
         return ZeroShotHead(encoder, job.descriptions or sorted(set(labels)))
@@ -136,15 +149,11 @@ def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> Classifi
 
 
 def _other_kind(encoder: TextEncoder, train: Labelled, kind: str, say: Say) -> FittedHead:
-    numbers = as_numbers(train.labels) if kind == "regression" else None
+    head: MultiLabelHead | RegressionHead = RegressionHead() if kind == "regression" else MultiLabelHead()
+    targets = as_numbers(train.labels) if kind == "regression" else train.labels
     say(f"encoding {len(train.texts)} texts")
-    vectors: FloatMatrix = encoder.encode(train.texts)
-    if kind == "multi-label":
-        many = MultiLabelHead().fit(vectors, train.labels)
-        head = many.to_fitted(fingerprint=str(encoder.fingerprint))
-    else:
-        head = RegressionHead().fit(vectors, numbers).to_fitted(fingerprint=str(encoder.fingerprint))
-    return replace(head, space=space_of(encoder).root)
+    fitted = head.fit(encoder.encode(train.texts), targets).to_fitted(fingerprint=str(encoder.fingerprint))
+    return replace(fitted, space=space_of(encoder).root)
 
 
 def _refuse_one_label(train: Labelled, file: Path) -> None:

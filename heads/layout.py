@@ -10,8 +10,8 @@ from typing import Any
 from encoder_tools.errors import InputError
 
 Row = Mapping[str, Any]
-_SET = (True, 1, "1", "true", "yes", "x")
-_UNSET = (False, 0, "0", "false", "no", "", None)
+_SET = (1, "1", "true", "yes", "x")
+_UNSET = (0, "0", "false", "no", "", None)
 _LEVELS = ":"  # between a label and its parent, as HierarchicalHead has it
 
 
@@ -94,10 +94,9 @@ def _stripped(value: Any) -> Any:
 
 def _is_set(column: str, value: Any) -> bool:
     plain = value.lower() if isinstance(value, str) else value
-    for known, answer in ((_SET, True), (_UNSET, False)):
-        if isinstance(plain, str | int | float | None) and plain in known:
-            return answer
-    raise InputError(f"{column} is {str(value)[:40]!r}, expected 1 or 0, true or false, yes or no, x or nothing.")
+    if plain not in _SET + _UNSET:
+        raise InputError(f"{column} is {str(value)[:40]!r}, expected 1 or 0, true or false, yes or no, x or nothing.")
+    return plain in _SET
 
 
 TEXT_AND_LABEL = Layout()

@@ -91,8 +91,8 @@ def make_head(
     :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
         set a threshold by, it does not.
     :param temperature: what to multiply the scores by, of a linear head in place of the temperature that it found
-        itself, where that is known; None finds the calibration. It must be given
-        where the model itself was trained on the examples: on vectors that it has learnt, nothing is held out.
+        itself, where that is known; None finds the calibration. It must be given where the model itself was trained on
+        the examples: on vectors that it has learnt, nothing is held out.
     :param fingerprint: of the model that made the vectors.
     :raises InputError: for wrong input, or if a promise cannot be kept.
     """

@@ -47,6 +47,11 @@ def numbered(rows: Iterable[Row], rejected: Sequence[int]) -> Iterator[Numbered]
         yield Numbered(number, row)
 
 
+def rows_of(file: Path, split: str, aside: Aside) -> Iterator[Numbered]:
+    """Rows of a file with their numbers; those that cannot be read are put aside."""
+    return numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+
+
 def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> Labelled:
     """All rows that can be used; the others are told to ``reject``.
 
@@ -77,9 +82,8 @@ def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> 
     :raises InputError: if none can be used, or labels are of several kinds.
     """
     aside = Aside(out, file)
-    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
     try:
-        found = read_labelled(rows, layout, aside)
+        found = read_labelled(rows_of(file, split, aside), layout, aside)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     if not found.texts:
@@ -92,7 +96,7 @@ def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> l
     """Texts of a file, whatever their labels."""
     aside = Aside(out, file)
     texts = []
-    for number, row in numbered(read_rows(file, split, aside.from_reader), aside.left_out):
+    for number, row in rows_of(file, split, aside):
         try:
             texts.append(layout.text_of(row))
         except InputError as error:
@@ -103,7 +107,7 @@ def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> l
 
 def as_labels(labels: list[Any]) -> NDArray[Any]:
     """Labels of one kind as an array of shape (n,)."""
-    return np.array(labels) if all(isinstance(label, str) for label in labels) else np.asarray(labels)
+    return np.array(labels)
 
 
 def leaked(train: Sequence[str], test: Sequence[str]) -> NDArray[np.intp]:

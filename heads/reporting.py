@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from heads.fitted import FittedHead
 from heads.layout import Layout
 from heads.linear import LinearHead
 from heads.prototype import PrototypeHead
-from heads.reading import as_labels, leaked, read_labels, read_texts
+from heads.reading import Say, as_labels, leaked, read_labels, read_texts
 from heads.report import AnyReport, evaluate, evaluate_many, evaluate_numbers, examine, write_page
 from heads.report.described import described
 
-Say = Callable[[str], None]
 _MOST_JUDGED = 5 * 10**7  # scores, from which linear heads would take an hour to find suspects
 
 

@@ -121,8 +121,8 @@ class ZeroShotHead(ScoredHead):
             )
         self.classes_ = np.unique(np.concatenate([seen, described]))
         targets = np.searchsorted(self.classes_, seen)[targets]
-        prior = self._descriptions_of(self.classes_.tolist())
         check_size(len(vectors), len(self.classes_))
+        prior = self._descriptions_of(self.classes_.tolist())
         shares = np.ones(len(targets)) if weights is None else weights
         x = vectors.astype(np.float64)
         with few_threads(x, len(self.classes_)):

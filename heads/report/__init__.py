@@ -1,14 +1,10 @@
 """What a head is worth, and what its examples are like: figures for programs, a page for people."""
 
-from typing import TypeAlias
-
 from heads.report.content import Report, TestedOn, evaluate
 from heads.report.examples import Duplicate, ExamplesReport, Suspect, examine
-from heads.report.other_kinds import ManyReport, NumberReport, evaluate_many, evaluate_numbers
+from heads.report.other_kinds import AnyReport, ManyReport, NumberReport, evaluate_many, evaluate_numbers
 from heads.report.page import write_page
 from heads.report.summary import summary
-
-AnyReport: TypeAlias = Report | ManyReport | NumberReport
 
 __all__ = [
     "AnyReport",

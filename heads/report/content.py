@@ -125,7 +125,7 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
     shares, truth = probabilities[known], targets[known]
     given, confidences = shares.argmax(axis=1), shares.max(axis=1)
     right = given == truth
-    classes = _classes(head, truth, given)
+    classes = class_figures(head, truth, given)
     return Report(
         head.labels,
         TestedOn(len(targets), int((~known).sum()), leaked),
@@ -144,7 +144,11 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
     )
 
 
-def _classes(head: FittedHead, truth: NDArray[Any], given: NDArray[Any]) -> list[ClassFigures]:
+def class_figures(head: FittedHead, truth: NDArray[Any], given: NDArray[Any]) -> list[ClassFigures]:
+    """Of every label.
+
+    :param truth: label numbers (n,), or whether each label is true, shape (n, n_labels); ``given`` likewise.
+    """
     numbers = np.arange(len(head.labels))
     columns = precision_recall_fscore_support(truth, given, labels=numbers, zero_division=0.0)
     rows = zip(head.labels, *(column.tolist() for column in columns), strict=True)

@@ -165,9 +165,8 @@ def _duplicates(unit: NDArray[np.float32], targets: NDArray[np.intp]) -> list[Du
         apart = (start + rows < columns) & (targets[start + rows] != targets[columns])
         rows, columns = rows[apart], columns[apart]
         near = cosines[rows, columns]
-        best = np.argsort(-near, kind="stable")[
-            :_MOST_DUPLICATES
-        ]  # of a thousand equal texts there are a million pairs
+        # a thousand equal texts are half a million pairs
+        best = np.argsort(-near, kind="stable")[:_MOST_DUPLICATES]
         found += [Duplicate(start + int(rows[i]), int(columns[i]), min(1.0, float(near[i]))) for i in best]
         found = sorted(found, key=lambda pair: -pair.cosine)[:_MOST_DUPLICATES]
     return found

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support, r2_score
+from sklearn.metrics import average_precision_score, r2_score
 
 from encoder_tools.errors import InputError
 from heads.fitted import FittedHead, Label
 from heads.reading import as_numbers
-from heads.report.content import ClassFigures, TestedOn
+from heads.report.content import ClassFigures, Report, TestedOn, class_figures
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class NumberReport:
     spearman: float | None
 
 
+AnyReport: TypeAlias = Report | ManyReport | NumberReport
+
+
 def evaluate_many(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: int = 0) -> ManyReport:
     """Figures of a multi-label ``head`` on vectors (n, dim) of texts with lists of true labels.
 
@@ -75,9 +78,7 @@ def evaluate_many(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leake
     shares = head.predict_proba(vectors)
     given = shares >= head.thresholds
     hits, said, true = int((truth & given).sum()), int(given.sum()), int(truth.sum() + unknown.sum())
-    columns = precision_recall_fscore_support(truth, given, zero_division=0.0)
-    rows = zip(head.labels, *(column.tolist() for column in columns), strict=True)
-    classes = [ClassFigures(label, p, r, f, int(n)) for label, p, r, f, n in rows]
+    classes = class_figures(head, truth, given)
     occurring = truth.any(axis=0)
     strange = int(((unknown > 0) & ~truth.any(axis=1)).sum())
     return ManyReport(

@@ -10,7 +10,7 @@ from encoder_tools.files import write_bytes
 from heads.report.charts import confusion_chart, map_chart, reliability_chart, risk_chart
 from heads.report.content import ClassFigures, Report, TestedOn
 from heads.report.examples import ExamplesReport
-from heads.report.other_kinds import ManyReport, NumberReport
+from heads.report.other_kinds import AnyReport, ManyReport, NumberReport
 from heads.report.summary import summary
 
 _MOST_SUSPECTS = 100
@@ -44,7 +44,7 @@ border-radius:.6rem}.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.35r
 def write_page(
     path: Path,
     title: str,
-    report: Report | ManyReport | NumberReport | None,
+    report: AnyReport | None,
     examples: ExamplesReport | None,
     texts: Sequence[str] = (),
     pool: Sequence[str] = (),

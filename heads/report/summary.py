@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from heads.report.content import Report
-from heads.report.other_kinds import ManyReport, NumberReport
+from heads.report.other_kinds import AnyReport, ManyReport, NumberReport
 
 
-def summary(report: Report | ManyReport | NumberReport) -> dict[str, float]:
+def summary(report: AnyReport) -> dict[str, float]:
     """Figures by their names, the most important first; those that do not exist are left out."""
     if isinstance(report, ManyReport):
         return {

@@ -162,12 +162,12 @@ def predict(
     """
     from tqdm import tqdm
 
-    from encoder_tools.rows import count_rows, read_rows
+    from encoder_tools.rows import count_rows
     from heads import load_head
     from heads.aside import Aside
     from heads.layout import Layout
     from heads.predicting import Job, cut_rejected, predict_rows, resume
-    from heads.reading import numbered
+    from heads.reading import rows_of
 
     _keep(out, (file,), overwrite)
     encoder = _open(model)
@@ -179,7 +179,7 @@ def predict(
     cut_rejected(aside.path, begun.last)
     if begun.written:
         click.echo(f"going on after row {begun.last}", err=True)
-    rows = numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+    rows = rows_of(file, split, aside)
     written = begun.written
     with tqdm(unit="row", total=count_rows(file), initial=written, disable=None) as bar:
         for total in predict_rows(encoder, head, rows, job, aside, begun):
