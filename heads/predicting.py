@@ -20,6 +20,9 @@ from heads.many import classify
 from heads.reading import Numbered
 
 _BATCH = 256
+_OURS = frozenset(
+    ("row", "value", "label", "probability", "chosen", "abstained", "out_of_scope", "pieces", "labels")
+)  # fields of a line, of which "row" is what a run goes on by
 
 
 class Begun(NamedTuple):
@@ -36,7 +39,7 @@ class Job:
     :ivar out: JSON Lines, one per row that could be read, with its number in the file; there when all is done.
     :ivar identity: of what goes in and what judges it, as JSON; a partial file of another one is refused.
     :ivar top: labels per row.
-    :ivar keep: columns of the input that are written too.
+    :ivar keep: columns of the input that are written too; none may have the name of a field that is written anyway.
     :ivar chunk: whether texts longer than the model reads are judged in pieces.
     """
 
@@ -46,6 +49,13 @@ class Job:
     top: int = 3
     keep: tuple[str, ...] = ()
     chunk: bool = True
+
+    def __post_init__(self) -> None:
+        taken = sorted(_OURS.intersection(self.keep))
+        if taken:
+            raise InputError(
+                f"Column {taken[0]!r} cannot be kept: the output has a field of that name. Rename the column."
+            )
 
     @property
     def partial(self) -> Path:

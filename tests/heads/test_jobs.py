@@ -67,6 +67,15 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     assert not job.partial.exists()
 
 
+@pytest.mark.parametrize("column", ["row", "label", "probability", "value", "chosen"])
+def test_no_column_is_kept_over_a_field_of_the_output(fitted: tuple[Path, str], tmp_path: Path, column: str):
+    folder, _ = fitted
+    file = write_csv(tmp_path / "in.csv", [{"text": "my card", column: "7"}])
+    result = run("head", "predict", folder / "head", file, tmp_path / "out.jsonl", "--keep", column)
+    assert f"Column '{column}' cannot be kept" in str(result.exception)
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_run_of_another_file_is_not_gone_on_with(fitted: tuple[Path, str], tmp_path: Path):
     folder, _ = fitted
     (tmp_path / "out.jsonl.partial").write_text("")
