@@ -58,7 +58,7 @@ clean:
 	@$(call fresh-venv,.venv-dev)
 	@echo "installing torch and the tools for training and testing into .venv-dev; this happens once ..."
 	@.venv-dev/bin/python $(PIP) torch
-	@.venv-dev/bin/python $(PIP) --editable '.[train,dev,clients,otel]'
+	@.venv-dev/bin/python $(PIP) --editable '.[train,dev,clients,otel,stemming]'
 	@touch $@
 
 define fresh-venv

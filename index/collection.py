@@ -20,6 +20,7 @@ from index.disks import warn_of_network_disk
 from index.encoding import Model, about_of
 from index.filters import Filter, read_filter
 from index.layout import Layout, lay_out
+from index.reindexing import bring_up_to_date
 from index.results import Document, DocumentId, Stats
 from index.verbs import SearchedCollection
 from index.verify import verify
@@ -37,14 +38,20 @@ class Collection(SearchedCollection, WrittenCollection):
     """
 
     @classmethod
-    def create(cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0) -> Self:
+    def create(
+        cls, folder: str | Path, encoder: TextEncoder, *, busy_timeout: float = 5.0, stemming: str | None = None
+    ) -> Self:
         """Make an empty collection for ``encoder``'s vectors and open it.
 
-        :raises InputError: if ``folder`` exists and is not empty.
+        :param stemming: a language of Snowball ("english", "german", ...): the search by words and ``$text`` then find
+            a word by its stem ("cards" by "card"). It holds for the life of the collection. None takes words as they
+            are written.
+        :raises InputError: if ``folder`` exists and is not empty, or there is no such language.
+        :raises MissingExtraError: if stemming is not installed.
         :raises SaveError: if it cannot be written.
         """
         with staged_folder(Path(folder)) as staged:
-            schema.create(staged, about_of(encoder))
+            schema.create(staged, about_of(encoder), stemming)
         return cls.open(folder, encoder, busy_timeout=busy_timeout)
 
     @classmethod
@@ -58,7 +65,7 @@ class Collection(SearchedCollection, WrittenCollection):
         index: Kind = "auto",
         recall: float = 0.95,
     ) -> Self:
-        """Open a collection and load its vectors.
+        """Open a collection and load its vectors. One of an older version is brought to this one, which is logged.
 
         :param encoder: the model; None for what needs none: searches by words or by vectors, and all but new texts.
         :param allow_sibling: take an encoder of the same space, if it is not the model that made the vectors: a small
@@ -87,6 +94,7 @@ class Collection(SearchedCollection, WrittenCollection):
             database = Database(folder, busy_timeout=busy_timeout)
             on_error.callback(database.close)
             about = schema.read_about(database)
+            bring_up_to_date(database)
             model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
             collection = cls(folder, database, model, index=index, recall=recall)
             collection.refresh()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
-from index.lexical import words_of
+from index.words import Term, Word, Words
 
-# a letter or digit, then more of them and the marks that belong to them: "é" may be written as two characters
-_WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
+_NONE: tuple[tuple[int, int], ...] = ()
 
 
-def highlights(text: str, words: frozenset[str]) -> tuple[tuple[int, int], ...]:
-    """Places of a text's words that are among folded ``words``: first character, and the one after the last."""
-    found = []
-    for match in _WORD.finditer(text):
-        if any(word in words for word in words_of(match.group())):
-            found.append(match.span())
-    return tuple(found)
+def highlights(text: str, words: Words, query: Sequence[Word]) -> tuple[tuple[int, int], ...]:
+    """Spans of a text that have a term of a query: first character, and the one after the last; apart, ascending."""
+    forms = {term.form for word in query for term in word.terms if not term.prefix}
+    beginnings = tuple(term.form for word in query for term in word.terms if term.prefix)
+    if not forms and not beginnings:
+        return _NONE
+    terms, aligned = words.located(text)
+    spans: list[tuple[int, int]] = []
+    for span in sorted(aligned.span(*place) for term in terms for place in _matches(term, forms, beginnings)):
+        if spans and span[0] < spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], span[1])
+        else:
+            spans.append(span)
+    return tuple(spans)
+
+
+def _matches(term: Term, forms: set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int]]:
+    """What of a term's place in the normalized text matches."""
+    if term.form in forms:
+        return [(term.start, term.end)]
+    return [(term.start, term.start + len(form)) for form in beginnings if term.form.startswith(form)]

@@ -60,7 +60,9 @@ class Rest:
         :param mask: bool (n,) over the snapshot's rows: none but those are found.
         """
         rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
-        return rows[:k], scores[:k]
+        # terms of a row that is gone would stay if they were made by another version of Unicode
+        there = self.snapshot.holds(rows)
+        return rows[there][:k], scores[there][:k]
 
 
 @dataclass(frozen=True)

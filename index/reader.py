@@ -17,6 +17,7 @@ from index import generations, lexical
 from index.blocks import Block, Mark
 from index.results import Document, DocumentId
 from index.schema import About, about_in, document_checksum, vector_checksum
+from index.words import Words
 
 _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
@@ -156,6 +157,11 @@ class Reader:
     def rows_with(self, text: str) -> NDArray[np.int64]:
         """Rows that have all of a text's words, ascending."""
         return lexical.rows_with(self._connection, text)
+
+    @cached_property
+    def words(self) -> Words:
+        """What a word is in this collection."""
+        return lexical.words_in(self._connection)
 
     def row_of(self, identifier: DocumentId) -> int | None:
         """The row of the document called ``identifier``, if there is one."""

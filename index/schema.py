@@ -3,10 +3,10 @@
 ``documents`` and ``vectors`` are the truth. A row number is never used again: a document that is replaced gets a new
 row, so that whatever is derived from a row stays right as long as the row is there. ``log`` says which rows came and
 went with each write, so that a reader catches up at the cost of what was written; ``writes`` gives each write a random
-token, by which a file that was derived from one state knows it again. ``words`` is the full-text index, see
-:mod:`index.lexical`. ``source`` is the id of the document that a row is a piece of. ``id`` and ``source`` have no
-declared type: SQLite then keeps 1 and "1" apart. Vectors have their own table to keep text pages dense. Each row
-carries the CRC-32 of what is in it: SQLite itself does not notice a flipped bit.
+token, by which a file that was derived from one state knows it again. ``terms`` is the full-text index, see
+:mod:`index.lexical` and :mod:`index.reindexing`. ``source`` is the id of the document that a row is a piece of. ``id``
+and ``source`` have no declared type: SQLite then keeps 1 and "1" apart. Vectors have their own table to keep text pages
+dense. Each row carries the CRC-32 of what is in it: SQLite itself does not notice a flipped bit.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from encoder_tools.protocols import FloatMatrix
 from index import lexical
 from index.database import DATABASE_NAME, Database, connect, translated
 from index.results import DocumentId
+from index.words import words_by
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _APPLICATION_ID = 0x656E6354  # "encT": tells our databases from others
 _PAGE = 8192  # five vectors of width 384 fill it by 94 %; of SQLite's own 4,096, two fill 75
 _TABLES = """
@@ -52,9 +53,10 @@ class About(NamedTuple):
     space: str
 
 
-def create(folder: Path, about: About) -> None:
+def create(folder: Path, about: About, stemming: str | None = None) -> None:
     """Write an empty database into ``folder``, complete in one file.
 
+    :param stemming: see :class:`index.words.Words`.
     :raises SaveError: if the disk is full or read-only.
     """
     path = folder / DATABASE_NAME
@@ -65,6 +67,7 @@ def create(folder: Path, about: About) -> None:
         connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0, "count": 0, "logged": 0}
+        meta |= {"stemming": stemming or "", "words": words_by(stemming).rules}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
 
@@ -81,6 +84,8 @@ def read_about(database: Database) -> About:
             meta = _meta(connection, database.path)
             if meta.get("format_version") in _OLDER:  # no other process was faster
                 _OLDER[meta["format_version"]](connection, database.path, meta)
+                # no table of this name is left to processes of an older version, whose words are other words
+                connection.execute("DROP TABLE IF EXISTS words")
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))
     elif meta.get("format_version") != FORMAT_VERSION:
         raise FileCorruptError(
@@ -150,7 +155,7 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
     """Version 1 had no checksums, no log and no delete; its rows had sequence numbers instead."""
     connection.execute("ALTER TABLE documents RENAME TO old_documents")
     connection.execute("ALTER TABLE vectors RENAME TO old_vectors")
-    for statement in (_TABLES + lexical.TABLE).split(";"):
+    for statement in _TABLES.split(";"):
         connection.execute(statement)
     width = 4 * int(meta["dim"])
     old = connection.execute(
@@ -163,7 +168,6 @@ def _from_version_1(connection: sqlite3.Connection, path: Path, meta: dict[str, 
         line = row, identifier, text, metadata, checksum, None
         connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", line)
         connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (row, vector, vector_checksum(vector)))
-        lexical.add(connection, range(row, row + 1), [text])
     connection.execute("INSERT INTO meta SELECT 'count', count(*) FROM documents")
     connection.execute("DROP TABLE old_vectors")
     connection.execute("DROP TABLE old_documents")
@@ -180,4 +184,8 @@ def _from_version_2(connection: sqlite3.Connection, _: Path, meta: dict[str, Any
     connection.execute("INSERT INTO writes VALUES (?, randomblob(16))", (meta["sequence"],))
 
 
-_OLDER = {1: _from_version_1, 2: _from_version_2}
+def _from_version_3(connection: sqlite3.Connection, _: Path, meta: dict[str, Any]) -> None:
+    """Version 3 had other words, which :func:`index.reindexing.bring_up_to_date` makes anew."""
+
+
+_OLDER = {1: _from_version_1, 2: _from_version_2, 3: _from_version_3}

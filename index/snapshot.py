@@ -57,6 +57,13 @@ class Snapshot:
         """How many documents there are."""
         return len(self.rows) - self.dead
 
+    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some rows are there and alive."""
+        if not len(self.rows):
+            return np.zeros(len(rows), dtype=bool)
+        positions = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.asarray((self.rows[positions] == rows) & self.alive[positions])
+
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None) -> list[Found]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from index.checks import check_ids, texts_for_ids
 from index.encoding import is_list, is_vector
 from index.fusion import Fused, Fusion
 from index.highlight import highlights
-from index.lexical import words_of
 from index.opened import OpenCollection
 from index.results import Document, DocumentId, Hit
 from index.schema import About
@@ -72,8 +71,8 @@ class SearchedCollection(OpenCollection):
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
         if vectors is not None and (not is_list(vectors) or len(vectors) != len(queries)):
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
-        words = [frozenset(words_of(query) if highlight else ()) for query in queries]
-        return self._hits(asked, queries if vectors is None else vectors, texts, words)
+        marked = list(queries) if highlight else None
+        return self._hits(asked, queries if vectors is None else vectors, texts, marked)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
         """The ``k`` documents nearest to a stored one, itself left out.
@@ -92,9 +91,7 @@ class SearchedCollection(OpenCollection):
             documents = rest.reader.by_rows([hit.row for hit in others])
             return [_hit(documents[hit.row], hit) for hit in others]
 
-    def _hits(
-        self, asked: Search, queries: Any, texts: list[str] | None, words: Sequence[frozenset[str]]
-    ) -> list[list[Hit]]:
+    def _hits(self, asked: Search, queries: Any, texts: list[str] | None, marked: list[str] | None) -> list[list[Hit]]:
         dense, first = "dense" in asked.parts, self._live.about
         while True:
             model = self._model() if dense else None
@@ -105,9 +102,18 @@ class SearchedCollection(OpenCollection):
                     continue  # the collection was re-embedded meanwhile
                 found = asked.run(rest, texts, vectors)
                 documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
+                words = rest.reader.words
+                wanted = [words.query(text) for text in marked] if marked else [None] * len(found)
                 return [
-                    [_hit(documents[hit.row], hit, marked) for hit in hits]
-                    for hits, marked in zip(found, words, strict=True)
+                    [
+                        _hit(
+                            documents[hit.row],
+                            hit,
+                            () if one is None else highlights(documents[hit.row].text, words, one),
+                        )
+                        for hit in hits
+                    ]
+                    for hits, one in zip(found, wanted, strict=True)
                 ]
 
     def _check_texts(self, queries: Any, about: About) -> None:
@@ -119,6 +125,5 @@ class SearchedCollection(OpenCollection):
             )
 
 
-def _hit(document: Document, found: Fused, words: frozenset[str] = frozenset()) -> Hit:
-    places = highlights(document.text, words) if words else ()
-    return Hit(document.id, found.score, document.text, document.metadata, found.parts, places)
+def _hit(document: Document, found: Fused, spans: tuple[tuple[int, int], ...] = ()) -> Hit:
+    return Hit(document.id, found.score, document.text, document.metadata, found.parts, spans)

@@ -47,7 +47,7 @@ def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix) -
     checksums = map(document_checksum, batch.ids, batch.texts, batch.metadata, sources)
     documents = zip(rows, batch.ids, batch.texts, batch.metadata, checksums, sources, strict=True)
     connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", documents)
-    lexical.add(connection, rows, list(batch.texts))
+    lexical.add(connection, lexical.words_to_write(connection), rows, batch.texts)
     connection.executemany("INSERT INTO vectors VALUES (?, ?, ?)", vector_lines(rows, vectors))
     _note(connection, gone, rows)
 
@@ -87,10 +87,11 @@ def trim(connection: sqlite3.Connection, kept: Callable[[], int | None]) -> None
 def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: str = _ID) -> list[int]:
     """Take out documents, their vectors and their words; return their rows."""
     gone: list[int] = []
+    words = lexical.words_to_write(connection)
     for value in values:
         # fetchall, not fetchone: the statement must be finished before the next one
         for row, text in connection.execute(query, (value,)).fetchall():
-            lexical.take_out(connection, row, text)
+            lexical.take_out(connection, words, row, text)
             gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))
     if gone and generations.coming(connection) is not None:

@@ -50,7 +50,10 @@ def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
 
 @command.command("build")
 @_reads_files
-def build(folder: Path, files: tuple[Path, ...], model: str, **how: Any) -> None:
+@click.option(
+    "--stemming", metavar="LANGUAGE", help="Find words by their stem: english, german, ... (extra: stemming)."
+)
+def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | None, **how: Any) -> None:
     """Add what is in FILES to the collection FOLDER, which is made if it is not there.
 
     FILES are CSV, TSV, JSON Lines (each also .gz), Parquet, folders of datasets, and folders of text files (.txt, .rst,
@@ -62,7 +65,10 @@ def build(folder: Path, files: tuple[Path, ...], model: str, **how: Any) -> None
 
     encoder = OnnxEncoder(model)
     opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
-    with opened or Collection.create(folder, encoder) as collection:
+    if opened is not None and stemming is not None:
+        opened.close()
+        raise click.UsageError(f"--stemming is chosen when a collection is made, and {folder} is there.")
+    with opened or Collection.create(folder, encoder, stemming=stemming) as collection:
         _add_all(collection, folder, files, **how)
 
 

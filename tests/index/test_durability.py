@@ -205,7 +205,7 @@ def test_damaged_pages_never_pass_silently(filled: Path, encoder: Any):
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE meta SET value = 4 WHERE key = 'format_version'",
+        "UPDATE meta SET value = 99 WHERE key = 'format_version'",
         "DELETE FROM meta WHERE key = 'dim'",
         "UPDATE vectors SET vector = x'00' WHERE row = 3",
         "UPDATE vectors SET vector = zeroblob(64) WHERE row = 3",

@@ -66,8 +66,8 @@ def test_nothing_in_a_query_is_an_operator(filled: Collection, query: str):
 
 
 def test_scores_are_bm25(filled: Collection):
-    """By hand: k1 1.2, b 0.75, over 5 texts; FTS5 counts the words of a text as it splits them."""
-    lengths = [7, 8, 8, 2, 0]
+    """By hand: k1 1.2, b 0.75, over 5 texts; "Zoë's", "CAFÉ_bar" are terms as a whole, and Korean is pairs."""
+    lengths = [7, 8, 10, 6, 0]
     average = sum(lengths) / 5
     idf = math.log((5 - 2 + 0.5) / (2 + 0.5))
     wanted = {
@@ -185,9 +185,9 @@ def test_wrong_options_are_refused(filled: Collection, query: Any, options: Any,
 
 def test_verify_finds_words_that_are_not_of_their_texts(filled: Collection, folder: Path):
     with sqlite3.connect(folder / "collection.db") as other:
-        other.execute("INSERT INTO words (words, rowid, text) VALUES ('delete', 1, 'The red cat sat on the mat')")
+        other.execute("INSERT INTO terms (terms, rowid, term) VALUES ('delete', 1, 'the red cat sat on the mat')")
     other.close()
-    with pytest.raises(FileCorruptError):
+    with pytest.raises(FileCorruptError, match="row 1 are not those of its text"):
         filled.verify()
 
 
