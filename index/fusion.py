@@ -30,21 +30,42 @@ class Fused(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def fuse(rankings: Mapping[str, Ranking], how: Fusion, weights: Mapping[str, float]) -> list[Fused]:
-    """Rows of all rankings, best first; of equal ones the older row.
+def fuse(dense: Ranking, lexical: Ranking, how: Fusion, weights: Mapping[str, float], count: int) -> list[Fused]:
+    """The first ``count`` rows of both rankings as one, best first; of equal ones the older row.
 
-    :param rankings: by name.
-    :param weights: of each name.
+    What only the search by words has keeps its order there, so that of it the first ``count`` are enough; the shares
+    are those of the whole rankings. Where words weigh nothing, what only they have is left out.
+
+    :param weights: of "dense" and "lexical".
     """
     parts: dict[int, list[Part]] = {}
     scores: dict[int, float] = {}
-    for name, (rows, found) in rankings.items():
+    for name, (rows, found) in (("dense", dense), ("lexical", lexical)):
         shares = 1 / (_K + 1 + np.arange(len(rows))) if how == "rrf" else _to_unit(found)
-        for place, (row, score, share) in enumerate(zip(rows.tolist(), found.tolist(), shares.tolist(), strict=True)):
-            parts.setdefault(row, []).append(Part(name, place + 1, score))
+        chosen = np.arange(len(rows))
+        if name == "lexical":
+            first = count if weights[name] else 0
+            chosen = np.flatnonzero((chosen < first) | np.isin(rows, dense[0]))
+        columns = (chosen, rows[chosen], found[chosen], shares[chosen])
+        for rank, row, score, share in zip(*(column.tolist() for column in columns), strict=True):
+            parts.setdefault(row, []).append(Part(name, rank + 1, score))
             scores[row] = scores.get(row, 0.0) + weights[name] * share
     order = sorted(scores, key=lambda row: (-scores[row], row))
     return [Fused(row, scores[row], tuple(parts[row])) for row in order]
+
+
+def fused_with_rest(head: list[Fused], more: list[Fused], how: Fusion, weight: float, depth: int) -> list[Fused]:
+    """A fused ranking and all that it does not have, as one ranking.
+
+    :param more: the others by their cosine; they are taken to follow the ``depth`` nearest that were fused.
+    :param weight: of the part that they are of.
+    """
+    made = []
+    for position, hit in enumerate(more):
+        rank = depth + position + 1
+        share = weight / (_K + rank) if how == "rrf" else 0.0
+        made.append(Fused(hit.row, share, (Part("dense", rank, hit.score),)))
+    return sorted([*head, *made], key=lambda hit: -hit.score)  # stable: of equal scores the head's come first
 
 
 def _to_unit(scores: NDArray[np.floating]) -> NDArray[np.floating]:

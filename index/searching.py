@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
@@ -15,13 +16,14 @@ from index.checks import check_score
 from index.columns import MISSING, key_of, value_at
 from index.diversity import diversified
 from index.filters import Filter, Path, read_filter, read_path
-from index.fusion import Fused, Fusion, Ranking, fuse
+from index.fusion import Fused, Fusion, Ranking, fuse, fused_with_rest
 from index.live import Rest
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 _PARTS: dict[str, tuple[str, ...]] = {"dense": ("dense",), "lexical": ("lexical",), "hybrid": ("dense", "lexical")}
 _FUSIONS = ("rrf", "weighted")
-_DEEP, _DEEPER = 100, 4  # of each part's ranking hybrid search takes these many, or these many times what is asked for
+_DEPTH = 100  # nearest vectors whose ranks or scores are fused, or that are diversified, whatever page is wanted
+_DEEPER = 4
 
 
 @dataclass(frozen=True)
@@ -89,38 +91,58 @@ class Search:
         :param vectors: of the queries, unit vectors (n, dim), for the dense part.
         """
         mask = None if self.where is None else rest.mask(self.where)
-        deep = self.k + self.offset
-        deep = max(_DEEP, _DEEPER * deep) if self.mode == "hybrid" or self.diversity else deep
+        end = count = self.k + self.offset
         while True:
-            found = self._ranked(rest, texts, vectors, deep, mask)
+            found = self._ranked(rest, texts, vectors, count, mask)
             if self.group_by is None:
                 break
-            whole = deep >= len(rest.snapshot)
             found = [self._first_of_each(rest, hits) for hits in found]
-            if whole or all(len(hits) >= self.k + self.offset for hits in found):
+            if count >= len(rest.snapshot) or all(len(hits) >= end for hits in found):
                 break
-            deep *= _DEEPER  # too many of one group: look further
-        if self.diversity:
-            found = [diversified(hits, rest.snapshot, self.diversity, self.k + self.offset) for hits in found]
-        pages = [hits[self.offset : self.offset + self.k] for hits in found]
+            count *= _DEEPER  # too many of one group: look further
+        pages = [hits[self.offset : end] for hits in found]
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
     def _ranked(
-        self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None, deep: int, mask: Any
+        self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
     ) -> list[list[Fused]]:
-        rankings: dict[str, list[Ranking]] = {}
-        if "dense" in self.parts and vectors is not None:
-            rankings["dense"] = list(rest.nearest(vectors, deep, mask))
-        if "lexical" in self.parts and texts is not None:
-            rankings["lexical"] = [rest.lexical(text, deep, mask) for text in texts]
-        return [self._fused(dict(zip(rankings, row, strict=True))) for row in zip(*rankings.values(), strict=True)]
+        """The first ``count`` of one ranking of all documents, which depends on nothing of the page."""
+        if self.mode == "lexical" and texts is not None:
+            return [_plain(*rest.lexical(text, count, mask)) for text in texts]
+        if vectors is None:
+            return []
+        if self.mode == "dense" and not self.diversity:
+            return [_cosines(*ranking) for ranking in rest.nearest(vectors, count, mask)]
+        first = rest.nearest(vectors, _DEPTH, mask)
+        rankings: list[tuple[list[Fused], NDArray[np.int64]]]
+        if self.mode == "hybrid" and texts is not None:
+            by_words = [rest.lexical(text, len(rest.snapshot), mask) for text in texts]
+            rankings = [self._fused(*both, count) for both in zip(first, by_words, strict=True)]
+        else:
+            rankings = [(self._diversified(rest, _cosines(*ranking)), ranking[0]) for ranking in first]
+        if count <= _DEPTH:
+            return [head[:count] for head, _ in rankings]
+        deepest = min(count + max(len(known) for _, known in rankings), len(rest.snapshot))
+        every = rest.snapshot.nearest(vectors, deepest, mask)  # exact: a graph finds others at another depth
+        return [self._continued(*one, ranking)[:count] for one, ranking in zip(rankings, every, strict=True)]
 
-    def _fused(self, rankings: Mapping[str, Ranking]) -> list[Fused]:
-        if self.mode == "hybrid":
-            return fuse(rankings, self.fusion, self.weights)
-        ((rows, scores),) = rankings.values()
-        scores = np.clip(scores, -1, 1) if self.mode == "dense" else scores  # a cosine, but for rounding
-        return [Fused(row, score, ()) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
+    def _fused(self, dense: Ranking, lexical: Ranking, count: int) -> tuple[list[Fused], NDArray[np.int64]]:
+        """The first of the fused ranking, and all rows that are in it."""
+        words = [lexical[0]] if self.weights["lexical"] else []
+        return fuse(dense, lexical, self.fusion, self.weights, count), np.concatenate([dense[0], *words])
+
+    def _diversified(self, rest: Rest, hits: list[Fused]) -> list[Fused]:
+        hits = hits if self.group_by is None else self._first_of_each(rest, hits)
+        return diversified(hits, rest.snapshot, self.diversity, len(hits))
+
+    def _continued(self, head: list[Fused], known: NDArray[np.int64], ranking: Ranking) -> list[Fused]:
+        """A ranking of the first few, and behind them what it does not know, by the cosine."""
+        rows, scores = ranking
+        new = np.isin(rows, known, invert=True)
+        more = _cosines(rows[new], scores[new])
+        if self.mode == "dense":
+            return [*head, *more]
+        return fused_with_rest(head, more, self.fusion, self.weights["dense"], _DEPTH)
 
     def _first_of_each(self, rest: Rest, hits: list[Fused]) -> list[Fused]:
         """The best of each group; what has no such field is a group of its own."""
@@ -130,6 +152,14 @@ class Search:
             value = value_at(documents[hit.row].metadata, self.group_by or ())
             seen.setdefault(("row", hit.row) if value is MISSING else ("value", key_of(value)), hit)
         return list(seen.values())
+
+
+def _plain(rows: NDArray[np.int64], scores: NDArray[np.floating]) -> list[Fused]:
+    return [Fused(row, score, ()) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
+
+
+def _cosines(rows: NDArray[np.int64], scores: NDArray[np.floating]) -> list[Fused]:
+    return _plain(rows, np.clip(scores, -1, 1))  # a cosine, but for rounding
 
 
 def _diversity(value: Any, mode: str) -> float:
