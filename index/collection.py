@@ -64,6 +64,7 @@ class Collection(SearchedCollection, WrittenCollection):
         allow_sibling: bool = False,
         index: Kind = "auto",
         recall: float = 0.95,
+        remember_queries: bool = True,
     ) -> Self:
         """Open a collection and load its vectors. One of an older version is brought to this one, which is logged.
 
@@ -75,7 +76,10 @@ class Collection(SearchedCollection, WrittenCollection):
         :param index: "flat" looks at every vector; "hnsw" at those that a graph leads to, which is built in the
             background; "ivf" at those in some of many lists, built much faster and searched somewhat slower; "auto"
             takes the graph from 20,000 documents on. Filtered searches are exact in any case.
-        :param recall: share of the true ten nearest that it is tuned to find.
+        :param recall: share of the true 1, 10 and 100 nearest that it is tuned to find, for the worst of several groups
+            of queries; see :mod:`index.tuning`.
+        :param remember_queries: keep a sample of 256 vectors that were searched for, in memory and in the folder, to
+            tune with; no texts.
         A folder on a network disk is warned of.
 
         :raises FileMissingError: if ``folder`` is not there or holds no collection.
@@ -96,7 +100,7 @@ class Collection(SearchedCollection, WrittenCollection):
             about = schema.read_about(database)
             bring_up_to_date(database)
             model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
-            collection = cls(folder, database, model, index=index, recall=recall)
+            collection = cls(folder, database, model, index=index, recall=recall, remember_queries=remember_queries)
             collection.refresh()
             on_error.pop_all()
         return collection
@@ -162,10 +166,11 @@ class Collection(SearchedCollection, WrittenCollection):
                 rest.about.dim,
                 "flat" if graph is None else graph.kind.name,
                 why,
-                None if graph is None else graph.recall,
-                None if graph is None else graph.effort,
+                None if graph is None else graph.tuning.worst,
+                None if graph is None else graph.tuning.effort(10),
                 sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()),
                 rest.reader.reembedded(),
+                None if graph is None else graph.tuning.recall,
             )
 
     @property

@@ -9,6 +9,7 @@ earlier state, and then went another way, the files are known to be another's.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from encoder_tools.files import write_bytes
+from encoder_tools.files import replacing, write_bytes
 from encoder_tools.protocols import FloatMatrix
 from index.approximate import Approximate
-from index.blocks import Block, Mark
+from index.blocks import Block
 from index.kinds import ApproximateKind
+from index.snapshot import Snapshot
+from index.tuning import KS, Recall, Tuning
 
 MANIFEST_NAME = "manifest.json"
-_VERSION = 2
+_VERSION = 3
 _SUFFIX = ".bin"
-_KINDS = ("vectors", "graph")
+_KINDS = ("vectors", "graph", "queries")
+_PART = 2**22  # bytes that are read at a time
 
 
 class File(msgspec.Struct, frozen=True):
@@ -47,6 +51,8 @@ class Manifest(msgspec.Struct, frozen=True):
     :ivar sequence: of the write after which they were taken, ``token`` that write's.
     :ivar vectors: file of ``rows`` int64 row numbers and as many vectors, float32 of width ``dim``.
     :ivar graph: file of FAISS's bytes of what leads to them, ``kind`` what that is.
+    :ivar efforts: of a search, and ``recall`` what it was measured to find; see :class:`index.tuning.Tuning`.
+    :ivar queries: file of ``recent`` vectors that were searched for, if any are remembered.
     """
 
     format_version: int
@@ -58,27 +64,51 @@ class Manifest(msgspec.Struct, frozen=True):
     vectors: File
     graph: File
     kind: str
-    effort: int
-    recall: float
+    efforts: dict[int, int]
+    recall: Recall
+    queries: File | None = None
+    recent: int = 0
 
 
-def save(folder: Path, graph: Approximate, vectors: FloatMatrix, mark: Mark, fingerprint: str) -> None:
-    """Write a graph, the vectors that it is over, and their manifest.
+def save(folder: Path, graph: Approximate, snapshot: Snapshot, fingerprint: str, queries: FloatMatrix) -> Manifest:
+    """Write a graph, the vectors that it is over, and their manifest; in parts, so that nothing is copied whole.
 
+    :param snapshot: that the graph was built of.
+    :param queries: that are remembered (n, dim).
     :raises SaveError: if the disk is full or read-only; what was there before still serves.
     """
-    links = graph.to_bytes()
-    base = graph.rows.astype("<i8").tobytes() + np.ascontiguousarray(vectors, dtype="<f4").tobytes()
-    first, second = _write(folder, "vectors", base), _write(folder, "graph", links.tobytes())
-    count, dim = vectors.shape
-    recall = round(graph.recall, 4)
-    made = Manifest(_VERSION, fingerprint, *mark, count, dim, first, second, graph.kind.name, graph.effort, recall)
+    positions = np.searchsorted(snapshot.rows, graph.rows)
+    step = max(1, _PART // (4 * snapshot.vectors.shape[1]))
+
+    def write_vectors(write: Callable[[bytes], int]) -> None:
+        write(graph.rows.astype("<i8").tobytes())
+        for start in range(0, len(positions), step):
+            write(snapshot.vectors[positions[start : start + step]].astype("<f4").tobytes())
+
+    vectors = _write(folder, "vectors", write_vectors)
+    links = _write(folder, "graph", lambda write: graph.kind.write(graph.index, write))
+    count, dim = len(graph.rows), snapshot.vectors.shape[1]
+    made = Manifest(_VERSION, fingerprint, *snapshot.mark, count, dim, vectors, links, graph.kind.name, *graph.tuning)
+    return save_tuning(folder, made, graph.tuning, queries)
+
+
+def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: FloatMatrix) -> Manifest:
+    """Write a manifest with another tuning, and the queries that it was made with.
+
+    :raises SaveError: as :func:`save`.
+    """
+    data = queries.astype("<f4").tobytes()
+    file = _write(folder, "queries", lambda write: write(data)) if len(queries) else None
+    made = msgspec.structs.replace(
+        manifest, efforts=tuning.efforts, recall=tuning.recall, queries=file, recent=len(queries)
+    )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
-    kept = {first.name, second.name}
+    kept = {found.name for found in (made.vectors, made.graph, made.queries) if found is not None}
     for kind in _KINDS:
         for path in folder.glob(f"{kind}-*{_SUFFIX}"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+    return made
 
 
 def read_manifest(folder: Path, fingerprint: str, dim: int) -> tuple[Manifest | None, str]:
@@ -91,7 +121,8 @@ def read_manifest(folder: Path, fingerprint: str, dim: int) -> tuple[Manifest | 
         return None, f"what is on disk is damaged ({error})"
     if found.format_version != _VERSION or (found.fingerprint, found.dim) != (fingerprint, dim):
         return None, "what is on disk is of another version or model"
-    if found.rows < 1 or found.effort < 1 or found.vectors.size != found.rows * (8 + 4 * dim):
+    efforts = [found.efforts.get(k, 0) for k in KS]
+    if found.rows < 1 or min(efforts) < 1 or found.vectors.size != found.rows * (8 + 4 * dim):
         return None, "what is on disk is damaged (its manifest says what cannot be)"
     return found, ""
 
@@ -101,22 +132,56 @@ def read_vectors(folder: Path, found: Manifest, into: Block) -> str:
     return _read(folder, found.vectors, into.rows, into.vectors)
 
 
+def read_queries(folder: Path, found: Manifest) -> FloatMatrix:
+    """The queries that are remembered (n, dim); none if they are not as the manifest says."""
+    queries = np.empty((found.recent if found.queries else 0, found.dim), dtype=np.float32)
+    if found.queries is None or _read(folder, found.queries, queries) or not np.isfinite(queries).all():
+        return queries[:0]
+    return queries
+
+
 def read_graph(folder: Path, found: Manifest, block: Block, kind: ApproximateKind) -> tuple[Approximate | None, str]:
     """What leads to the vectors of a manifest, if it is whole and of a kind; else None, and why."""
     if found.kind != kind.name:
         return None, f"what is on disk is of kind {found.kind!r}"
-    why = _wrong_size(folder, found.graph)
-    data = np.empty(0 if why else found.graph.size, dtype=np.uint8)
-    why = why or _read(folder, found.graph, data)
+    why = _wrong_size(folder, found.graph) or _wrong_checksum(folder, found.graph)
     if why:
         return None, why
-    return Approximate.from_bytes(kind, data, block, found.effort, found.recall), "it was on disk"
+    try:
+        with (folder / found.graph.name).open("rb") as file:
+            index = kind.read(file, block.vectors)
+    except (OSError, RuntimeError) as error:
+        return None, f"what is on disk cannot be read ({error})"
+    return Approximate(kind, index, block.rows.copy(), Tuning(found.efforts, found.recall)), "it was on disk"
 
 
-def _write(folder: Path, kind: str, data: bytes) -> File:
+def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], object]) -> File:
+    """Write a file in parts."""
     name = f"{kind}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-    write_bytes(folder / name, data)
-    return File(name, len(data), xxhash.xxh3_64_hexdigest(data))
+    state, size = xxhash.xxh3_64(), 0
+    with replacing(folder / name) as file:
+
+        def write(data: bytes) -> int:
+            nonlocal size
+            file.write(data)
+            state.update(data)
+            size += len(data)
+            return len(data)
+
+        fill(write)
+    return File(name, size, state.hexdigest())
+
+
+def _wrong_checksum(folder: Path, file: File) -> str:
+    """Why a file is not what its manifest says, or nothing."""
+    state = xxhash.xxh3_64()
+    try:
+        with (folder / file.name).open("rb", buffering=0) as opened:
+            while data := opened.read(_PART):
+                state.update(data)
+    except OSError as error:
+        return f"what is on disk cannot be read ({error})"
+    return "" if state.hexdigest() == file.checksum else _not_as_said(file)
 
 
 def _wrong_size(folder: Path, file: File) -> str:

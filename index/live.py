@@ -100,6 +100,12 @@ class Live:
         """Stop what is built."""
         self._now.builder.close()
 
+    def after_write(self) -> None:
+        """Have what was written taken into the index, where searches go through one."""
+        if self._now.builder.graph is not None:
+            with self.at_rest() as rest:
+                rest.builder.follow(rest.snapshot)
+
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A committed state of the database alone."""

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.protocols import FloatMatrix
 from index.builder import Builder, Kind
 from index.database import Database
 from index.encoding import Model
 from index.live import Live, Rest
+from index.query_pieces import pieces_of
 from index.reader import Reader
 from index.schema import About
+from index.tuning import SAMPLE
+
+_log = logging.getLogger(__name__)
 
 
 class OpenCollection:
     """Database, models, and the state in memory."""
 
-    def __init__(self, folder: Path, database: Database, model: Model, *, index: Kind, recall: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        model: Model,
+        *,
+        index: Kind,
+        recall: float,
+        remember_queries: bool,
+    ) -> None:
         self._folder, self._database = folder, database
         self._models = {model.about: model}
         self._closed = False
-        self._live = Live(database, model.about, str(folder), lambda about: Builder(folder, about, index, recall))
+        self._live = Live(
+            database,
+            model.about,
+            str(folder),
+            lambda about: Builder(
+                folder, about, index, recall, lambda: self._query_pieces(about), remember=remember_queries
+            ),
+        )
 
     @property
     def about(self) -> About:
@@ -59,6 +83,20 @@ class OpenCollection:
                 "that model."
             )
         return self._models[about]
+
+    def _query_pieces(self, about: About) -> FloatMatrix | None:
+        """Vectors (n, dim) of short pieces of stored texts as queries, if there is a model for them."""
+        model = self._models.get(about)
+        if model is None or model.encoder is None:
+            return None
+        generator = np.random.default_rng(0)
+        try:
+            with self._live.reading() as reader:
+                pieces = pieces_of(reader.some_texts(SAMPLE, generator), generator)
+            return model.queries(pieces) if pieces else None
+        except Exception:  # noqa: BLE001 - of somebody else's encoder: whatever it is, an index is tuned without
+            _log.exception("%s: the model could not encode short texts; they are left out of the tuning.", self._folder)
+            return None
 
     def _reading(self) -> AbstractContextManager[Reader]:
         self._check_open()

@@ -163,6 +163,12 @@ class Reader:
         """What a word is in this collection."""
         return lexical.words_in(self._connection)
 
+    def some_texts(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Texts of up to ``count`` random documents."""
+        last = self._connection.execute("SELECT max(row) FROM documents").fetchone()[0]
+        rows = sorted({int(row) for row in generator.integers(1, (last or 0) + 1, size=2 * count)})[::2]
+        return [document.text for document in self.by_rows(rows, some=True).values()]
+
     def row_of(self, identifier: DocumentId) -> int | None:
         """The row of the document called ``identifier``, if there is one."""
         found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()

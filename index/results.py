@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 DocumentId: TypeAlias = str | int
@@ -50,8 +51,9 @@ class Stats(NamedTuple):
     """What a collection holds, and how it is searched.
 
     :ivar kind: "flat", every vector is looked at, or a kind of :mod:`index.kinds`; ``why`` says why.
-    :ivar recall: share of the true ten nearest that the graph found when it was built, on a sample of what is stored.
-    :ivar effort: of a search, in the kind's measure (efSearch, nprobe): the least one of that recall.
+    :ivar recall: share of the true nearest that the index was measured to find, for the worst group of queries.
+    :ivar effort: of a search for ten, in the kind's measure (efSearch, nprobe): the least one of the wanted recall.
+    :ivar recall_by_group: for each group of queries (:mod:`index.tuning`) and for 1, 10 and 100 nearest.
     :ivar bytes: on disk.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """
@@ -64,3 +66,4 @@ class Stats(NamedTuple):
     effort: int | None
     bytes: int
     reembedding: tuple[str, int] | None = None
+    recall_by_group: Mapping[str, Mapping[int, float]] | None = None

@@ -159,7 +159,9 @@ def _plain(rows: NDArray[np.int64], scores: NDArray[np.floating]) -> list[Fused]
 
 
 def _cosines(rows: NDArray[np.int64], scores: NDArray[np.floating]) -> list[Fused]:
-    return _plain(rows, np.clip(scores, -1, 1))  # a cosine, but for rounding
+    """A cosine is within one, but for rounding."""
+    scored = zip(rows.tolist(), scores.tolist(), strict=True)
+    return [Fused(row, max(-1.0, min(score, 1.0)), ()) for row, score in scored]
 
 
 def _diversity(value: Any, mode: str) -> float:

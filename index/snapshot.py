@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -56,6 +56,12 @@ class Snapshot:
     def __len__(self) -> int:
         """How many documents there are."""
         return len(self.rows) - self.dead
+
+    def up_to(self, row: int) -> Snapshot:
+        """The part of it with rows up to one."""
+        n = int(np.searchsorted(self.rows, row, side="right"))
+        alive = self.alive[:n]
+        return replace(self, rows=self.rows[:n], vectors=self.vectors[:n], alive=alive, dead=n - int(alive.sum()))
 
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some rows are there and alive."""

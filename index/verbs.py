@@ -15,6 +15,7 @@ from index.opened import OpenCollection
 from index.results import Document, DocumentId, Hit
 from index.schema import About
 from index.searching import Mode, Search
+from index.words import Words
 
 
 class SearchedCollection(OpenCollection):
@@ -100,20 +101,15 @@ class SearchedCollection(OpenCollection):
                 if model is not None and rest.about != model.about:
                     self._check_texts(queries, first)
                     continue  # the collection was re-embedded meanwhile
+                if vectors is not None:
+                    rest.builder.remember(vectors)
                 found = asked.run(rest, texts, vectors)
                 documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-                words = rest.reader.words
-                wanted = [words.query(text) for text in marked] if marked else [None] * len(found)
+                if marked is None:
+                    return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
                 return [
-                    [
-                        _hit(
-                            documents[hit.row],
-                            hit,
-                            () if one is None else highlights(documents[hit.row].text, words, one),
-                        )
-                        for hit in hits
-                    ]
-                    for hits, one in zip(found, wanted, strict=True)
+                    _highlighted([(documents[hit.row], hit) for hit in hits], rest.reader.words, text)
+                    for hits, text in zip(found, marked, strict=True)
                 ]
 
     def _check_texts(self, queries: Any, about: About) -> None:
@@ -127,3 +123,8 @@ class SearchedCollection(OpenCollection):
 
 def _hit(document: Document, found: Fused, spans: tuple[tuple[int, int], ...] = ()) -> Hit:
     return Hit(document.id, found.score, document.text, document.metadata, found.parts, spans)
+
+
+def _highlighted(hits: list[tuple[Document, Fused]], words: Words, text: str) -> list[Hit]:
+    query = words.query(text)
+    return [_hit(document, hit, highlights(document.text, words, query)) for document, hit in hits]

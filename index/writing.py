@@ -155,7 +155,9 @@ class WrittenCollection(OpenCollection):
             if same:
                 writer.upsert(connection, batch, vectors)
                 writer.trim(connection, self._live.kept)
-        if not same:
+        if same:
+            self._live.after_write()
+        else:
             self._follow()
         return same
 

@@ -1,4 +1,4 @@
-"""A graph of near neighbours: fast and close to exact, slow to build.
+"""A graph of near neighbors: fast and close to exact, slow to build.
 
 Source: Malkov and Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable
 Small World Graphs", 2016; by FAISS.
@@ -6,50 +6,71 @@ Small World Graphs", 2016; by FAISS.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 
-LINKS, BUILD_EFFORT = 32, 80
 
-
+@dataclass(frozen=True)
 class Hnsw:
-    """The effort is efSearch; 272 bytes a vector beside the vectors."""
+    """The effort is efSearch; 8.5 bytes a link beside the vectors.
 
-    name = "hnsw"
-    efforts: tuple[int, ...] = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    :ivar links: of each vector.
+    :ivar build_effort: efConstruction.
+    """
 
-    def make(self, vectors: FloatMatrix, count: int) -> Any:
+    links: int = 32
+    build_effort: int = 80
+    name: str = "hnsw"
+    efforts: tuple[int, ...] = (
+        *(16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256),
+        *(320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048),
+    )
+
+    def trained_on(self, count: int) -> int:
         """Needs no training."""
+        return 0
+
+    def make(self, vectors: FloatMatrix, dim: int, count: int) -> Any:
+        """With room for all vectors: FAISS would double it when it is full."""
         import faiss
 
-        index = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = BUILD_EFFORT
+        index = faiss.IndexHNSWFlat(dim, self.links, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = self.build_effort
+        storage: Any = faiss.downcast_index(index.storage)
+        storage.codes.resize(4 * dim * count)
+        storage.codes.resize(0)
         return index
+
+    def add(self, index: Any, vectors: FloatMatrix) -> None:
+        """Links each to its neighbors."""
+        index.add(vectors)
 
     def parameters(self, effort: int, k: int) -> Any:
         """No graph finds more than it looks at."""
         import faiss
 
-        return faiss.SearchParametersHNSW(efSearch=max(effort, 2 * k))  # type: ignore[attr-defined]
+        return faiss.SearchParametersHNSW(efSearch=max(effort, k))  # type: ignore[attr-defined]
 
-    def to_bytes(self, index: Any) -> NDArray[np.uint8]:
+    def write(self, index: Any, write: Callable[[bytes], int]) -> None:
         """Without the vectors."""
         import faiss
 
-        found: NDArray[np.uint8] = faiss.serialize_index(index, faiss.IO_FLAG_SKIP_STORAGE)
-        return found
+        module: Any = faiss  # its stubs do not know of callbacks
+        faiss.write_index(index, module.PyCallbackIOWriter(write), faiss.IO_FLAG_SKIP_STORAGE)
 
-    def from_bytes(self, data: NDArray[np.uint8], vectors: FloatMatrix) -> Any:
+    def read(self, file: BinaryIO, vectors: FloatMatrix) -> Any:
         """With a copy of the vectors."""
         import faiss
 
-        index: Any = faiss.deserialize_index(data)
+        module: Any = faiss
+        index: Any = faiss.read_index(module.PyCallbackIOReader(file.read))
         storage: Any = faiss.IndexFlatIP(vectors.shape[1])
-        storage.add(vectors)
+        storage.add(np.ascontiguousarray(vectors))
         index.storage, index.own_fields = storage, True
         storage.this.disown()  # it is the graph's to free
         return index

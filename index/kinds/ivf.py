@@ -1,4 +1,4 @@
-"""Lists of vectors around centres, of which a search looks into a few: built in a fraction of a graph's time.
+"""Lists of vectors around centers, of which a search looks into a few: built in a fraction of a graph's time.
 
 Source: Sivic and Zisserman, "Video Google", 2003; Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor
 Search", 2011; by FAISS, whose guidelines ask for 4 to 16 times the square root of their number as lists.
@@ -6,34 +6,51 @@ Search", 2011; by FAISS, whose guidelines ask for 4 to 16 times the square root 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 
-_LISTS, _STEPS, _POINTS = 4, 10, 64  # times the square root; of k-means; of its points for each centre
+_LISTS, _STEPS, _POINTS = 4, 10, 64  # times the square root; of k-means; of its points for each center
+_ROOM = 1.3  # of a list, in what the training sample lets expect: FAISS would double it when it is full
 
 
 class Ivf:
     """The effort is nprobe; the vectors are kept in the lists once more."""
 
     name = "ivf"
-    efforts: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    efforts: tuple[int, ...] = (
+        *(1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96),
+        *(128, 192, 256, 384, 512, 768, 1024),
+    )
 
-    def make(self, vectors: FloatMatrix, count: int) -> Any:
-        """Trained on the sample."""
+    def trained_on(self, count: int) -> int:
+        """As many points as k-means looks at."""
+        return _POINTS * _lists(count)
+
+    def make(self, vectors: FloatMatrix, dim: int, count: int) -> Any:
+        """Trained on the sample, with room in its lists as that lets expect."""
         import faiss
 
-        dim, lists = vectors.shape[1], max(1, min(int(_LISTS * count**0.5), len(vectors)))
-        centres: Any = faiss.IndexFlatIP(dim)
-        index: Any = faiss.IndexIVFFlat(centres, dim, lists, faiss.METRIC_INNER_PRODUCT)
+        lists = min(_lists(count), len(vectors))
+        centers: Any = faiss.IndexFlatIP(dim)
+        index: Any = faiss.IndexIVFFlat(centers, dim, lists, faiss.METRIC_INNER_PRODUCT)
         index.own_fields = True
-        centres.this.disown()  # they are the index's to free
+        centers.this.disown()  # they are the index's to free
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = _STEPS, _POINTS, 1
         index.train(vectors)
+        _, at = index.quantizer.search(vectors, 1)
+        expected = np.bincount(at[:, 0], minlength=lists) * (_ROOM * count / len(vectors))
+        for number, size in enumerate(expected.astype(int).tolist()):
+            index.invlists.resize(number, size)
+            index.invlists.resize(number, 0)
         return index
+
+    def add(self, index: Any, vectors: FloatMatrix) -> None:
+        """Each into the list of the nearest center."""
+        index.add(vectors)
 
     def parameters(self, effort: int, k: int) -> Any:
         """As many lists as the effort says."""
@@ -41,15 +58,20 @@ class Ivf:
 
         return faiss.SearchParametersIVF(nprobe=effort)  # type: ignore[call-arg]
 
-    def to_bytes(self, index: Any) -> NDArray[np.uint8]:
+    def write(self, index: Any, write: Callable[[bytes], int]) -> None:
         """All of it."""
         import faiss
 
-        found: NDArray[np.uint8] = faiss.serialize_index(index)
-        return found
+        module: Any = faiss  # its stubs do not know of callbacks
+        faiss.write_index(index, module.PyCallbackIOWriter(write))
 
-    def from_bytes(self, data: NDArray[np.uint8], vectors: FloatMatrix) -> Any:
+    def read(self, file: BinaryIO, vectors: FloatMatrix) -> Any:
         """As it was saved."""
         import faiss
 
-        return faiss.deserialize_index(data)
+        module: Any = faiss
+        return faiss.read_index(module.PyCallbackIOReader(file.read))
+
+
+def _lists(count: int) -> int:
+    return max(1, int(_LISTS * count**0.5))

@@ -210,7 +210,11 @@ def stats(folder: Path) -> None:
         model, done = found.reembedding
         lines["coming"] = f"{done} of {found.documents} re-embedded with model {model}"
     if found.recall is not None:
-        lines["recall"] = f"{found.recall:.3f} of the ten nearest, measured with effort {found.effort}"
+        lines["recall"] = (
+            f"{found.recall:.3f} of the nearest, for the worst group of queries; effort {found.effort} for ten"
+        )
+        for group, shares in (found.recall_by_group or {}).items():
+            lines[f"recall, {group}"] = ", ".join(f"{share:.3f} of {k}" for k, share in shares.items())
     for name, value in lines.items():
         click.echo(f"{name:<12} {value}")
 

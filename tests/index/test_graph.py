@@ -12,6 +12,7 @@ import pytest
 from encoder_tools.errors import InputError, SaveError
 from index import Collection, approximate, builder, writer
 from index import files as graph_files
+from index.kinds.hnsw import Hnsw
 from index.reader import Reader
 
 N, DIM = 3000, 16
@@ -250,7 +251,7 @@ def test_a_damaged_file_is_never_believed_and_made_again(
         collection.compact()
     damage(folder, kind, how)
     with monkeypatch.context() as patch:
-        patch.setattr(approximate.Approximate, "from_bytes", lambda *_: pytest.fail("FAISS would have seen it"))
+        patch.setattr(Hnsw, "read", lambda *_: pytest.fail("FAISS would have seen it"))
         with Collection.open(folder, encoder) as collection:
             collection.compact()
             assert "it was built over" in collection.stats().why
@@ -290,10 +291,10 @@ def test_searches_go_on_while_a_graph_is_built_and_closing_stops_it(
     begun, go_on = threading.Event(), threading.Event()
     build = approximate.Approximate.build.__func__
 
-    def slow(cls: Any, kind: Any, snapshot: Any, wanted: float, stop: threading.Event) -> Any:
+    def slow(cls: Any, kind: Any, snapshot: Any, stop: threading.Event) -> Any:
         begun.set()
         go_on.wait(20)
-        return build(cls, kind, snapshot, wanted, stop)
+        return build(cls, kind, snapshot, stop)
 
     monkeypatch.setattr(approximate.Approximate, "build", classmethod(slow))
     collection = Collection.open(folder, encoder)
@@ -317,7 +318,7 @@ def test_a_graph_that_cannot_be_saved_serves_all_the_same(folder: Path, encoder:
         raise SaveError("no space left")
 
     fill(folder, encoder)
-    monkeypatch.setattr(graph_files, "write_bytes", full)
+    monkeypatch.setattr(graph_files, "replacing", full)
     with Collection.open(folder, encoder) as collection:
         collection.compact()
         assert collection.stats().kind == "hnsw"
