@@ -7,7 +7,7 @@ lost is built again from the vectors.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,25 +57,25 @@ class Approximate:
         size = min(kind.trained_on(len(positions)), len(positions))
         sample = np.sort(np.random.default_rng(0).permutation(positions)[:size])
         index = kind.make(snapshot.vectors[sample], snapshot.vectors.shape[1], len(positions))
-        cls._add(kind, index, snapshot, positions, stop)
+        parts = [kind.assigned(index, vectors) for _, vectors in _parts(snapshot, positions, stop)]
+        known = [part for part in parts if part is not None]
+        if known:
+            kind.reserve(index, np.concatenate(known))
+        for number, vectors in _parts(snapshot, positions, stop):
+            kind.add(index, vectors, parts[number])
         return cls(kind, index, snapshot.rows[positions])
 
     def grown(self, snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event) -> Approximate:
-        """A copy with what is at more positions of a snapshot, whose rows are later than all of this one's."""
+        """A copy with what is at more positions of a snapshot, whose rows are later than all of this one's.
+
+        :raises Stopped: as :meth:`build`.
+        """
         import faiss
 
         index = faiss.clone_index(self._index)
-        self._add(self.kind, index, snapshot, positions, stop)
+        for _, vectors in _parts(snapshot, positions, stop):
+            self.kind.add(index, vectors, self.kind.assigned(index, vectors))
         return Approximate(self.kind, index, np.concatenate([self.rows, snapshot.rows[positions]]), self.tuning)
-
-    @staticmethod
-    def _add(
-        kind: ApproximateKind, index: Any, snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event
-    ) -> None:
-        for start in range(0, len(positions), _ADDED_AT_ONCE):
-            if stop.is_set():
-                raise Stopped
-            kind.add(index, snapshot.vectors[positions[start : start + _ADDED_AT_ONCE]])
 
     def tuned(self, snapshot: Snapshot, recall: float, queries: Mapping[str, FloatMatrix]) -> Approximate:
         """The same index with the least effort that has a recall; see :func:`index.tuning.tune`.
@@ -104,3 +104,13 @@ class Approximate:
             parameters = self.kind.parameters(*key)
             self._made = key, parameters
         return parameters
+
+
+def _parts(
+    snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event
+) -> Iterator[tuple[int, FloatMatrix]]:
+    """Vectors (n, dim) a few at a time, with the number of the part."""
+    for number, start in enumerate(range(0, len(positions), _ADDED_AT_ONCE)):
+        if stop.is_set():
+            raise Stopped
+        yield number, snapshot.vectors[positions[start : start + _ADDED_AT_ONCE]]

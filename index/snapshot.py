@@ -19,7 +19,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.blocks import Base, Block, Mark
 from index.reader import Reader
 
-_QUERIES_AT_ONCE = 64
+_QUERIES_AT_ONCE, _COSINES_AT_ONCE = 64, 2**22
 _GATHERED = 0.2  # share of the rows up to which their vectors are copied together
 _SPARE = 1.5  # room of a new buffer, in what it holds
 _DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
@@ -83,8 +83,9 @@ class Snapshot:
         else:
             return self._nearest_of_most(queries, k, places)
         found = []
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            for cosines in queries[start : start + _QUERIES_AT_ONCE] @ vectors.T:
+        step = _step(len(rows))
+        for start in range(0, len(queries), step):
+            for cosines in queries[start : start + step] @ vectors.T:
                 chosen = best_of(cosines, min(k, len(rows)))
                 found.append((rows[chosen], cosines[chosen]))
         return found
@@ -92,12 +93,18 @@ class Snapshot:
     def _nearest_of_most(self, queries: FloatMatrix, k: int, places: NDArray[np.int64]) -> list[Found]:
         """The same where copying the vectors that count would cost more than looking at all of them."""
         found = []
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            for line in queries[start : start + _QUERIES_AT_ONCE] @ self.vectors.T:
+        step = _step(len(self.rows))
+        for start in range(0, len(queries), step):
+            for line in queries[start : start + step] @ self.vectors.T:
                 cosines = line[places]
                 chosen = best_of(cosines, min(k, len(places)))
                 found.append((self.rows[places[chosen]], cosines[chosen]))
         return found
+
+
+def _step(count: int) -> int:
+    """How many queries are compared with ``count`` vectors at a time."""
+    return max(1, min(_QUERIES_AT_ONCE, _COSINES_AT_ONCE // max(1, count)))
 
 
 def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from encoder_tools.protocols import FloatMatrix
 from index.kinds.hnsw import Hnsw
 from index.kinds.ivf import Ivf
@@ -36,8 +39,14 @@ class ApproximateKind(Protocol):
         :param count: how many vectors it will hold.
         """
 
-    def add(self, index: Any, vectors: FloatMatrix) -> None:
-        """Add vectors (n, dim) to a FAISS index of this kind."""
+    def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
+        """Into which part of the index each vector (n, dim) goes, if it has parts."""
+
+    def reserve(self, index: Any, assigned: NDArray[np.int64]) -> None:
+        """Make room for what goes into each part: FAISS would double it when it is full."""
+
+    def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
+        """Add vectors (n, dim) to a FAISS index of this kind, each into its part."""
 
     def parameters(self, effort: int, k: int) -> Any:
         """FAISS's parameters of a search for ``k`` at an effort."""

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
+
+_LEVELS = 1.02  # links of all levels, in those of the lowest
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,19 @@ class Hnsw:
         storage: Any = faiss.downcast_index(index.storage)
         storage.codes.resize(4 * dim * count)
         storage.codes.resize(0)
+        links: Any = index.hnsw
+        links.neighbors.resize(int(_LEVELS * 2 * self.links * count))
+        links.neighbors.resize(0)
         return index
 
-    def add(self, index: Any, vectors: FloatMatrix) -> None:
+    def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
+        """A graph has no parts."""
+        return None
+
+    def reserve(self, index: Any, assigned: NDArray[np.int64]) -> None:
+        """There is room already."""
+
+    def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
         """Links each to its neighbors."""
         index.add(vectors)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 
 _LISTS, _STEPS, _POINTS = 4, 10, 64  # times the square root; of k-means; of its points for each center
-_ROOM = 1.3  # of a list, in what the training sample lets expect: FAISS would double it when it is full
 
 
 class Ivf:
@@ -31,7 +31,7 @@ class Ivf:
         return _POINTS * _lists(count)
 
     def make(self, vectors: FloatMatrix, dim: int, count: int) -> Any:
-        """Trained on the sample, with room in its lists as that lets expect."""
+        """Trained on the sample."""
         import faiss
 
         lists = min(_lists(count), len(vectors))
@@ -41,16 +41,28 @@ class Ivf:
         centers.this.disown()  # they are the index's to free
         index.cp.niter, index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = _STEPS, _POINTS, 1
         index.train(vectors)
-        _, at = index.quantizer.search(vectors, 1)
-        expected = np.bincount(at[:, 0], minlength=lists) * (_ROOM * count / len(vectors))
-        for number, size in enumerate(expected.astype(int).tolist()):
-            index.invlists.resize(number, size)
-            index.invlists.resize(number, 0)
         return index
 
-    def add(self, index: Any, vectors: FloatMatrix) -> None:
-        """Each into the list of the nearest center."""
-        index.add(vectors)
+    def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
+        """The list of the nearest center."""
+        _, numbers = index.quantizer.search(vectors, 1)
+        return np.asarray(numbers[:, 0], dtype=np.int64)
+
+    def reserve(self, index: Any, assigned: NDArray[np.int64]) -> None:
+        """Each list just as long as it will be."""
+        for number, size in enumerate(np.bincount(assigned, minlength=index.nlist).tolist()):
+            index.invlists.resize(number, size)
+            index.invlists.resize(number, 0)
+
+    def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
+        """Each into its list."""
+        import faiss
+
+        if assigned is None:
+            index.add(vectors)
+        else:
+            numbers = np.ascontiguousarray(assigned)
+            index.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(numbers))
 
     def parameters(self, effort: int, k: int) -> Any:
         """As many lists as the effort says."""

@@ -1,4 +1,4 @@
-"""The recall that is promised is there for queries that are no documents, for one hit and a hundred, and after writes."""
+"""The recall that is promised is there for queries that are no documents, for 1 hit and 100, and after writes."""
 
 import gzip
 import json
