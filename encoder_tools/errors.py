@@ -90,6 +90,15 @@ class FingerprintError(EncoderToolsError, ValueError):
     """Vectors, a head or a collection were made with another model."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python says so by a class of its own, torch and ONNX Runtime by words."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return any(words in text for words in ("not enough memory", "out of memory", "can't allocate memory", "bad_alloc",
+                                           "failed to allocate memory", "alloc_cpu"))  # fmt: skip
+
+
 def one_line(error: BaseException, most: int = 200) -> str:
     """What an exception says, on one line of at most ``most`` characters; its class where it says nothing."""
     text = " ".join(str(error).split())

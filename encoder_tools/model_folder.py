@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from encoder_tools.errors import FileCorruptError, FileMissingError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.files import read_json, read_json_as, sha256_of
+from encoder_tools.positions import most_positions
 from encoder_tools.prompts import PromptSet
 
 EXPORT_FOLDER = "onnx"
@@ -26,6 +27,20 @@ _NO_LIMIT = 1_000_000  # transformers writes 1e30 for "no maximum length"; nothi
 _VOLATILE_KEYS = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "__version__", "architectures")
 _KNOWN_MODULES = ("Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
 _UNSUPPORTED_SETTINGS = ("query_length", "document_length", "query_expansion", "do_lower_case")
+_VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_OTHER_MODELS = {
+    "StaticEmbedding": "is a static model: a table of word vectors without a transformer. Serve it with "
+    "sentence-transformers or model2vec; there is nothing to export.",
+    "Router": "sends queries and documents through different modules (Router). Export each of its routes as a model of "
+    "its own.",
+    "Asym": "sends queries and documents through different modules (Asym). Export each of its routes as a model of its "
+    "own.",
+    "MLMTransformer": "is a sparse model (SPLADE): its vectors have one component for each word. encoder-tools serves "
+    "dense vectors; use sentence-transformers' SparseEncoder.",
+    "CLIPModel": "encodes images and texts (CLIP). encoder-tools serves text models.",
+    "BoW": "counts words (BoW), without a transformer. Its vectors need sentence-transformers.",
+    "WordEmbeddings": "averages word vectors, without a transformer. Its vectors need sentence-transformers.",
+}
 _POOLING_FLAGS = "pooling_mode_"  # one boolean a mode: the format of sentence-transformers before 5.7
 
 
@@ -75,13 +90,13 @@ class ModelFolder:
             raise FileMissingError(f"{folder} is not a folder. Pass a Sentence Transformers model folder.")
         if not (folder / "modules.json").is_file():
             raise FileMissingError(
-                f"{folder} has no modules.json, so it is not a Sentence Transformers model. "
-                "For a raw checkpoint, run: encoder-tools extract CHECKPOINT OUT"
+                f"{folder} has no modules.json, so it is no Sentence Transformers model. {_way(folder)}"
             )
         modules = _read_modules(folder)
+        body = modules[0].folder  # some saved models have it in a folder of its own
         st_config = _read_optional(folder / "config_sentence_transformers.json")
-        config = read_json(folder / "config.json")
-        tokenizer_config = _read_optional(folder / "tokenizer_config.json")
+        config = read_json(body / "config.json")
+        tokenizer_config = _read_optional(body / "tokenizer_config.json")
         return cls(
             path=folder,
             config=config,
@@ -111,6 +126,11 @@ class ModelFolder:
         return self.modules[-1].kind == "Normalize"
 
     @property
+    def body(self) -> Path:
+        """Where the transformer's files are."""
+        return self.modules[0].folder
+
+    @property
     def export_folder(self) -> Path:
         """Where the ONNX files are or will be."""
         return self.path / EXPORT_FOLDER
@@ -118,21 +138,32 @@ class ModelFolder:
     @property
     def tokenizer_file(self) -> Path:
         """The tokenizer of the torch-free runtime: the model's own, or the one that its export had to write."""
-        own, exported = self.path / "tokenizer.json", self.export_folder / "tokenizer.json"
+        own, exported = self.body / "tokenizer.json", self.export_folder / "tokenizer.json"
         return exported if exported.is_file() and not own.is_file() else own
 
     @cached_property
     def weight_files(self) -> tuple[Path, ...]:
-        """The pipeline's safetensors files, in a fixed order; empty in a folder that ships only ONNX."""
+        """The pipeline's weights, in a fixed order; empty in a folder that ships only ONNX.
+
+        Of each module they are what sentence-transformers loads: its safetensors, or ``pytorch_model.bin`` where there
+        are none. The transformer's own must be safetensors.
+        """
         folders = dict.fromkeys(module.folder for module in self.modules)
-        return tuple(file for folder in folders for file in sorted(folder.glob("*.safetensors")) if file.is_file())
+        return tuple(file for folder in folders for file in _weights_in(folder, pickled=folder != self.body))
+
+    @cached_property
+    def vocabulary_files(self) -> tuple[Path, ...]:
+        """What a tokenizer without ``tokenizer.json`` is made of."""
+        if (self.body / "tokenizer.json").is_file():
+            return ()
+        return tuple(file for name in _VOCABULARIES if (file := self.body / name).is_file())
 
     def weights_digest(self) -> str:
         """SHA-256 over names and contents of the weight files.
 
         :raises FileMissingError: if the folder holds no safetensors.
         """
-        if not self.weight_files:
+        if not any(file.suffix == ".safetensors" for file in self.weight_files):
             raise FileMissingError(
                 f"{self.path} holds no safetensors weights. Save the model with sentence-transformers' save_pretrained."
             )
@@ -143,6 +174,11 @@ class ModelFolder:
 
     def unsupported(self) -> str | None:
         """Why one graph over token ids cannot give this model's vectors; None if it can."""
+        if (self.body / "adapter_config.json").is_file():
+            return (
+                "is an adapter (PEFT) whose base model lies elsewhere; merge the two first "
+                "(PeftModel.merge_and_unload) and save the merged model"
+            )
         for module in self.modules[1:]:
             if module.kind not in _KNOWN_MODULES:
                 return f"has a module of type {module.kind}; one graph can hold {', '.join(_KNOWN_MODULES)}"
@@ -171,6 +207,12 @@ class ModelFolder:
             "prompts": [dict(self.prompts.prompts), self.prompts.default_name],
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a sequence classifier, as cross-encoders are."""
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -206,10 +248,33 @@ def _read_modules(folder: Path) -> tuple[ModuleSpec, ...]:
     path = folder / "modules.json"
     entries = read_json_as(path, list[_ModuleEntry])
     specs = tuple(_module_spec(folder, entry.type, entry.path) for entry in entries)
-    if not specs or specs[0].kind != "Transformer":
-        found = specs[0].kind if specs else "nothing"
-        raise FileCorruptError(f"{path} begins with {found}, expected a Transformer module. Restore the file.")
+    if not specs:
+        raise FileCorruptError(f"{path} begins with nothing, expected a Transformer module. Restore the file.")
+    what = _OTHER_MODELS.get(specs[0].kind)
+    if what is not None:
+        raise InputError(f"{folder} {what}")
+    if specs[0].kind != "Transformer":
+        raise FileCorruptError(f"{path} begins with {specs[0].kind}, expected a Transformer module. Restore the file.")
     return specs
+
+
+def _weights_in(folder: Path, *, pickled: bool) -> list[Path]:
+    safe = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
+    return safe or sorted(file for file in folder.glob("pytorch_model*.bin") if pickled and file.is_file())
+
+
+def _way(folder: Path) -> str:
+    """What to do with a folder that has no modules."""
+    config = _read_optional(folder / "config.json")
+    if not config:
+        return "Pass the folder of a model: it has a modules.json or a config.json."
+    if is_classifier(config):
+        return (
+            "It is a cross-encoder, which scores pairs of texts: serve it with encoder-tools serve --reranker FOLDER."
+        )
+    if config.get("is_encoder_decoder"):
+        return "It is a raw checkpoint; run: encoder-tools extract CHECKPOINT OUT"
+    return "`encoder-tools export` makes one of a transformer body: mean pooling, as sentence-transformers takes it."
 
 
 def _module_spec(root: Path, kind: str, relative: str) -> ModuleSpec:
@@ -228,11 +293,16 @@ def _read_optional(path: Path) -> dict[str, Any]:
 
 
 def _max_length(transformer: Mapping[str, Any], tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
-    """The maximum length as sentence-transformers 6 finds it: explicit, else the tokenizer's capped by positions."""
+    """The maximum length as sentence-transformers 6 finds it: explicit, else the tokenizer's capped by positions.
+
+    Neither is above what the table of positions holds, where there is one: no longer text can be encoded.
+    """
+    most = most_positions(config)
     explicit = _length(transformer, "max_seq_length", "sentence_bert_config.json")
     if transformer.get("max_seq_length") is not None:
-        return explicit
+        return explicit if most is None else min(explicit or most, most)
     limits = [
+        most,
         _length(tokenizer, "model_max_length", "tokenizer_config.json"),
         _length(config, "max_position_embeddings", "config.json"),
     ]

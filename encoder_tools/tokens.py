@@ -176,11 +176,15 @@ def _check_kinds(position: int, row: Sequence[int]) -> None:
             raise InputError(f"Token list {position} holds {token!r}, expected integers.")
 
 
-def padded_batches(ids: Sequence[Sequence[int]], max_tokens: int, pad_id: int) -> Iterator[PaddedBatch]:
+def padded_batches(
+    ids: Sequence[Sequence[int]], max_tokens: int, pad_id: int, *, pads: bool = True
+) -> Iterator[PaddedBatch]:
     """Cut texts into batches of at most ``max_tokens`` padded tokens, longest first.
 
     Sorting by length first keeps padding small; the longest batch comes first so that memory peaks at once. A text that
     is longer than the budget makes a batch of its own. A text of no tokens is padded to one masked position.
+
+    :param pads: False for a model whose vectors change with padding: a batch then holds texts of one length.
     """
     lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
     order = np.argsort(-lengths, kind="stable")
@@ -188,6 +192,8 @@ def padded_batches(ids: Sequence[Sequence[int]], max_tokens: int, pad_id: int) -
     while start < len(order):
         width = max(1, int(lengths[order[start]]))
         rows = order[start : start + max(1, max_tokens // width)]
+        if not pads:
+            rows = rows[lengths[rows] == lengths[rows[0]]]
         yield _pad(ids, rows, width, pad_id)
         start += len(rows)
 

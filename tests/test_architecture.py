@@ -23,6 +23,7 @@ FLOOR = tuple(
         "extras",
         "files",
         "model_folder",
+        "positions",
         "prompts",
         "protocols",
         "runtime",

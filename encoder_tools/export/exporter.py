@@ -18,10 +18,11 @@ from encoder_tools.errors import (
     ParityError,
     one_line,
 )
+from encoder_tools.export.assumed_modules import add_assumed_modules
 from encoder_tools.extras import require_extra
 from encoder_tools.files import sha256_of, write_json
 from encoder_tools.model_folder import ModelFolder
-from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest, StoredTensor
+from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, PADDING_TOLERANCE, GraphEntry, Manifest, StoredTensor
 from encoder_tools.runtime.session import open_session
 from encoder_tools.staging import keep_others, staged_folder
 from encoder_tools.tokens import TextTokenizer, tokenizer_pad_id
@@ -82,6 +83,7 @@ def export(
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
     if quantize not in (None, "qint8") or store_weights not in ("fp32", "int8") or not tolerance > 0:
         raise InputError(f"quantize={quantize!r}, {store_weights=}, {tolerance=} is not a valid choice.")
+    add_assumed_modules(Path(model), say)
     folder = ModelFolder.open(model)
     with staged_folder(folder.export_folder, overwrite=True) as staged:
         report = _Export(folder, staged, tolerance, say).run(quantize, store_weights)
@@ -102,10 +104,10 @@ class _Export:
         self.digest = folder.weights_digest()
         self.tensors: Mapping[str, Mapping[str, StoredTensor]] = {}
         try:
-            config = AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(folder.body), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # unknown types, and strict configurations with classes of their own
             raise ExportError(
-                f"transformers cannot read {folder.path / 'config.json'} ({type(error).__name__}: {one_line(error)}). "
+                f"transformers cannot read {folder.body / 'config.json'} ({type(error).__name__}: {one_line(error)}). "
                 "Restore the file; a model whose code lies beside its weights cannot be exported."
             ) from error
         self.config = body_config(config)
@@ -134,7 +136,7 @@ class _Export:
 
     def _tokenizer(self) -> Path:
         """The model's ``tokenizer.json``; where it has none, transformers' fast tokenizer is written to the export."""
-        own = self.folder.path / "tokenizer.json"
+        own = self.folder.body / "tokenizer.json"
         fast = getattr(self.model.tokenizer, "backend_tokenizer", None)
         if own.is_file() or fast is None:
             return own
@@ -154,7 +156,7 @@ class _Export:
             self.tensors = find_tensors(self.folder, self.graph)
             store_weights_as_int8(self.graph)
         files = save_graph(self.graph, self.staged / GRAPH_NAME)
-        parity = self._measure(files[0], cases, wanted)
+        parity, padding = self._measure(files[0], cases, wanted)
         self.say(f"worst difference to torch {parity.max_abs_difference:.2e} ({parity.worst_case})")
         if parity.max_abs_difference > self.tolerance:
             raise ParityError(
@@ -162,22 +164,32 @@ class _Export:
                 f"tolerance of {self.tolerance:g}. Nothing was written"
                 + ("; weights stored as int8 fit only a model trained for it." if store_weights == "int8" else ".")
             )
-        return _entry(files, store_weights, parity)
+        if padding[0] > max(self.tolerance, PADDING_TOLERANCE):
+            self.say(
+                f"vectors change by {padding[0]:.1e} with the padding of their batch: texts of one length are encoded "
+                "together, without padding"
+            )
+        return _entry(files, store_weights, parity, padding)
 
     def _quantized_graph(self, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
         from encoder_tools.export.quantize import quantize_dynamically
 
         self.say("quantising to qint8")
         files = quantize_dynamically(self.graph, self.staged / QINT8_GRAPH_NAME)
-        parity = self._measure(files[0], cases, wanted)
+        parity, padding = self._measure(files[0], cases, wanted)
+        self.say(f"cosine of a text alone to the same in a batch: lowest {padding[1]:.5f}")
         self.say(f"cosine of the qint8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
-        return _entry(files, "int8", parity)
+        return _entry(files, "int8", parity, padding)
 
-    def _measure(self, file: Path, cases: Sequence[Case], wanted: list[FloatMatrix]) -> Parity:
-        from encoder_tools.export.parity import compare, graph_vectors
+    def _measure(
+        self, file: Path, cases: Sequence[Case], wanted: list[FloatMatrix]
+    ) -> tuple[Parity, tuple[float, float]]:
+        """Against torch, and of texts alone against a batch."""
+        from encoder_tools.export.parity import compare, graph_vectors, padding_effect
 
         session: Any = open_session(file, "cpu", None)
-        return compare(wanted, graph_vectors(session, self.tokenizer, self.pad_id, cases), cases)
+        parity = compare(wanted, graph_vectors(session, self.tokenizer, self.pad_id, cases), cases)
+        return parity, padding_effect(session, self.tokenizer, self.pad_id, cases)
 
     def _manifest(self, graphs: dict[str, GraphEntry], cases: Sequence[Case]) -> Manifest:
         counts: Counter[str] = Counter()
@@ -190,6 +202,7 @@ class _Export:
             tolerance=self.tolerance,
             battery=dict(counts),
             tensors=self.tensors,
+            sources={file.name: sha256_of(file) for file in self.folder.vocabulary_files},
             versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS_OF}},
         )
 
@@ -206,7 +219,7 @@ def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
     return names | {"tokenizer.json"} | {name for entry in earlier.graphs.values() for name in entry.sha256}
 
 
-def _entry(files: list[Path], stored_weights: str, parity: Parity) -> GraphEntry:
+def _entry(files: list[Path], stored_weights: str, parity: Parity, padding: tuple[float, float]) -> GraphEntry:
     return GraphEntry(
         file=files[0].name,
         sha256={file.name: sha256_of(file) for file in files},
@@ -214,6 +227,8 @@ def _entry(files: list[Path], stored_weights: str, parity: Parity) -> GraphEntry
         max_abs_difference=parity.max_abs_difference,
         min_cosine=parity.min_cosine,
         mean_cosine=parity.mean_cosine,
+        padding_difference=padding[0],
+        padding_min_cosine=padding[1],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from encoder_tools.errors import ExportError
+from encoder_tools.errors import ExportError, is_out_of_memory, one_line
 from encoder_tools.export.battery import Case
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.tokens import TextTokenizer, padded_batches
@@ -16,6 +16,10 @@ from encoder_tools.vectors import unit_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+
+_PADDED = ("one token", "mixed lengths", "heavy padding", "random sentences")
+_OF_A_CASE = 4  # texts of each such case
 
 
 class Parity(NamedTuple):
@@ -34,10 +38,20 @@ class Parity(NamedTuple):
 
 
 def torch_vectors(model: SentenceTransformer, cases: Sequence[Case]) -> list[FloatMatrix]:
-    """Unit vectors of every case by sentence-transformers, each case as one batch."""
+    """Unit vectors of every case by sentence-transformers, each case as one batch.
+
+    :raises ExportError: if it fails on a case.
+    """
     found = []
     for case in cases:
-        vectors = model.encode(list(case.texts), batch_size=len(case.texts), convert_to_numpy=True, prompt="")
+        try:
+            vectors = model.encode(list(case.texts), batch_size=len(case.texts), convert_to_numpy=True, prompt="")
+        except Exception as error:
+            memory = "There is not enough memory" if is_out_of_memory(error) else type(error).__name__
+            raise ExportError(
+                f"sentence-transformers fails on texts of the kind {case.kind!r} ({memory}: {one_line(error)}). Where "
+                "they are long, set a smaller max_seq_length in sentence_bert_config.json."
+            ) from error
         found.append(unit_rows(np.asarray(vectors, dtype=np.float32)))
     return found
 
@@ -50,7 +64,14 @@ def graph_vectors(session: Any, tokenizer: TextTokenizer, pad_id: int, cases: Se
         whole = len(ids) * max(1, *(len(row) for row in ids))  # a budget that keeps the case in one batch
         batch = next(padded_batches(ids, whole, pad_id))
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        vectors = session.run(["sentence_embedding"], feed)[0]
+        try:
+            vectors = session.run(["sentence_embedding"], feed)[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
+            why = "for want of memory" if is_out_of_memory(error) else f"({one_line(error)})"
+            raise ExportError(
+                f"ONNX Runtime cannot run the exported graph on texts of the kind {case.kind!r} {why}. Nothing was "
+                "written; this architecture cannot be exported as it is."
+            ) from error
         found.append(unit_rows(vectors[np.argsort(batch.rows)]))  # back from longest-first to the case's order
     return found
 
@@ -66,6 +87,15 @@ def compare(wanted: Sequence[FloatMatrix], found: Sequence[FloatMatrix], cases: 
         cosines.append((left * right).sum(axis=1)[filled])
     cosine = np.concatenate(cosines)
     return Parity(worst, float(cosine.min()), float(cosine.mean()), kind)
+
+
+def padding_effect(session: Any, tokenizer: TextTokenizer, pad_id: int, cases: Sequence[Case]) -> tuple[float, float]:
+    """How much vectors change with the batch: the worst difference of texts alone to a padded batch, lowest cosine."""
+    texts = tuple(text for case in cases if case.kind in _PADDED for text in case.texts[:_OF_A_CASE] if text)
+    (together,) = graph_vectors(session, tokenizer, pad_id, [Case("together", texts)])
+    alone = np.concatenate(graph_vectors(session, tokenizer, pad_id, [Case("alone", (text,)) for text in texts]))
+    difference = float(np.nan_to_num(np.abs(alone - together), nan=np.inf).max())
+    return difference, float(np.nan_to_num((alone * together).sum(axis=1), nan=-1).min())
 
 
 def check_tokenizer(model: SentenceTransformer, tokenizer: TextTokenizer, cases: Sequence[Case]) -> None:

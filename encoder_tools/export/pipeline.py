@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from encoder_tools.errors import ExportError, one_line
+from encoder_tools.errors import ExportError, is_out_of_memory, one_line
 from encoder_tools.model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
         model = SentenceTransformer(
             str(folder.path), device="cpu", model_kwargs=settings, local_files_only=True, trust_remote_code=False
         )
-    table = model[0].model.get_input_embeddings()
+    if folder.max_length is not None:
+        model.max_seq_length = folder.max_length  # never above what its table of positions holds
+    table = _word_table(model[0].model)
     ids = max(model.tokenizer.get_vocab().values(), default=0)
     if table is not None and ids >= len(table.weight):
         raise ExportError(
@@ -66,12 +68,22 @@ def load_model(folder: ModelFolder, attention: str | None) -> SentenceTransforme
     return model
 
 
+def _word_table(body: Any) -> Any:
+    """The table of word vectors, or None: not every class says where it has it."""
+    try:
+        return body.get_input_embeddings()
+    except NotImplementedError:
+        return None
+
+
 @contextmanager
 def _as_export_error(folder: ModelFolder, what: str) -> Iterator[None]:
     """A damaged file can fail anywhere in the libraries, when it is read or when it is first used."""
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):
+            raise ExportError(f"There is not enough memory to {what} {folder.path} ({one_line(error)}).") from error
         raise ExportError(
             f"sentence-transformers cannot {what} {folder.path} ({type(error).__name__}: {one_line(error)}). Repair "
             "the model first: SentenceTransformer(folder) must load it and encode."

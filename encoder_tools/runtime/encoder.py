@@ -82,6 +82,7 @@ class OnnxEncoder:
         own = min(self._folder.truncate_dim or self._folder.dim, self._folder.dim)
         self._dim = self._checked_dim(own if dim is None else dim)
         self._variant, self._provider = variant, provider
+        self._pads = self._manifest.pads(variant)
         self._session = open_session(graph, provider, threads)
         self._narrowing = Narrowing(graph, provider, threads)
         self._check_graph(graph)
@@ -280,7 +281,7 @@ class OnnxEncoder:
         if check:
             self.check_tokens(ids)
         vectors = np.zeros((len(ids), self._folder.dim), dtype=np.float32)
-        for batch in padded_batches(ids, self._max_tokens, self._pad_id):
+        for batch in padded_batches(ids, self._max_tokens, self._pad_id, pads=self._pads):
             vectors[batch.rows] = self._run(batch)
         return self.cut(vectors, width)
 
@@ -336,7 +337,7 @@ class OnnxEncoder:
     def _windows(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[int, PaddedBatch]]:
         for start in range(0, len(texts), _WINDOW):
             ids = self._tokenizer(list(texts[start : start + _WINDOW]), prompt=prompt)
-            for batch in padded_batches(ids, self._max_tokens, self._pad_id):
+            for batch in padded_batches(ids, self._max_tokens, self._pad_id, pads=self._pads):
                 yield start, batch
 
     def _run(self, batch: PaddedBatch) -> FloatMatrix:

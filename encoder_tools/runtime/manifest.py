@@ -15,6 +15,8 @@ from encoder_tools.model_folder import ModelFolder
 MANIFEST_NAME = "export.json"
 FORMAT = "encoder-tools-export"
 FORMAT_VERSION = 2
+PADDING_TOLERANCE = 1e-5
+"""By how much a component of a unit vector may change with the padding of its batch."""
 EXACT = "fp32"
 """The variant that computes in fp32 and agrees with torch within the export's tolerance; all others approximate it."""
 
@@ -36,6 +38,8 @@ class GraphEntry:
     :ivar max_abs_difference: worst absolute difference of unit vectors to torch over the battery.
     :ivar min_cosine: lowest cosine to torch over the battery.
     :ivar mean_cosine: mean cosine to torch over the battery.
+    :ivar padding_difference: worst absolute difference between the unit vectors of texts alone and of the same texts
+        in a padded batch; None where an older export did not measure it. ``padding_min_cosine``: their lowest cosine.
     """
 
     file: str
@@ -44,6 +48,8 @@ class GraphEntry:
     max_abs_difference: float
     min_cosine: float
     mean_cosine: float
+    padding_difference: float | None = None
+    padding_min_cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Manifest:
     :ivar tolerance: largest difference the fp32 graph was allowed.
     :ivar battery: number of texts by kind in the parity battery.
     :ivar versions: of the packages that made the export.
+    :ivar sources: SHA-256 of the files that the tokenizer was made of, where it has no ``tokenizer.json``.
     :ivar tensors: by weight file and tensor, where each is in the fp32 graph; for packed exports, else empty.
     """
 
@@ -79,6 +86,15 @@ class Manifest:
     battery: Mapping[str, int]
     versions: Mapping[str, str] = field(default_factory=dict)
     tensors: Mapping[str, Mapping[str, StoredTensor]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def pads(self, variant: str) -> bool:
+        """Whether a text's vector is the same in a padded batch; where not, texts are batched by equal length.
+
+        Vectors of a variant that quantizes activations depend on the whole batch, padded or not.
+        """
+        difference = self.graphs[variant].padding_difference
+        return variant != EXACT or difference is None or difference <= max(self.tolerance, PADDING_TOLERANCE)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``export.json``."""
@@ -161,6 +177,9 @@ class Manifest:
         :raises FileCorruptError: if weights (where present), tokenizer, modules, prompts or lengths changed since.
         """
         digest = folder.weights_digest() if folder.weight_files else self.weights_digest
+        for file in folder.vocabulary_files:
+            if sha256_of(file) != self.sources.get(file.name, sha256_of(file)):
+                raise FileCorruptError(f"{file} changed after the export of {folder.path}. {_again(folder)}")
         if folder.fingerprint(digest) != self.fingerprint:
             changed = digest != self.weights_digest
             what = "weights" if changed else "configuration, tokenizer, maximum length, modules or prompts"

@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 import encoder_tools
-from encoder_tools.errors import EncoderToolsError, one_line
+from encoder_tools.errors import EncoderToolsError, is_out_of_memory, one_line
 
 COMMANDS = (
     "extract",
@@ -107,7 +107,7 @@ def _message(error: Exception) -> str:
         return one_line(error, most=10_000)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "There is not enough memory. Close other programs, or use a smaller model or smaller batches."
     return (
         f"unforeseen {type(error).__name__}: {one_line(error)}. Run the command again with --debug to see where, and "

@@ -41,4 +41,10 @@ def command(model: str) -> None:
             f"{'':<12} against torch: worst difference {graph.max_abs_difference:.1e}, lowest cosine "
             f"{graph.min_cosine:.6f}, mean {graph.mean_cosine:.6f}"
         )
+        if graph.padding_difference is not None:
+            kept = "" if manifest.pads(variant) else "; so texts of one length are encoded together, without padding"
+            click.echo(
+                f"{'':<12} a text alone against the same in a padded batch: worst difference "
+                f"{graph.padding_difference:.1e}, lowest cosine {graph.padding_min_cosine or 0:.6f}{kept}"
+            )
         click.echo(f"{'':<12} fingerprint {manifest.fingerprint_of(variant)}")
