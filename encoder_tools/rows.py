@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from encoder_tools.decoding import lines_of, opener
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
 from encoder_tools.extras import require_extra
 from encoder_tools.files import replacing
+from encoder_tools.parquet_rows import as_json, parquet_rows
+from encoder_tools.separated import separated_rows
 
-_KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
+_KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_COLUMNS_BY = 1000  # rows: an object of JSON may lack what others have
 _DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
 
 Row = Mapping[str, Any]
@@ -23,33 +27,78 @@ Reject: TypeAlias = Callable[[int, str, Any], None]
 """Is told the number of a row that cannot be read, from 1 on, the reason, and what is there."""
 
 
-def read_rows(path: Path, split: str = "train", reject: Reject | None = None) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    :ivar split: which of a folder.
+    :ivar encoding: of text files; None tells UTF-16 and takes UTF-8 else.
+    :ivar delimiter: of CSV files; None tells it by the first rows.
+    :ivar columns: of Parquet files, those that are wanted; None takes all.
+    """
+
+    split: str = "train"
+    encoding: str | None = None
+    delimiter: str | None = None
+    columns: Collection[str] | None = None
+
+
+def read_rows(
+    path: Path, split: str = "train", reject: Reject | None = None, reading: Reading | None = None
+) -> Iterator[Row]:
     """Rows in their order.
 
-    :param path: CSV, TSV without quoting or JSON Lines, each also gzip-compressed; Parquet; or a folder: one that
-        ``datasets`` wrote with ``save_to_disk``, or Parquet files that are named by their split, as on Hugging Face.
+    :param path: CSV, TSV without quoting, JSON Lines (.jsonl, .ndjson) or a JSON array (.json), each also
+        gzip-compressed; Parquet; or a folder: one that ``datasets`` wrote with ``save_to_disk``, or Parquet files that
+        are named by their split, as on Hugging Face. Endings may be capitals.
     :param split: which of a folder.
     :param reject: is told of damaged lines of JSON and of rows with more or fewer cells than the header, which are then
         left out, their numbers still counting; None raises at the first damaged line and lets such rows be.
+    :param reading: all of this and more; ``split`` is then that of it.
     :raises FileMissingError: if there is no such file or split.
     :raises FileCorruptError: if it is damaged.
-    :raises InputError: if it is of another kind.
+    :raises InputError: if it is of another kind, has two columns of one name, or a column of bytes.
     """
+    how = reading or Reading(split)
     if path.is_dir():
-        yield from _folder(path, split)
+        yield from _folder(path, how)
         return
-    name = path.name.removesuffix(".gz")
-    kind = next((kind for kind in _KINDS if name.endswith(kind)), None)
+    kind = kind_of(path)
     if kind is None:
         raise InputError(f"{path} is of no known kind, expected {', '.join(_KINDS)}. Rename or convert the file.")
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist. Check the name; in a recipe it is relative to the recipe.")
     if kind == ".parquet":
-        yield from _parquet(path)
-    elif kind == ".jsonl":
-        yield from _json_lines(path, reject)
+        yield from parquet_rows(path, how.columns)
+    elif kind in (".jsonl", ".ndjson"):
+        yield from _json_lines(path, reject, how.encoding)
+    elif kind == ".json":
+        yield from _json(path, reject, how.encoding)
     else:
-        yield from _separated(path, kind, reject)
+        yield from separated_rows(path, kind, reject, how.encoding, how.delimiter)
+
+
+def kind_of(path: Path) -> str | None:
+    """The ending by which a file of rows is told, small letters; None for another file."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((kind for kind in _KINDS if name.endswith(kind)), None)
+
+
+class Numbered(NamedTuple):
+    """A row and its number in the file, from 1 on."""
+
+    number: int
+    row: Row
+
+
+def numbered(rows: Iterable[Row], rejected: Sequence[int]) -> Iterator[Numbered]:
+    """Rows with their numbers, where those in ``rejected``, which grows meanwhile, were left out."""
+    number, seen = 0, 0
+    for row in rows:
+        number += 1
+        while seen < len(rejected) and rejected[seen] == number:
+            number, seen = number + 1, seen + 1
+        yield Numbered(number, row)
 
 
 def is_dataset(path: Path) -> bool:
@@ -57,19 +106,20 @@ def is_dataset(path: Path) -> bool:
     return _is_saved(path) or next(path.rglob("*.parquet"), None) is not None
 
 
-def columns_of(path: Path) -> list[str]:
-    """Names of the columns, by the first row; errors as :func:`read_rows`, and if there is no row."""
-    first = next(iter(read_rows(path)), None)
-    if not first:
+def columns_of(path: Path, reading: Reading | None = None) -> list[str]:
+    """Names of the columns, by the first rows; errors as :func:`read_rows`, and if there is no row."""
+    rows = read_rows(path, reject=lambda *_: None, reading=reading)
+    names = dict.fromkeys(str(name) for row in islice(rows, _COLUMNS_BY) for name in row)
+    if not names:
         raise FileCorruptError(f"{path} is empty, expected rows with columns.")
-    return [str(name) for name in first]
+    return list(names)
 
 
 def count_rows(path: Path) -> int | None:
     """About how many rows :func:`read_rows` gives, for a bar: lines, or what a Parquet file says; None if unknown."""
     if path.is_dir() or not path.is_file():
         return None
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         require_extra("parquet", "pyarrow")
         import pyarrow.parquet
 
@@ -78,7 +128,7 @@ def count_rows(path: Path) -> int | None:
         except (pyarrow.ArrowException, OSError, ValueError):
             return None  # whoever reads it says so
     try:
-        with _opener(path)(path, "rb") as file:
+        with opener(path)(path, "rb") as file:
             blocks: Iterator[bytes] = iter(lambda: file.read(2**20), b"")
             return sum(block.count(b"\n") for block in blocks)
     except (OSError, EOFError, zlib.error):
@@ -95,36 +145,9 @@ def write_rows(path: Path, rows: Iterator[Row]) -> None:
             file.write(msgspec.json.encode(row) + b"\n")
 
 
-def _separated(path: Path, kind: str, reject: Reject | None) -> Iterator[Row]:
-    # a quotation mark in a TSV is a quotation mark
-    style: dict[str, Any] = {} if kind == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    reader = csv.DictReader(_lines(path), strict=True, **style)
-    number = 0
-    while True:
-        number += 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if reject is None or not reader.fieldnames:
-                raise FileCorruptError(f"{path} is no whole {kind[1:].upper()} file ({error}). Repair it.") from None
-            reject(number, f"line {reader.line_num}: {error}", None)
-            continue
-        if reject is not None and (None in row or None in row.values()):
-            reject(number, _miscounted(row, reader.fieldnames or ()), {str(name): cell for name, cell in row.items()})
-        else:
-            yield row
-
-
-def _miscounted(row: Mapping[Any, Any], names: Sequence[str]) -> str:
-    cells = len(names) + len(row[None]) if None in row else sum(cell is not None for cell in row.values())
-    return f"found {cells} cells, the header has {len(names)}"
-
-
-def _json_lines(path: Path, reject: Reject | None) -> Iterator[Row]:
+def _json_lines(path: Path, reject: Reject | None, encoding: str | None) -> Iterator[Row]:
     row_number = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines_of(path, encoding), start=1):
         if line.strip():
             row_number += 1
             try:
@@ -137,33 +160,27 @@ def _json_lines(path: Path, reject: Reject | None) -> Iterator[Row]:
             yield row
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines with their ends, a few in memory at a time."""
+def _json(path: Path, reject: Reject | None, encoding: str | None) -> Iterator[Row]:
+    """An array of objects, or lines of them in a file that is named so."""
+    first = next((line for line in lines_of(path, encoding) if line.strip()), "")
+    if not first.lstrip("\ufeff \t").startswith("["):
+        yield from _json_lines(path, reject, encoding)
+        return
     try:
-        with _opener(path)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield from file
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
+        rows = msgspec.json.decode("".join(lines_of(path, encoding)).removeprefix("\ufeff"), type=list[Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise FileCorruptError(f"{path} is no whole JSON array ({error}). Repair it.") from None
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, dict):
+            yield row
+        elif reject is None:
+            raise FileCorruptError(f"{path}, item {number} is no object, expected one of columns. Repair it.")
+        else:
+            reject(number, f"item {number} is no object", row)
 
 
-def _opener(path: Path) -> Any:
-    return gzip.open if path.suffix == ".gz" else open
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    require_extra("parquet", "pyarrow")
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-        for batch in table.iter_batches():
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise FileCorruptError(f"{path} is no whole Parquet file ({error}). Restore it.") from None
-
-
-def _folder(path: Path, split: str) -> Iterator[Row]:
+def _folder(path: Path, how: Reading) -> Iterator[Row]:
+    split = how.split
     if _is_saved(path):
         yield from _saved(path, split)
         return
@@ -176,7 +193,7 @@ def _folder(path: Path, split: str) -> Iterator[Row]:
             "files named by their split."
         )
     for file in chosen:
-        yield from _parquet(file)
+        yield from parquet_rows(file, how.columns)
 
 
 def _is_saved(path: Path) -> bool:
@@ -199,6 +216,7 @@ def _saved(path: Path, split: str) -> Iterator[Row]:
             raise FileMissingError(f"{path} has no split {split!r}, it has {', '.join(found)}. Set split of [[data]].")
         found = found[split]
     try:
-        yield from found
+        for row in found:
+            yield {name: as_json(value) for name, value in row.items()}
     except Exception as error:  # noqa: BLE001 - as above
         raise FileCorruptError(f"{path} cannot be read to its end ({one_line(error)}). Save it again.") from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 from encoder_tools.errors import InputError
 
 Row = Mapping[str, Any]
+_LIST = re.compile(r"\s*(\[.*\]|\(.*,.*\))\s*", re.DOTALL)
 _SET = (1, "1", "true", "yes", "x")
 _UNSET = (0, "0", "false", "no", "", None)
 _LEVELS = ":"  # between a label and its parent, as HierarchicalHead has it
@@ -25,6 +29,8 @@ class Layout:
     :ivar many: whether a text may have any number of labels: a list, several in one cell, or several columns.
     :ivar separator: between labels in one cell.
     :ivar as_text: whether labels are taken as they are written, whatever their kind.
+    :ivar lists: whether a cell such as ``['a', 'b']`` is a list that was written as text, as pandas does.
+    :ivar encoding: of the files, and ``delimiter`` of CSV files; see :class:`encoder_tools.rows.Reading`.
     """
 
     text: Sequence[str] = ("text",)
@@ -32,6 +38,9 @@ class Layout:
     many: bool = False
     separator: str = ","
     as_text: bool = False
+    lists: bool = False
+    encoding: str | None = None
+    delimiter: str | None = None
 
     def text_of(self, row: Row) -> str:
         """The text of a row.
@@ -66,7 +75,9 @@ class Layout:
             return tuple(column for column in self.label if _is_set(column, _stripped(_cell(row, column))))
         column = self.label[0]
         value = _cell(row, column)
-        items = value.split(self.separator) if isinstance(value, str) else value
+        items = value
+        if isinstance(value, str):
+            items = self._written_list(column, value) if _LIST.fullmatch(value) else value.split(self.separator)
         if items is None:
             return ()
         if not isinstance(items, list | tuple):
@@ -74,11 +85,38 @@ class Layout:
         named = [_stripped(item) for item in items]
         return tuple(self._one(column, item) for item in named if item != "")
 
+    def _written_list(self, column: str, value: str) -> list[Any]:
+        """The labels of a cell that has a list as Python or JSON write it."""
+        if not self.lists:
+            raise InputError(
+                f"{column} is {value[:40]!r}, a list written as text, not labels with {self.separator!r} between them. "
+                "Read such cells as lists: --label-lists."
+            )
+        try:
+            items = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            try:
+                items = json.loads(value)
+            except ValueError:
+                items = None
+        if not isinstance(items, list | tuple):
+            raise InputError(f"{column} is {value[:40]!r}, which is no whole list. Repair the cell.")
+        return list(items)
+
     def _one(self, column: str, value: Any) -> Any:
         if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
             raise InputError(f"{column} is missing ({value!r}), expected a label.")
+        if isinstance(value, list | tuple):
+            raise InputError(
+                f"{column} is a list of labels, expected one. For any number of labels: --kind multi-label."
+            )
         if not isinstance(value, str | int | float):
             raise InputError(f"{column} is a {type(value).__name__}, expected a text or a number.")
+        if not self.many and not self.as_text and isinstance(value, str) and _LIST.fullmatch(value):
+            raise InputError(
+                f"{column} is {value[:40]!r}, a list written as text. For any number of labels: --kind multi-label "
+                "--label-lists; to take it as one label: --labels-as-text."
+            )
         return str(value) if self.as_text else value
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from encoder_tools.errors import FileCorruptError, InputError, SaveError
-from encoder_tools.files import read_json, write_json
+from encoder_tools.files import read_json, replacing, write_json
+from encoder_tools.parquet import write_parquet
 from encoder_tools.protocols import TextEncoder
-from encoder_tools.rows import Reject
+from encoder_tools.rows import Numbered, Reading, Reject, columns_of
 from heads.fitted import FittedHead, Judgement
 from heads.layout import Layout
 from heads.many import classify
-from heads.reading import Numbered
 
 _BATCH = 256
+_OUTPUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _OURS = frozenset(
     ("row", "value", "label", "probability", "chosen", "abstained", "out_of_scope", "pieces", "labels")
 )  # fields of a line, of which "row" is what a run goes on by
@@ -36,7 +39,8 @@ class Begun(NamedTuple):
 class Job:
     """What is predicted where.
 
-    :ivar out: JSON Lines, one per row that could be read, with its number in the file; there when all is done.
+    :ivar out: JSON Lines, CSV, TSV or Parquet, as its name says: one row per row that could be read, with its number in
+        the file; there when all is done.
     :ivar identity: of what goes in and what judges it, as JSON; a partial file of another one is refused.
     :ivar top: labels per row.
     :ivar keep: columns of the input that are written too; none may have the name of a field that is written anyway.
@@ -51,6 +55,8 @@ class Job:
     chunk: bool = True
 
     def __post_init__(self) -> None:
+        if not self.out.name.lower().endswith(_OUTPUTS):
+            raise InputError(f"{self.out} is of no known kind, expected {', '.join(_OUTPUTS)}. Choose another name.")
         taken = sorted(_OURS.intersection(self.keep))
         if taken:
             raise InputError(
@@ -128,13 +134,60 @@ def predict_rows(
                     waiting = []
                     yield written
             file.write(_lines(encoder, head, waiting, job))
-        job.partial.replace(job.out)
+        _finish(job)
         job.mark.unlink(missing_ok=True)
     except OSError as error:
         raise SaveError(
             f"{job.out} cannot be written ({error.strerror}). Make room and run again: it goes on."
         ) from None
     yield written + len(waiting)
+
+
+def check_kept(file: Path, split: str, job: Job) -> None:
+    """Check that columns that are to be kept are there.
+
+    :raises InputError: naming one that is not.
+    """
+    if not job.keep:
+        return
+    names = columns_of(file, Reading(split, job.layout.encoding, job.layout.delimiter))
+    unknown = [name for name in job.keep if name not in names]
+    if unknown:
+        raise InputError(f"{file} has no column {unknown[0]!r} to keep, it has {', '.join(names)}.")
+
+
+def _finish(job: Job) -> None:
+    """Put what is whole in its place, in the format that its name says."""
+    name = job.out.name.lower()
+    if name.endswith(".parquet"):
+        write_parquet(job.out, lambda: _whole_lines(job.partial))
+    elif name.endswith((".csv", ".tsv")):
+        _write_cells(job, "\t" if name.endswith(".tsv") else ",")
+    else:
+        job.partial.replace(job.out)
+        return
+    job.partial.unlink()
+
+
+def _write_cells(job: Job, delimiter: str) -> None:
+    """As cells; a list is written as JSON."""
+    names = dict.fromkeys(name for line in _whole_lines(job.partial) for name in line)
+    with replacing(job.out) as file, TextIOWrapper(file, "utf-8", newline="") as text:
+        writer = csv.writer(text, delimiter=delimiter)
+        writer.writerow(names)
+        writer.writerows([_cell(line.get(name)) for name in names] for line in _whole_lines(job.partial))
+        text.flush()
+        text.detach()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            yield msgspec.json.decode(line)
 
 
 def cut_rejected(aside: Path, last: int) -> None:

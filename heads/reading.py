@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError
-from encoder_tools.rows import Reject, read_rows
-from heads.aside import Aside
-from heads.layout import Layout, Row
+from encoder_tools.rejected import RejectedRows
+from encoder_tools.rows import Numbered, Reading, Reject, numbered, read_rows
+from heads.layout import Layout
 
 Say = Callable[[str], None]
 _LETTERS = re.compile(r"[\W_]+")
@@ -30,26 +30,10 @@ class Labelled:
     rows: list[int] = field(default_factory=list)
 
 
-class Numbered(NamedTuple):
-    """A row and its number in the file, from 1 on."""
-
-    number: int
-    row: Row
-
-
-def numbered(rows: Iterable[Row], rejected: Sequence[int]) -> Iterator[Numbered]:
-    """Rows with their numbers, where those in ``rejected``, which grows meanwhile, were left out."""
-    number, seen = 0, 0
-    for row in rows:
-        number += 1
-        while seen < len(rejected) and rejected[seen] == number:
-            number, seen = number + 1, seen + 1
-        yield Numbered(number, row)
-
-
-def rows_of(file: Path, split: str, aside: Aside) -> Iterator[Numbered]:
-    """Rows of a file with their numbers; those that cannot be read are put aside."""
-    return numbered(read_rows(file, split, aside.from_reader), aside.left_out)
+def rows_of(file: Path, split: str, rejected: RejectedRows, layout: Layout) -> Iterator[Numbered]:
+    """Rows of a file with their numbers; those that cannot be read are rejected."""
+    reading = Reading(split, layout.encoding, layout.delimiter)
+    return numbered(read_rows(file, reject=rejected.from_reader, reading=reading), rejected.left_out)
 
 
 def read_labelled(rows: Iterable[Numbered], layout: Layout, reject: Reject) -> Labelled:
@@ -81,27 +65,27 @@ def read_labels(file: Path, out: Path, layout: Layout, split: str, say: Say) -> 
 
     :raises InputError: if none can be used, or labels are of several kinds.
     """
-    aside = Aside(out, file)
+    rejected = RejectedRows(out, file)
     try:
-        found = read_labelled(rows_of(file, split, aside), layout, aside)
+        found = read_labelled(rows_of(file, split, rejected, layout), layout, rejected)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     if not found.texts:
-        raise InputError(f"No row of {file} can be used{aside.said()}. {aside.first or 'It has none.'}")
-    say(f"{file}: {len(found.texts)} labelled texts{aside.said()}")
+        raise InputError(f"No row of {file} can be used{rejected.said()}. {rejected.first or 'It has none.'}")
+    say(f"{file}: {len(found.texts)} labelled texts{rejected.said()}")
     return found
 
 
 def read_texts(file: Path, out: Path, layout: Layout, split: str, say: Say) -> list[str]:
     """Texts of a file, whatever their labels."""
-    aside = Aside(out, file)
+    rejected = RejectedRows(out, file)
     texts = []
-    for number, row in rows_of(file, split, aside):
+    for number, row in rows_of(file, split, rejected, layout):
         try:
             texts.append(layout.text_of(row))
         except InputError as error:
-            aside(number, str(error), dict(row))
-    say(f"{file}: {len(texts)} texts{aside.said()}")
+            rejected(number, str(error), dict(row))
+    say(f"{file}: {len(texts)} texts{rejected.said()}")
     return texts
 
 
@@ -111,7 +95,7 @@ def as_labels(labels: list[Any]) -> NDArray[Any]:
 
 
 def leaked(train: Sequence[str], test: Sequence[str]) -> NDArray[np.intp]:
-    """Places in ``test`` of texts that are in ``train`` too, letter case, spaces and punctuation aside."""
+    """Places in ``test`` of texts that are in ``train`` too, letter case, spaces and punctuation rejected."""
     known = {plain(text) for text in train}
     return np.array([place for place, text in enumerate(test) if plain(text) in known], dtype=np.intp)
 

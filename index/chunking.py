@@ -31,11 +31,13 @@ class Chunking:
     :ivar tokens: of a piece at most, by the model's own tokenizer, its special tokens aside.
     :ivar overlap: of them, at most, that a piece has in common with the one before.
     :ivar kind: of the documents: "text", "markdown" or "html".
+    :ivar main_text: leave out navigation, footers and cookie banners of HTML.
     """
 
     tokens: int = 256
     overlap: int = 32
     kind: TextKind = "text"
+    main_text: bool = False
 
     def __post_init__(self) -> None:
         checked_integer(self.tokens, "tokens", _LEAST)
@@ -83,7 +85,7 @@ class Splitter:
 
     def split(self, source: str) -> list[Chunk]:
         """The pieces of a document in their order; none of one without words."""
-        marked = read_markup(source, self._chunking.kind)
+        marked = read_markup(source, self._chunking.kind, main_text=self._chunking.main_text)
         spans = [(start, end) for start, end in self._spans(marked.text) if marked.text[start:end].strip()]
         spans = [*spans[:1], *(after for before, after in pairwise(spans) if after[1] > before[1])]
         spans = self._with_headings(spans, marked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from encoder_tools.errors import FileMissingError, InputError, SaveError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.staging import staged_folder
 from index import lexical, schema
@@ -18,8 +19,10 @@ from index.checks import check_ids, check_score
 from index.database import DATABASE_NAME, Database
 from index.disks import warn_of_network_disk
 from index.encoding import Model, about_of
+from index.files import read_manifest
 from index.filters import Filter, read_filter
 from index.layout import Layout, lay_out
+from index.reader import Reader
 from index.reindexing import bring_up_to_date
 from index.results import Document, DocumentId, Stats
 from index.verbs import SearchedCollection
@@ -27,6 +30,7 @@ from index.verify import verify
 from index.writing import WrittenCollection
 
 _SCAN_AT_ONCE = 1000
+_log = logging.getLogger(__name__)
 
 
 class Collection(SearchedCollection, WrittenCollection):
@@ -102,6 +106,11 @@ class Collection(SearchedCollection, WrittenCollection):
             model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
             collection = cls(folder, database, model, index=index, recall=recall, remember_queries=remember_queries)
             collection.refresh()
+            try:
+                with collection._reading() as reader:
+                    collection._check_manifest(reader)
+            except FileCorruptError as error:
+                _log.error("%s", error)
             on_error.pop_all()
         return collection
 
@@ -190,11 +199,22 @@ class Collection(SearchedCollection, WrittenCollection):
         :return: how many documents there are.
         :raises FileCorruptError: naming the first thing that is damaged.
         """
+        lost = self._database.lost_writes()
+        if lost is not None:
+            raise FileCorruptError(lost)
         with self._reading() as reader:
+            self._check_manifest(reader)
             count = verify(reader, self._database.path)
         with suppress(SaveError), self._database.writing() as connection:  # in a folder that is read alone, not this
             lexical.check(connection)
         return count
+
+    def _check_manifest(self, reader: Reader) -> None:
+        """What was derived from the database cannot be of a later write than the last one that it has."""
+        about = reader.about
+        manifest, _ = read_manifest(self._folder, about.fingerprint, about.dim)
+        if manifest is not None and manifest.sequence > reader.sequence():
+            raise FileCorruptError(_behind(self._database.path, manifest.sequence, reader.sequence()))
 
     def backup(self, folder: str | Path) -> None:
         """Write a copy of the collection as it is now into a new folder; reading and writing go on meanwhile.
@@ -220,6 +240,24 @@ class Collection(SearchedCollection, WrittenCollection):
             database.close()
         shutil.rmtree(folder)
 
+    def ids(self) -> Iterator[DocumentId]:
+        """The id of each document, in the order they were first written; a document in pieces once."""
+        with self._reading() as reader:
+            found = reader.ids()
+        yield from found
+
+    def vectors_by_text(self, ids: Sequence[DocumentId]) -> dict[str, Any]:
+        """Stored vectors (dim,) of documents and of their pieces, by the text that each is of."""
+        found: dict[str, Any] = {}
+        with self._reading() as reader:
+            for identifier in check_ids(ids):
+                row = reader.row_of(identifier)
+                documents = reader.pieces_of(identifier) or ({} if row is None else reader.by_rows([row]))
+                for block in reader.vectors(sorted(documents)):
+                    pairs = zip(block.rows.tolist(), block.vectors, strict=True)
+                    found |= {documents[place].text: vector for place, vector in pairs}
+        return found
+
     def _scan_all(self) -> Iterator[Document]:
         last = -1
         while True:
@@ -237,3 +275,10 @@ class Collection(SearchedCollection, WrittenCollection):
             with self._reading() as reader:
                 part = reader.by_rows(rows[start : start + _SCAN_AT_ONCE], some=True)
             yield from (part[row] for row in sorted(part))
+
+
+def _behind(path: Path, sequence: int, own: int) -> str:
+    return (
+        f"{path} ends with write {own}, but the index beside it was made after write {sequence}: the database lost "
+        "writes, or was put back to an earlier state. Restore a backup; if this state is meant, `compact` says so."
+    )

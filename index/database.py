@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, SaveError
+from index import wal
 
+_log = logging.getLogger(__name__)
 DATABASE_NAME = "collection.db"
 _PAGES = 1024  # copied at a time
 _PAGE_COUNTS, _FREE_SHARE = ("freelist_count", "page_count"), 0.25  # of the pages, above which a file is shrunk
@@ -32,8 +35,22 @@ class Database:
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        with self.reading() as connection:
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        log = self.path.with_name(f"{self.path.name}-wal")
+        before = wal.last_commit(log)
+        connection = self._take()
+        try:
+            with translated(self.path):
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                found = wal.lost_writes(connection, log, before)
+        finally:
+            self._give_back(connection)
+        if found is not None:
+            _log.error("%s", found)
+        self._write_log = log
+
+    def lost_writes(self) -> str | None:
+        """What to say of acknowledged writes that damage has taken, if any."""
+        return wal.told(self._write_log)
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """One committed state for every read in the block, whatever is written meanwhile, here or elsewhere."""
@@ -155,7 +172,12 @@ def _translate(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> Encoder
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return SaveError(f"{path} is locked by another writer. Nothing was written; try again when it has finished.")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+    if name.startswith("SQLITE_FULL"):
+        return SaveError(
+            f"The disk is full, so {path} was not changed ({error}); reading goes on. Free space on that disk, a "
+            "deletion too needs some for its log, and try again."
+        )
+    if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return SaveError(
             f"{path} could not be used: {error}. Stored documents are untouched; check disk and permissions."
         )

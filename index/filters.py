@@ -104,6 +104,14 @@ def fields_of(found: Filter) -> set[Path]:
     return {path for part in parts for path in fields_of(part)}
 
 
+def matches_everything(found: Filter) -> bool:
+    """Whether a filter has no condition at all, so that nothing is kept by what it says."""
+    if isinstance(found, Condition | Words):
+        return False
+    parts = (found.part,) if isinstance(found, Not) else found.parts
+    return all(map(matches_everything, parts))
+
+
 class _Counter:
     def __init__(self) -> None:
         self.count = 0

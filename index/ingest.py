@@ -1,4 +1,4 @@
-"""Rows of files into a collection: a few at a time, those that cannot be stored put aside with the reason."""
+"""Rows of files into a collection: a few at a time, those that cannot be stored rejected with the reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from encoder_tools.errors import InputError
+from encoder_tools.rows import Numbered
 from index.checks import check_ids, check_metadata, texts_for_ids
 from index.chunking import Chunking
 from index.collection import Collection
@@ -34,7 +35,7 @@ class Layout:
 
 
 class Ingested(NamedTuple):
-    """How many rows were stored, found stored as they are, and put aside."""
+    """How many rows were stored, found stored as they are, and rejected."""
 
     stored: int = 0
     unchanged: int = 0
@@ -47,33 +48,40 @@ class Ingested(NamedTuple):
 
 def ingest(
     collection: Collection,
-    rows: Iterable[Row],
+    rows: Iterable[Numbered],
     layout: Layout,
     reject: Reject,
     *,
     batch: int = 256,
     chunking: Chunking | None = None,
+    seen: set[DocumentId] | None = None,
+    known_vectors: Mapping[str, Any] | None = None,
 ) -> Iterator[Ingested]:
     """Store rows; what is stored already, word by word, is not encoded again, so that a run that was cut goes on fast.
 
     :param chunking: store the texts in pieces; counted are the rows.
+    :param seen: is given the id of each document.
+    :param known_vectors: see :meth:`index.writing.WrittenCollection.upsert`.
     :return: what came of each batch, which is on disk by then.
     :raises SaveError: if the disk is full; what was yielded is stored.
     """
     waiting: dict[DocumentId, _Waiting] = {}
     rejected = 0
-    for number, row in enumerate(rows, start=1):
+    seen = set() if seen is None else seen
+    for number, row in rows:
         try:
             document = _document(number, row, layout)
         except InputError as error:
             reject(number, str(error), row)
             rejected += 1
+            seen |= _id_in(row, layout)
             continue
+        seen.add(document.id)
         if document.id in waiting or len(waiting) == batch:  # a later row of the same id replaces the earlier one
-            yield _store(collection, waiting, chunking, reject)
+            yield _store(collection, waiting, chunking, reject, known_vectors)
             waiting = {}
         waiting[document.id] = _Waiting(document, number, row)
-    yield _store(collection, waiting, chunking, reject).plus(Ingested(rejected=rejected))
+    yield _store(collection, waiting, chunking, reject, known_vectors).plus(Ingested(rejected=rejected))
 
 
 class _Waiting(NamedTuple):
@@ -98,29 +106,46 @@ def _document(number: int, row: Row, layout: Layout) -> Document:
 
 
 def _store(
-    collection: Collection, waiting: Mapping[DocumentId, _Waiting], chunking: Chunking | None, reject: Reject
+    collection: Collection,
+    waiting: Mapping[DocumentId, _Waiting],
+    chunking: Chunking | None,
+    reject: Reject,
+    known: Mapping[str, Any] | None,
 ) -> Ingested:
     if not waiting:
         return Ingested()
     if chunking is not None:
-        return _store_pieces(collection, list(waiting.values()), chunking, reject)
+        return _store_pieces(collection, list(waiting.values()), chunking, reject, known)
     stored = collection.get(list(waiting))
     new = [one.document for one, old in zip(waiting.values(), stored, strict=True) if one.document != old]
     if new:
-        collection.upsert(*_columns(new))
+        collection.upsert(*_columns(new), known_vectors=known)
     return Ingested(len(new), len(waiting) - len(new))
 
 
-def _store_pieces(collection: Collection, waiting: Sequence[_Waiting], chunking: Chunking, reject: Reject) -> Ingested:
+def _id_in(row: Row, layout: Layout) -> set[DocumentId]:
+    """The id of a row that cannot be stored, if it has one: what is stored under it has not gone."""
+    identifier = row.get(layout.identifier)
+    return {identifier} if isinstance(identifier, str | int) and not isinstance(identifier, bool) else set()
+
+
+def _store_pieces(
+    collection: Collection,
+    waiting: Sequence[_Waiting],
+    chunking: Chunking,
+    reject: Reject,
+    known: Mapping[str, Any] | None,
+) -> Ingested:
+    documents = _columns([one.document for one in waiting])
     try:
-        written = collection.upsert(*_columns([one.document for one in waiting]), chunking=chunking)
+        written = collection.upsert(*documents, chunking=chunking, known_vectors=known)
     except InputError as error:  # of one of them: without words, or with a field that pieces use
         if len(waiting) == 1:
             reject(waiting[0].number, str(error), waiting[0].row)
             return Ingested(rejected=1)
         total = Ingested()
         for one in waiting:
-            total = total.plus(_store_pieces(collection, [one], chunking, reject))
+            total = total.plus(_store_pieces(collection, [one], chunking, reject, known))
         return total
     return Ingested(written, len(waiting) - written)
 

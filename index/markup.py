@@ -13,13 +13,19 @@ TextKind: TypeAlias = Literal["text", "markdown", "html"]
 KINDS = ("text", "markdown", "html")
 
 _LINE = re.compile(r"\r\n?|\n")
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n.*?^---[ \t]*$", re.DOTALL | re.MULTILINE)
+# YAML between lines of "---" whose first line is a key, or a comment before one; a rule has an empty line behind it
+_YAML = r"---[ \t]*\r?\n(?:#[^\n]*\n)*[\w\"'][^\n]*:(?:[ \t][^\n]*)?\r?\n(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*$"
+_TOML = r"\+\+\+[ \t]*\r?\n(?:[^\n]*\n)*?\+\+\+[ \t]*$"
+_FRONT_MATTER = re.compile(rf"\A\ufeff?(?:{_YAML}|{_TOML})", re.MULTILINE)
 
 
-def read_markup(source: str, kind: TextKind) -> Marked:
-    """Read a source of a kind. HTML loses its tags, scripts and what is in its head; nothing is refused."""
+def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> Marked:
+    """Read a source of a kind. HTML loses its tags, scripts and what is in its head; nothing is refused.
+
+    :param main_text: leave out navigation, footers and cookie banners of HTML.
+    """
     if kind == "html":
-        return read_html(source)
+        return read_html(source, main_text=main_text)
     return Marked(source, _markdown_headings(source) if kind == "markdown" else [])
 
 

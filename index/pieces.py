@@ -65,10 +65,13 @@ def cut_documents(
     return found
 
 
-def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader) -> Cut:
-    """The pieces of those documents that are not stored just so."""
+def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader, known_vectors: Mapping[str, Any]) -> Cut:
+    """The pieces of those documents that are not stored just so.
+
+    :param known_vectors: by text.
+    """
     ids, texts, metadata, sources = [], [], [], []
-    known: dict[str, Any] = {}
+    known = dict(known_vectors)
     documents = 0
     for source, pieces in cut.items():
         stored = reader.pieces_of(source)

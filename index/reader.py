@@ -169,6 +169,18 @@ class Reader:
         rows = sorted({int(row) for row in generator.integers(1, (last or 0) + 1, size=2 * count)})[::2]
         return [document.text for document in self.by_rows(rows, some=True).values()]
 
+    def ids(self) -> list[DocumentId]:
+        """Of each document, also of those in pieces, in the order of their rows."""
+        lines = self._connection.execute("SELECT coalesce(source, id) FROM documents ORDER BY row")
+        return list(dict.fromkeys(identifier for (identifier,) in lines))
+
+    def rows_of_texts(self, ids: Sequence[DocumentId], texts: Sequence[str]) -> dict[str, int]:
+        """Rows of documents that are called so and have that text already, by the text."""
+        query = "SELECT row FROM documents WHERE id = ? AND text = ?"
+        pairs = zip(ids, texts, strict=True)
+        found = ((text, self._connection.execute(query, (identifier, text)).fetchone()) for identifier, text in pairs)
+        return {text: int(line[0]) for text, line in found if line is not None}
+
     def row_of(self, identifier: DocumentId) -> int | None:
         """The row of the document called ``identifier``, if there is one."""
         found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()

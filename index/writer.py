@@ -14,8 +14,8 @@ from index.schema import document_checksum, vector_lines
 
 _ADDED, _GONE = 1, 0
 _LOGGED, _LOGGED_SHARE = 100_000, 2  # entries of the log, and times as many as there are documents, that are kept
-_ID = "DELETE FROM documents WHERE id = ?1 OR source = ?1 RETURNING row, text"
-_ROW = "DELETE FROM documents WHERE row = ?1 RETURNING row, text"
+_ID = "DELETE FROM documents WHERE id = ?1 OR source = ?1 RETURNING row, text, source"
+_ROW = "DELETE FROM documents WHERE row = ?1 RETURNING row, text, NULL"
 
 
 class Batch(NamedTuple):
@@ -90,7 +90,12 @@ def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: s
     words = lexical.words_to_write(connection)
     for value in values:
         # fetchall, not fetchone: the statement must be finished before the next one
-        for row, text in connection.execute(query, (value,)).fetchall():
+        for row, text, source in connection.execute(query, (value,)).fetchall():
+            if source is not None and (source, type(source)) != (value, type(value)):
+                raise InputError(
+                    f"{value!r} is a piece of the document {source!r}, which would be left without it. Name the "
+                    "document instead. Nothing was changed."
+                )
             lexical.take_out(connection, words, row, text)
             gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))

@@ -6,14 +6,18 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index import pieces, writer
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.chunking import Chunking, Splitter
 from index.encoding import Model, about_of
-from index.filters import Filter, read_filter
+from index.filters import All, Filter, matches_everything, read_filter
+from index.metadata import metadata_batches
 from index.opened import OpenCollection
+from index.reader import Reader
 from index.reembedding import Reembedding
 from index.results import DocumentId
 from index.schema import about_in
@@ -34,6 +38,7 @@ class WrittenCollection(OpenCollection):
         *,
         chunking: Chunking | None = None,
         show_progress: bool | None = None,
+        known_vectors: Mapping[str, Any] | None = None,
     ) -> int:
         """Store documents, replacing those with the same ids; all or nothing, on disk when this returns.
 
@@ -42,6 +47,8 @@ class WrittenCollection(OpenCollection):
         :param chunking: store the documents in pieces, each found by itself; see :func:`index.pieces.cut_documents`.
             A document is replaced and deleted as a whole, by its own id; pieces that are as they were are not encoded
             again.
+        :param known_vectors: unit vectors (dim,) by text, of this collection's model, which are not encoded again. The
+            text of a document that is stored with another text alone is encoded; one with other metadata is not.
         :param show_progress: a bar while encoding; None shows it for long inputs on a terminal.
         :return: how many documents were written: with ``chunking``, those that are stored just so are passed over.
         :raises InputError: for wrong ids, texts, metadata or vectors; nothing is written.
@@ -56,15 +63,53 @@ class WrittenCollection(OpenCollection):
         if chunking is not None:
             if vectors is not None:
                 raise InputError("vectors are of whole documents, so they cannot come with chunking. Leave one out.")
-            return self._upsert_pieces(chunking, checked_ids, checked_texts, metadata, show_progress)
+            return self._upsert_pieces(
+                chunking, checked_ids, checked_texts, metadata, show_progress, known_vectors or {}
+            )
         batch = Batch(checked_ids, checked_texts, checked_metadata)
         if vectors is not None:
             self._write_vectors(batch, vectors)
             return len(checked_ids)
         while True:
             model = self._model()
-            if self._written(batch, model.documents(checked_texts, show_progress), model):
+            with self._reading() as reader:
+                same = reader.about == model.about
+                known = dict(known_vectors or {}) | (_stored_vectors(reader, batch) if same else {})
+            if not same:
+                self._follow()
+                continue
+            unknown = [text for text in dict.fromkeys(checked_texts) if text not in known]
+            if unknown:
+                known |= zip(unknown, model.documents(unknown, show_progress), strict=True)
+            vectors = np.array([known[text] for text in checked_texts], dtype=np.float32)
+            if self._written(batch, vectors, model):
                 return len(checked_ids)
+
+    def set_metadata(self, ids: Sequence[DocumentId], metadata: Sequence[Mapping[str, Any] | None]) -> int:
+        """Give documents other metadata, all or nothing; their texts and vectors stay, and nothing is encoded.
+
+        :param metadata: one JSON object (or None) per document, in the place of what there was.
+        :return: how many documents were changed.
+        :raises InputError: for ids that are not there, or wrong metadata; nothing is written.
+        :raises SaveError: as in :meth:`upsert`.
+        """
+        checked, own = check_ids(ids), list(metadata)
+        check_metadata(own, len(checked))
+        self._check_open()
+        with self._database.writing() as connection:
+            reader = Reader(connection, self._database.path)
+            for batch, vectors in metadata_batches(reader, checked, own):
+                writer.upsert(connection, batch, vectors)
+            writer.trim(connection, self._live.kept)
+        self._live.after_write()
+        return len(checked)
+
+    def delete_all(self) -> int:
+        """Take out all documents; return how many there were, each piece counted.
+
+        :raises SaveError: as in :meth:`upsert`.
+        """
+        return self._delete(lambda connection: self._delete_where(connection, All(())))
 
     def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
         """Take out documents, all or nothing, on disk when this returns; ids that are not there are no error.
@@ -72,13 +117,16 @@ class WrittenCollection(OpenCollection):
         :param ids: those called so, with their pieces; or else
         :param where: those that match a filter; see :mod:`index.filters`.
         :return: how many there were, each piece counted.
-        :raises InputError: for ids that are not distinct strings or integers, a wrong filter, or both or neither.
+        :raises InputError: for ids that are not distinct strings or integers, the id of a piece, a wrong filter, one
+            without a condition, or both or neither.
         :raises SaveError: as in :meth:`upsert`.
         """
         if (ids is None) == (where is None):
             raise InputError("delete takes ids or where, one of them.")
         if where is not None:
             wanted = read_filter(where)
+            if matches_everything(wanted):
+                raise InputError("This filter has no condition: it matches every document. delete_all() deletes them.")
             return self._delete(lambda connection: self._delete_where(connection, wanted))
         checked = check_ids(ids)
         return self._delete(lambda connection: writer.delete(connection, checked)) if checked else 0
@@ -118,13 +166,19 @@ class WrittenCollection(OpenCollection):
         self._follow()
 
     def _upsert_pieces(
-        self, chunking: Chunking, ids: list[DocumentId], texts: list[str], metadata: Any, show_progress: bool | None
+        self,
+        chunking: Chunking,
+        ids: list[DocumentId],
+        texts: list[str],
+        metadata: Any,
+        show_progress: bool | None,
+        known_vectors: Mapping[str, Any],
     ) -> int:
         while True:
             model = self._model()
             cut = pieces.cut_documents(Splitter(chunking, model.any()), ids, texts, metadata)
             with self._reading() as reader:
-                new = pieces.what_is_new(cut, reader)
+                new = pieces.what_is_new(cut, reader, known_vectors)
                 same = reader.about == model.about
             if not same:
                 self._follow()
@@ -177,3 +231,12 @@ class WrittenCollection(OpenCollection):
         rows = self._live.rest_in(connection).matching(wanted)
         writer.delete_rows(connection, rows)
         return len(rows)
+
+
+def _stored_vectors(reader: Reader, batch: Batch) -> dict[str, Any]:
+    """Vectors of documents that are stored with the text that they get again, by the text."""
+    rows = reader.rows_of_texts(batch.ids, batch.texts)
+    vectors: dict[int, Any] = {}
+    for block in reader.vectors(sorted(set(rows.values()))):
+        vectors |= zip(block.rows.tolist(), block.vectors, strict=True)
+    return {text: vectors[row] for text, row in rows.items()}

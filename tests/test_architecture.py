@@ -37,7 +37,19 @@ FLOOR = tuple(
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
     f"encoder_tools.{name}"
-    for name in ("arguments", "errors", "extras", "files", "protocols", "rows", "spaces", "staging", "vectors")
+    for name in (
+        "arguments",
+        "errors",
+        "extras",
+        "files",
+        "parquet",
+        "protocols",
+        "rejected",
+        "rows",
+        "spaces",
+        "staging",
+        "vectors",
+    )
 )
 """What heads and index may know of encoder_tools: files, and a protocol, not a class."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")

@@ -15,6 +15,7 @@ import click
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, is_out_of_memory, one_line
+from encoder_tools.rejected import forget_rejected, rejected_here
 
 COMMANDS = (
     "extract",
@@ -32,6 +33,7 @@ COMMANDS = (
     "serve",
     "demo",
 )
+_REJECTED = 3  # done, but for rows that could not be used
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -46,8 +48,9 @@ class Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 done but for rejected rows, 130 interrupted."""
     settings = Settings()
+    forget_rejected()
     try:
         code = cli.main(arguments, prog_name="encoder-tools", obj=settings, standalone_mode=False)
     except click.ClickException as error:
@@ -61,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"error: {_message(error)}", err=True)
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    rejected = rejected_here()
+    for path, count in rejected.items():
+        click.echo(f"{count} row{'' if count == 1 else 's'} rejected: the reasons are in {path}", err=True)
+    sys.exit(_REJECTED if rejected and not code else code)
 
 
 class _LazyGroup(click.Group):

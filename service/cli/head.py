@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
+_READING = (
+    click.option("--split", default="train", show_default=True, help="Of a folder of several."),
+    click.option("--encoding", help="Of text files.  [default: UTF-8, or UTF-16 where it is told]"),
+    click.option("--delimiter", help="Between the cells of a CSV.  [default: told by its first rows]"),
+)
 _SHOWN = 5  # pairs of labels that are confused
 _KINDS = ("linear", "zero-shot", "mlp", "prototype", "knn", "hierarchical", "multi-label", "regression")
 
@@ -39,7 +44,8 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--separator", default=",", show_default=True, help="Between several labels in one cell."),
         click.option("--labels-as-text", is_flag=True, help="Take labels as they are written, whatever their kind."),
-        click.option("--split", default="train", show_default=True, help="Of a folder of several."),
+        click.option("--label-lists", is_flag=True, help="Read cells such as ['a', 'b'] as lists of labels."),
+        *_READING,
     ]
     for option in reversed(options):
         function = option(function)
@@ -141,7 +147,9 @@ def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Labels per row.")
 @click.option("--cut", is_flag=True, help="Read only the beginning of long texts.  [default: all, in pieces]")
 @click.option("--keep", multiple=True, help="Column of FILE to write too; repeatable.")
-@click.option("--split", default="train", show_default=True, help="Of a folder of several.")
+@_READING[0]
+@_READING[1]
+@_READING[2]
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def predict(
     folder: Path,
@@ -153,39 +161,43 @@ def predict(
     cut: bool,
     keep: tuple[str, ...],
     split: str,
+    encoding: str | None,
+    delimiter: str | None,
     overwrite: bool,
 ) -> None:
-    """Judge every row of FILE by the head in FOLDER, into OUT, as JSON Lines.
+    """Predict the labels of every row of FILE by the head in FOLDER, into OUT: .jsonl, .csv, .tsv or .parquet.
 
-    FILE may be larger than memory. A run that was cut goes on when it is started again. Rows that cannot be judged go
-    to OUT.rejected.jsonl with the reason.
+    FILE may be larger than memory. An interrupted run resumes when it is started again. Rows that cannot be used go
+    to OUT.rejected.jsonl with the reason, and the exit code is 3.
     """
     from tqdm import tqdm
 
+    from encoder_tools.rejected import RejectedRows
     from encoder_tools.rows import count_rows
     from heads import load_head
-    from heads.aside import Aside
     from heads.layout import Layout
-    from heads.predicting import Job, cut_rejected, predict_rows, resume
+    from heads.predicting import Job, check_kept, cut_rejected, predict_rows, resume
     from heads.reading import rows_of
 
     _keep(out, (file,), overwrite)
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
     identity = _identity(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
-    job = Job(out, identity, Layout(text, ()), top, keep, not cut)
+    layout = Layout(text, (), encoding=encoding, delimiter=delimiter)
+    job = Job(out, identity, layout, top, keep, not cut)
+    check_kept(file, split, job)
     begun = resume(job)
-    aside = Aside(out, file, begun.last)
-    cut_rejected(aside.path, begun.last)
+    rejected = RejectedRows(out, file, begun.last)
+    cut_rejected(rejected.path, begun.last)
     if begun.written:
-        click.echo(f"going on after row {begun.last}", err=True)
-    rows = rows_of(file, split, aside)
+        click.echo(f"resuming after row {begun.last}", err=True)
+    rows = rows_of(file, split, rejected, layout)
     written = begun.written
     with tqdm(unit="row", total=count_rows(file), initial=written, disable=None) as bar:
-        for total in predict_rows(encoder, head, rows, job, aside, begun):
+        for total in predict_rows(encoder, head, rows, job, rejected, begun):
             bar.update(total - written)
             written = total
-    click.echo(f"{out}: {written} rows judged{aside.said()}")
+    click.echo(f"{out}: {written} rows predicted{rejected.said()}")
 
 
 @command.command("report")
@@ -351,7 +363,16 @@ def _open(model: str) -> TextEncoder:
 def _layout(how: dict[str, Any]) -> Layout:
     from heads.layout import Layout
 
-    return Layout(how["text"], how["label"], False, how["separator"], how["labels_as_text"])
+    return Layout(
+        how["text"],
+        how["label"],
+        False,
+        how["separator"],
+        how["labels_as_text"],
+        how["label_lists"],
+        how["encoding"],
+        how["delimiter"],
+    )
 
 
 def _measure(

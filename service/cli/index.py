@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
             "--keep", multiple=True, help="Column to keep as metadata, once for each; all others if not given."
         ),
         click.option("--split", default="train", show_default=True, help="Of a folder of several."),
+        click.option("--encoding", help="Of text files.  [default: UTF-8, or UTF-16 where it is told]"),
+        click.option("--delimiter", help="Between the cells of a CSV.  [default: told by its first rows]"),
         click.option(
             "--chunk-tokens",
             type=click.IntRange(min=0),
@@ -42,6 +43,8 @@ def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--overlap", default=32, show_default=True, help="Tokens that a piece shares with the one before."
         ),
+        click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
+        click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -56,9 +59,10 @@ def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
 def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | None, **how: Any) -> None:
     """Add what is in FILES to the collection FOLDER, which is made if it is not there.
 
-    FILES are CSV, TSV, JSON Lines (each also .gz), Parquet, folders of datasets, and folders of text files (.txt, .rst,
-    .md, .html), whose ids are their paths. What is stored already is not encoded again: a run that was cut goes on when
-    it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl, with the reason.
+    FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
+    .md, .html) and folders of them, whose ids are their paths. What is stored already is not encoded again: an
+    interrupted run resumes when it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl with the
+    reason, and the exit code is 3.
     """
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -92,58 +96,27 @@ def _add_all(
     identifier: str,
     keep: tuple[str, ...],
     split: str,
-    chunk_tokens: int | None,
-    overlap: int,
+    encoding: str | None,
+    delimiter: str | None,
+    **how: Any,
 ) -> None:
-    from encoder_tools.rows import count_rows, is_dataset, read_rows
-    from index import Chunking
+    from encoder_tools.rows import Reading
+    from index.adding import AddOptions, add_files
     from index.ingest import Layout
-    from index.sources import file_rows, text_files
 
-    aside = folder.with_name(f"{folder.name}.rejected.jsonl")
-    layout = Layout(text, identifier, keep or None)
-    for file in files:
-        reject = _Rejects(aside, file)
-        texts = text_files(file) if file.is_dir() and not is_dataset(file) else {}
-        for kind, found in texts.items():
-            tokens = 256 if chunk_tokens is None else chunk_tokens
-            cut = Chunking(tokens, min(overlap, tokens // 2), kind) if tokens else None
-            _add(collection, file_rows(file, found, reject), Layout(), reject, f"{file} ({kind})", len(found), cut)
-        if not texts:
-            cut = Chunking(chunk_tokens, min(overlap, chunk_tokens // 2)) if chunk_tokens else None
-            rows = read_rows(file, split)
-            _add(collection, rows, replace(layout, name=file.name), reject, str(file), count_rows(file), cut)
+    reading = Reading(split, encoding, delimiter)
+    options = AddOptions(Layout(text, identifier, keep or None), reading, **how)
+    add_files(collection, folder, files, options, click.echo, _with_bar)
     click.echo(f"{folder}: {collection.count()} documents")
 
 
-class _Rejects:
-    """Takes rows that cannot be stored, and keeps them in a file with the reason."""
-
-    def __init__(self, aside: Path, file: Path) -> None:
-        self.aside, self._file, self.count = aside, file, 0
-
-    def __call__(self, number: int, reason: str, row: Any) -> None:
-        self.count += 1
-        line = json.dumps({"file": str(self._file), "row": number, "reason": reason, "data": row}, default=str)
-        with self.aside.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
-
-
-def _add(
-    collection: Any, rows: Any, layout: Any, reject: _Rejects, name: str, expected: int | None, chunking: Any
-) -> None:
+def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator[Any]:
     from tqdm import tqdm
 
-    from index.ingest import Ingested, ingest
-
-    total, before = Ingested(), reject.count
     with tqdm(unit="row", desc=name, total=expected, disable=None) as bar:
-        for part in ingest(collection, rows, layout, reject, chunking=chunking):
-            total = total.plus(part)
+        for part in parts:
             bar.update(sum(part))
-    rejected = reject.count - before
-    put_aside = f", {rejected} put aside in {reject.aside}" if rejected else ""
-    click.echo(f"{name}: {total.stored} stored, {total.unchanged} unchanged{put_aside}")
+            yield part
 
 
 @command.command("search")
@@ -175,12 +148,17 @@ def search(
 @_FOLDER
 @click.option("--id", "ids", multiple=True, help="Of a document, once for each; a number is meant where one is stored.")
 @_WHERE
-def delete(folder: Path, ids: tuple[str, ...], where: str | None) -> None:
-    """Take documents out of FOLDER, by their ids or by a filter."""
+@click.option("--all", "everything", is_flag=True, help="All documents.")
+def delete(folder: Path, ids: tuple[str, ...], where: str | None, everything: bool) -> None:
+    """Take documents out of FOLDER, by their ids, by a filter, or all of them."""
     from index import Collection
 
+    if everything and (ids or where is not None):
+        raise click.UsageError("--all is for all documents; leave --id and --where out.")
     with Collection.open(folder, None) as collection:
-        if where is not None or not ids:
+        if everything:
+            gone = collection.delete_all()
+        elif where is not None or not ids:
             gone = collection.delete(list(ids) or None, where=_filter(where))
         else:
             numbers = [

@@ -9,8 +9,8 @@ import pytest
 from head_files import SUBJECTS, rows, run, write_csv
 
 from encoder_tools.errors import InputError
+from encoder_tools.rejected import RejectedRows
 from heads import FittedHead, LinearHead, PrototypeHead, load_head
-from heads.aside import Aside
 from heads.calibrating import choose_calibration
 from heads.layout import Layout
 from heads.making import Examples, make_head, split
@@ -21,7 +21,7 @@ from heads.report import evaluate
 def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[Path, str], encoder_default: Any):
     folder, said = fitted
     assert "122 rows" not in said
-    assert "120 labelled texts, 2 rows put aside" in said
+    assert "120 labelled texts, 2 rows rejected" in said
     assert "with confidence 90%" in said
     put_aside = [json.loads(line) for line in (folder / "head.rejected.jsonl").read_text().splitlines()]
     assert [(line["row"], "empty" in line["reason"]) for line in put_aside] == [(121, True), (122, False)]
@@ -59,7 +59,7 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     (tmp_path / "out.jsonl.rejected.jsonl").write_text("".join(json.dumps({"row": n}) + "\n" for n in (1, 101, 901)))
     result = run(*arguments, out, "--keep", "id")
     assert result.exit_code == 0, result.output
-    assert "going on after row" in result.output
+    assert "resuming after row" in result.output
     assert out.read_text().splitlines() == lines
     told = [json.loads(line)["row"] for line in (tmp_path / "out.jsonl.rejected.jsonl").read_text().splitlines()]
     assert told == [1, 101, 601, 701, 801, 901, 961][: len(told)]
@@ -142,14 +142,17 @@ def test_labels_of_two_kinds_are_refused():
 def test_a_second_run_does_not_tell_of_the_same_rows_twice(tmp_path: Path):
     told = tmp_path / "out.rejected.jsonl"
     for _ in range(2):
-        first, second = Aside(tmp_path / "out", tmp_path / "a.csv"), Aside(tmp_path / "out", tmp_path / "b.csv")
+        first, second = (
+            RejectedRows(tmp_path / "out", tmp_path / "a.csv"),
+            RejectedRows(tmp_path / "out", tmp_path / "b.csv"),
+        )
         first(1, "empty", {"text": ""})
         second(2, "empty", {"text": ""})
     assert [json.loads(line)["row"] for line in told.read_text().splitlines()] == [1, 2]
-    Aside(tmp_path / "out", tmp_path / "a.csv", after=1)(1, "again", {})
+    RejectedRows(tmp_path / "out", tmp_path / "a.csv", after=1)(1, "again", {})
     assert len(told.read_text().splitlines()) == 2
-    Aside(tmp_path / "out", tmp_path / "a.csv")
-    Aside(tmp_path / "out", tmp_path / "b.csv")
+    RejectedRows(tmp_path / "out", tmp_path / "a.csv")
+    RejectedRows(tmp_path / "out", tmp_path / "b.csv")
     assert not told.exists()
 
 
@@ -172,7 +175,7 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
         "head", "fit", write_csv(tmp_path / "f.csv", flags), tmp_path / "flags", "--kind", "multi-label", *columns
     )
     assert result.exit_code == 0, result.output
-    assert "1 row put aside" in result.output
+    assert "1 row rejected" in result.output
     head = load_head(tmp_path / "flags", encoder=encoder_default)
     assert [judged.chosen for judged in head.judge(encoder_default.encode(["my card was stolen", "will it rain"]))] == [
         ("money",), (),
@@ -240,7 +243,7 @@ def test_a_file_without_a_usable_row_is_named_with_what_was_put_aside(tmp_path: 
     file.write_text("{broken\n[1]\n")
     result = run("head", "fit", file, tmp_path / "head")
     assert result.exit_code != 0
-    assert "bad.jsonl can be used, 2 rows put aside" in str(result.exception)
+    assert "bad.jsonl can be used, 2 rows rejected" in str(result.exception)
     assert "line 1" in str(result.exception)
     (tmp_path / "empty.csv").write_text("text,label\n")
     assert "It has none." in str(run("head", "fit", tmp_path / "empty.csv", tmp_path / "head").exception)

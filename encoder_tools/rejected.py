@@ -1,15 +1,32 @@
-"""Rows that cannot be used, kept in a file beside the output with the reason: none vanishes."""
+"""Rows that cannot be used, kept in a file beside the output with the reason: none vanishes.
+
+Each is a line of JSON that :func:`encoder_tools.rows.read_rows` reads: NaN is null there.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from encoder_tools.files import write_bytes
 
+_here: dict[Path, int] = {}
 
-class Aside:
+
+def rejected_here() -> dict[Path, int]:
+    """How many rows this process has rejected, by the file that they are in; a command's exit code tells it."""
+    return dict(_here)
+
+
+def forget_rejected() -> None:
+    """Begin to count anew."""
+    _here.clear()
+
+
+class RejectedRows:
     """Takes rows as :data:`encoder_tools.rows.Reject` does.
 
     :param out: what is being made; the rows go to ``<out>.rejected.jsonl``.
@@ -34,10 +51,11 @@ class Aside:
         if number <= self._after:
             return
         self.count += 1
+        _here[self.path] = _here.get(self.path, 0) + 1
         self.first = self.first or reason
-        line = json.dumps({"file": str(self._file), "row": number, "reason": reason, "data": row}, default=str)
+        line = {"file": str(self._file), "row": number, "reason": reason, "data": _plain(row)}
         with self.path.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+            out.write(json.dumps(line, allow_nan=False) + "\n")
 
     def _forget(self) -> None:
         """Drop the lines about this file."""
@@ -60,7 +78,22 @@ class Aside:
 
     def said(self) -> str:
         """What to add to a message: how many, and where they are; empty if there is none."""
-        return f", {self._rows()} put aside in {self.path}" if self.count else ""
+        return f", {self._rows()} rejected, see {self.path}" if self.count else ""
 
     def _rows(self) -> str:
         return f"{self.count} row{'' if self.count == 1 else 's'}"
+
+
+def _plain(value: Any) -> Any:
+    """A value of any kind as JSON has it, whatever was wrong with the row."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(_plain(name)): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
