@@ -74,6 +74,23 @@ class Job:
         return self.out.with_name(self.out.name + ".partial.json")
 
 
+def identity_of(file: Path, folder: Path, encoder: TextEncoder, **settings: Any) -> dict[str, Any]:
+    """What must be the same for a run to resume: the input, the head in a folder, the model and the settings."""
+    stat = file.stat() if file.exists() else None
+    return json.loads(  # type: ignore[no-any-return]  # as it will be read again: tuples are lists
+        json.dumps(
+            {
+                "file": str(file.resolve()),
+                "size": stat.st_size if stat else 0,
+                "changed": stat.st_mtime_ns if stat else 0,
+                "head": read_json(folder / "head.json").get("checksum"),
+                "model": str(encoder.fingerprint),
+                **settings,
+            }
+        )
+    )
+
+
 def resume(job: Job) -> Begun:
     """Make ready to go on after an earlier run; a line that it wrote half is cut off.
 

@@ -14,6 +14,7 @@ from index import wal
 
 _log = logging.getLogger(__name__)
 DATABASE_NAME = "collection.db"
+_READ = "BEGIN"
 _PAGES = 1024  # copied at a time
 _PAGE_COUNTS, _FREE_SHARE = ("freelist_count", "page_count"), 0.25  # of the pages, above which a file is shrunk
 _CANNOT_WRITE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_READONLY_CANTINIT", "SQLITE_READONLY_DIRECTORY")
@@ -46,7 +47,7 @@ class Database:
             self._give_back(connection)
         if found is not None:
             _log.error("%s", found)
-        self._write_log = log
+        self._write_log, self._file = log, _identity(self.path)
 
     def lost_writes(self) -> str | None:
         """What to say of acknowledged writes that damage has taken, if any."""
@@ -54,7 +55,7 @@ class Database:
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """One committed state for every read in the block, whatever is written meanwhile, here or elsewhere."""
-        return self._within("BEGIN")
+        return self._within(_READ)
 
     def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction that is on disk when the block ends, or not at all; others that write wait for it."""
@@ -62,12 +63,26 @@ class Database:
 
     @contextmanager
     def _within(self, begin: str) -> Iterator[sqlite3.Connection]:
+        self._check_there()
         connection = self._take()
         try:
             with translated(self.path), _transaction(connection, begin):
                 yield connection
         finally:
             self._give_back(connection)
+        if begin != _READ:
+            self._check_there()  # else the write would be acknowledged into a file that nobody can open any more
+
+    def _check_there(self) -> None:
+        """Check that the file that was opened is still the one of this name.
+
+        :raises FileMissingError: if it was removed, moved or replaced.
+        """
+        if _identity(self.path) != self._file:
+            raise FileMissingError(
+                f"{self.path} was removed, moved or replaced since it was opened; nothing is written to it any more. "
+                "Open what is there now."
+            )
 
     def copy(self, path: Path) -> None:
         """Write the last committed state into a new file, in pieces, so that writers need not wait."""
@@ -117,6 +132,15 @@ class Database:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has a name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError, SaveError
 from service.batching import DeadlineError, QueueFullError, StoppedError
 from service.responses import JsonResponse
 
@@ -125,6 +125,24 @@ def on_input_error(request: Request, error: Exception) -> Response:
     return on_api_error(request, bad_request(str(error)))
 
 
+def on_missing_file(request: Request, error: Exception) -> Response:
+    """A collection's folder was removed or moved while it was served."""
+    return on_api_error(request, ApiError(410, str(error), code="collection_gone"))
+
+
+def on_save_error(request: Request, error: Exception) -> Response:
+    """What could not be written: the disk is full, or another process writes."""
+    if "locked" in getattr(error.__cause__, "sqlite_errorname", "").lower() + str(error):
+        headers = {"retry-after": "1"}
+        return on_api_error(request, ApiError(503, str(error), code="busy", kind="server_error", headers=headers))
+    return on_api_error(request, ApiError(507, str(error), code="not_stored", kind="server_error"))
+
+
+def on_corrupt_file(request: Request, error: Exception) -> Response:
+    """A collection is damaged: what it holds is not given out, and the others go on."""
+    return on_api_error(request, ApiError(503, str(error), code="collection_damaged", kind="server_error"))
+
+
 def on_fingerprint_error(request: Request, error: Exception) -> Response:
     """What the server opened is another model's by now."""
     return on_api_error(request, ApiError(409, str(error), code="other_model"))
@@ -159,6 +177,9 @@ HANDLERS = {
     ApiError: on_api_error,
     InputError: on_input_error,
     FingerprintError: on_fingerprint_error,
+    FileMissingError: on_missing_file,
+    FileCorruptError: on_corrupt_file,
+    SaveError: on_save_error,
     HTTPException: on_http_error,
     ClientDisconnect: on_disconnect,
     QueueFullError: on_full_queue,

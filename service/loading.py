@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.errors import EncoderToolsError, FingerprintError, InputError, one_line
 from encoder_tools.protocols import TextEncoder
 from encoder_tools.shipped import DEFAULT_MODEL
 from heads import load_head
 from index import Collection
 from service.config import PartConfig, ServeConfig
+from service.logs import log_line
 from service.registry import NAME, ServedCollection, ServedHead, serve_collection
 from service.state import ServiceState
 
@@ -57,10 +58,14 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
 
 
 class Parts(NamedTuple):
-    """Heads and collections, open."""
+    """Heads and collections, open.
+
+    :ivar unavailable: folders in the data folder that cannot be served as collections, and why.
+    """
 
     heads: dict[str, ServedHead]
     collections: dict[str, ServedCollection]
+    unavailable: dict[str, str]
 
 
 def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
@@ -76,18 +81,25 @@ def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
             opened = Collection.open(part.path, _encoder_of(state, part), allow_sibling=part.allow_sibling)
             on_error.callback(opened.close)
             collections[name] = serve_collection(opened, str(part.model), Path(part.path))
+        unavailable: dict[str, str] = {}
         for folder in _made_here(state, set(collections)):
-            opened, model = _open_with_its_model(folder, state)
+            try:
+                opened, model = _open_with_its_model(folder, state)
+            except (EncoderToolsError, OSError) as error:  # one of many: the others are served
+                unavailable[folder.name] = one_line(error, 500)
+                log_line(event="collection", name=folder.name, failed=str(error))
+                continue
             on_error.callback(opened.close)
             collections[folder.name] = serve_collection(opened, model, folder, ours=True)
         on_error.pop_all()
-    return Parts(heads, collections)
+    return Parts(heads, collections, unavailable)
 
 
 def exchange(parts: Parts, state: ServiceState) -> None:
     """Serve these parts; if one cannot be served, none is, and they are closed."""
     try:
         state.registry.exchange(parts.heads, parts.collections)
+        state.registry.unavailable = dict(parts.unavailable)
     except BaseException:
         for served in parts.collections.values():
             served.shared.retire()
@@ -111,8 +123,9 @@ class Reloader:
         config = await self._state.worker.run_long(self._read)
         if list(config.models) != list(self._state.registry.models):
             raise InputError("The configuration names other models than are served. Start the server again for that.")
-        parts = await self._state.worker.run_long(open_parts, config, self._state)
-        exchange(parts, self._state)
+        async with self._state.registry.changing:
+            parts = await self._state.worker.run_long(open_parts, config, self._state)
+            exchange(parts, self._state)
         return parts
 
 

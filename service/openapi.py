@@ -12,7 +12,7 @@ import msgspec
 import encoder_tools
 from service.endpoints import Endpoint
 from service.errors import ErrorBody
-from service.schemas.rules import FILTER, RULES, id_forms, input_forms
+from service.schemas.rules import CONDITION, FILTER, RULES, id_forms, input_forms
 
 _REF = "#/components/schemas/{name}"
 _WIDTHS = (
@@ -27,12 +27,14 @@ _REASONS = {
     404: "Something that the request names is not here.",
     408: "The request did not arrive in time.",
     409: "There is one of that name already, or it is another model's.",
+    410: "What the request names was here and has been removed from the disk.",
     413: "The request is too large.",
     421: "The request is for another host.",
     429: "The server has too much to do; `Retry-After` says when to come again.",
     431: "The headers are too large.",
-    503: "The server is about to stop.",
+    503: "The server is about to stop, or what the request names cannot be used now.",
     504: "The time that the request had has passed.",
+    507: "The disk is full, or cannot be written to.",
 }
 
 
@@ -56,7 +58,7 @@ def document(endpoints: tuple[Endpoint, ...], bounds: Bounds) -> dict[str, Any]:
     schemas, components = msgspec.json.schema_components([*types, ErrorBody], ref_template=_REF)
     for name, rules in RULES.items():
         components[name] |= rules
-    components["Filter"] = FILTER
+    components["Filter"], components["Condition"] = FILTER, CONDITION
     for name, inputs in (("EmbeddingRequest", "input"), ("EmbedRequest", "inputs")):
         components[name]["properties"][inputs] = input_forms(bounds.native_ids, bounds.vocab_size)
     components["DecodeRequest"]["properties"]["ids"] = id_forms(bounds.vocab_size)
@@ -115,6 +117,6 @@ def _errors(endpoint: Endpoint) -> Iterable[int]:
     if endpoint.inference:
         yield 504
     if endpoint.missing:
-        yield 404
+        yield from (404, 410)
     if endpoint.writes or endpoint.tag == "Collections":
-        yield from (403, 409)
+        yield from (403, 409, 507)

@@ -152,13 +152,20 @@ def serve_collection(
 
 
 class Registry:
-    """Names and what they stand for. Lookups that fail are 404s which say what there is."""
+    """Names and what they stand for. Lookups that fail are 404s which say what there is.
+
+    :ivar unavailable: collections of the data folder that cannot be served, and why.
+    :ivar changing: held by whoever makes, drops or exchanges collections, from the first look at the disk until the
+        names say what is there: two such changes at once would each undo the other's.
+    """
 
     def __init__(self) -> None:
         self.models: dict[str, ServedModel] = {}
         self.rerankers: dict[str, ServedReranker] = {}
         self.heads: dict[str, ServedHead] = {}
         self.collections: dict[str, ServedCollection] = {}
+        self.unavailable: dict[str, str] = {}
+        self.changing = asyncio.Lock()
 
     def add_model(self, model: ServedModel) -> None:
         """Serve a model.
@@ -255,7 +262,13 @@ class Registry:
         return _chosen(self.heads, name, "head", "--head NAME=FOLDER")
 
     def collection(self, name: str | None) -> tuple[str, ServedCollection]:
-        """A collection and its name, as :meth:`head`."""
+        """A collection and its name, as :meth:`head`.
+
+        :raises ApiError: 503 too, if it is there and cannot be opened.
+        """
+        if name in self.unavailable and name not in self.collections:
+            message = f"The collection {name!r} cannot be served: {self.unavailable[name]}"
+            raise ApiError(503, message, code="collection_unavailable", kind="server_error")
         return _chosen(self.collections, name, "collection", "--collection NAME=FOLDER")
 
     def close(self) -> None:

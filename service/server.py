@@ -20,11 +20,11 @@ from service.app import create_app
 from service.connection import Connection
 from service.gate import Observer
 from service.logs import log_line
+from service.room import LoopErrors, Room
 from service.state import ServiceState
 
 _LAST_SECONDS = 2  # for the answers that say that the server stopped
 _IDLE_SECONDS = 30
-_BACKLOG = 2048
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -80,6 +80,8 @@ def run(
         state.access = replace(state.access, hosts=state.access.hosts | {"localhost"})
     elif state.access.hosts:
         state.access = replace(state.access, hosts=frozenset())
+    room = Room.here()
+    Connection.max_connections = min(Connection.max_connections, room.connections)
     config = uvicorn.Config(
         create_app(state, observers),
         http=Connection,
@@ -89,11 +91,12 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=_LAST_SECONDS,
         timeout_keep_alive=_IDLE_SECONDS,
+        backlog=room.backlog,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal again after it has stopped; here stopping is all that was asked for
         signal.signal(number, lambda *_: None)
-    listener.listen(_BACKLOG)
+    listener.listen(room.backlog)
     on_listening()
     _Server(config, state, drain_seconds).run(sockets=[listener])
 
@@ -109,6 +112,11 @@ class _Server(uvicorn.Server):
         self._reloading: asyncio.Task[None] | None = None
         with suppress(AttributeError, ValueError):  # no such signal, or not the main thread
             signal.signal(signal.SIGHUP, self._on_hangup)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; what asyncio says of connections that it cannot accept becomes one line a second."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first begins the end, the second is it."""

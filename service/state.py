@@ -55,7 +55,6 @@ class ServiceState:
     :param auto_truncate: whether what is too long is cut where a request does not say.
     :ivar access: who may call.
     :ivar reloader: opens heads and collections again; None where they are not from folders.
-    :ivar being_made: names of collections that are about to be.
     :ivar draining: the server is about to stop and takes nothing new.
     :ivar under_way: requests that have come and have not been answered.
     """
@@ -71,7 +70,6 @@ class ServiceState:
     ) -> None:
         self.limits, self.data = limits or Limits(), data
         self.native_ids, self.decode_ids, self.auto_truncate = native_ids, decode_ids, auto_truncate
-        self.being_made: set[str] = set()
         self.access = Access()
         self.reloader: Reloader | None = None
         self.registry = Registry()

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import click
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, is_out_of_memory, one_line
-from encoder_tools.rejected import forget_rejected, rejected_here
 
 COMMANDS = (
     "extract",
@@ -50,7 +50,7 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 3 done but for rejected rows, 130 interrupted."""
     settings = Settings()
-    forget_rejected()
+    _rejected_by("forget_rejected")
     try:
         code = cli.main(arguments, prog_name="encoder-tools", obj=settings, standalone_mode=False)
     except click.ClickException as error:
@@ -65,10 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"error: {_message(error)}", err=True)
         sys.exit(1)
     code = code if isinstance(code, int) else 0
-    rejected = rejected_here()
+    rejected = _rejected_by("rejected_here") or {}
     for path, count in rejected.items():
         click.echo(f"{count} row{'' if count == 1 else 's'} rejected: the reasons are in {path}", err=True)
     sys.exit(_REJECTED if rejected and not code else code)
+
+
+def _rejected_by(function: str) -> Any:
+    """What a function of :mod:`encoder_tools.rejected` gives, if any command has loaded that."""
+    module = sys.modules.get("encoder_tools.rejected")
+    return None if module is None else getattr(module, function)()
 
 
 class _LazyGroup(click.Group):

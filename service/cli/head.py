@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,13 +175,13 @@ def predict(
     from encoder_tools.rows import count_rows
     from heads import load_head
     from heads.layout import Layout
-    from heads.predicting import Job, check_kept, cut_rejected, predict_rows, resume
+    from heads.predicting import Job, check_kept, cut_rejected, identity_of, predict_rows, resume
     from heads.reading import rows_of
 
     _keep(out, (file,), overwrite)
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
-    identity = _identity(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
+    identity = identity_of(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
     layout = Layout(text, (), encoding=encoding, delimiter=delimiter)
     job = Job(out, identity, layout, top, keep, not cut)
     check_kept(file, split, job)
@@ -397,22 +396,3 @@ def _measure(
             click.echo(f"  {pair.texts:>4}  {pair.truth} taken for {pair.given}")
     if json_file is not None:
         write_report(json_file, report)
-
-
-def _identity(file: Path, folder: Path, encoder: TextEncoder, **settings: Any) -> dict[str, Any]:
-    """What must be the same for a run to go on: the input, the head, the model and what is asked for."""
-    from encoder_tools.files import read_json
-
-    stat = file.stat() if file.exists() else None
-    return json.loads(  # type: ignore[no-any-return]  # as it will be read again: tuples are lists
-        json.dumps(
-            {
-                "file": str(file.resolve()),
-                "size": stat.st_size if stat else 0,
-                "changed": stat.st_mtime_ns if stat else 0,
-                "head": read_json(folder / "head.json").get("checksum"),
-                "model": str(encoder.fingerprint),
-                **settings,
-            }
-        )
-    )

@@ -192,6 +192,8 @@ def _describe(state: ServiceState) -> None:
             click.echo(f"collection  {name}: {collection.count()} texts for /search" + _from(served.folder))
             if collection.sibling is not None:
                 click.echo(_siblings(collection.sibling, registry.models[served.model].encoder))
+    for name, why in registry.unavailable.items():
+        click.echo(f"warning: the collection {name} cannot be served: {why}", err=True)
     for name, head in registry.heads.items():
         click.echo(f"head        {name}: {len(head.head.labels)} labels for /v1/classify" + _from(head.folder))
         if head.head.fingerprint not in (None, registry.models[head.model].encoder.fingerprint):

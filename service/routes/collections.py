@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
+from encoder_tools.errors import FileMissingError
 from index import Collection
 from service.embedder import Wanted
 from service.endpoints import Context, Endpoint
@@ -31,23 +33,25 @@ from service.state import ServiceState
 async def list_collections(context: Context, _: None) -> CollectionList:
     """List the collections."""
     state = context.state
-    return CollectionList([await _card(state, name, served) for name, served in state.registry.collections.items()])
+    cards = []
+    for name, served in list(state.registry.collections.items()):
+        with suppress(FileMissingError):  # its folder was removed: who asks for it by name is told so
+            cards.append(await _card(state, name, served))
+    return CollectionList(cards)
 
 
 async def create_collection(context: Context, body: CreateCollectionRequest) -> CollectionCard:
     """Make an empty collection."""
     state = context.state
     model = state.registry.resolve(body.model).model if body.model else state.registry.default_model()
-    if body.name in state.registry.collections or body.name in state.being_made:
-        raise ApiError(409, f"There is a collection {body.name!r} already.", code="collection_exists", param="name")
     folder = _data(state) / body.name
-    state.being_made.add(body.name)
-    try:
+    async with state.registry.changing:
+        before = state.registry.collections.get(body.name)
+        if before is not None and (before.folder is None or before.folder.exists()):
+            raise ApiError(409, f"There is a collection {body.name!r} already.", code="collection_exists", param="name")
         collection = await state.worker.run_long(Collection.create, folder, model.encoder)
-    finally:
-        state.being_made.discard(body.name)
-    served = serve_collection(collection, model.name, folder, ours=True)
-    state.registry.add_collection(body.name, served)
+        served = serve_collection(collection, model.name, folder, ours=True)
+        state.registry.add_collection(body.name, served)
     return await _card(state, body.name, served)
 
 
@@ -64,13 +68,14 @@ async def drop_collection(context: Context, _: None) -> Dropped:
         message = f"The collection {name!r} was not made over HTTP, so it is not dropped so. Remove its folder instead."
         raise ApiError(403, message, code="not_ours")
     state = context.state
-    state.being_made.add(name)  # nor may one of that name be made while the folder is there
-    try:
+    async with state.registry.changing:
+        now = state.registry.collections.get(name)
+        if now is None or now.folder is None:
+            raise ApiError(404, f"There is no collection {name!r} here any more.", code="collection_not_found")
         state.registry.remove_collection(name)
-        await served.shared.closed()
-        await state.worker.run_long(Collection.drop, served.folder)
-    finally:
-        state.being_made.discard(name)
+        await now.shared.closed()
+        with suppress(FileMissingError):  # another process was faster
+            await state.worker.run_long(Collection.drop, now.folder)
     return Dropped(name)
 
 
@@ -110,9 +115,11 @@ async def get_documents(context: Context, body: GetRequest) -> GetResponse:
 async def delete_documents(context: Context, body: DeleteRequest) -> Deleted:
     """Delete documents by ids or by a filter; all or nothing, on disk when this answers."""
     _, served = _named(context)
-    if (body.ids is None) == (body.where is None):
-        raise bad_request("Deleting takes ids or where, one of them.", param="ids")
+    if (body.ids is not None) + (body.where is not None) + body.all != 1:
+        raise bad_request("Deleting takes ids, where or all, one of them.", param="ids")
     with served.shared.used() as collection:
+        if body.all:
+            return Deleted(await context.state.worker.run_long(collection.delete_all))
         return Deleted(await context.state.worker.run_long(collection.delete, body.ids, where=body.where))
 
 

@@ -27,6 +27,7 @@ class Index:
     collections: list[str]
     heads: list[str]
     routes: list[str]
+    unavailable: dict[str, str]
 
 
 async def index(context: Context, body: None) -> Index | Response:
@@ -52,7 +53,8 @@ async def served(context: Context, _: None) -> Index:
     names = [name for model in registry.models.values() for name in model.names]
     routes = [f"{endpoint.method} {endpoint.path}" for endpoint in context.request.app.state.endpoints]
     heads, collections = list(registry.heads), list(registry.collections)
-    return Index("encoder-tools", encoder_tools.__version__, names, collections, heads, routes)
+    unavailable = dict(registry.unavailable)
+    return Index("encoder-tools", encoder_tools.__version__, names, collections, heads, routes, unavailable)
 
 
 async def health(_: Context, __: None) -> Status:
@@ -66,7 +68,7 @@ async def ready(context: Context, _: None) -> Response:
         return JsonResponse(Status("draining"), status_code=503, headers={"retry-after": "5"})
     if not all(model.embedder.engine.alive for model in context.state.registry.models.values()):
         return JsonResponse(Status("broken"), status_code=503)
-    return JsonResponse(Status("ready"))
+    return JsonResponse(Status("ready", dict(context.state.registry.unavailable)))
 
 
 async def show_metrics(context: Context, _: None) -> Response:

@@ -14,6 +14,7 @@ Ids = Annotated[list[Id], msgspec.Meta(min_length=1, extra_json_schema={"uniqueI
 Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Field = Annotated[str, msgspec.Meta(pattern="^[^$]")]
+DeleteWhere = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Condition"})]
 Where = Annotated[dict[str, Any], msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Filter"})]
 
 
@@ -162,10 +163,11 @@ class GetResponse:
 
 
 class DeleteRequest(msgspec.Struct, frozen=True):
-    """``POST /v1/collections/{name}/documents/delete``: by ids, or by a filter; one of them."""
+    """``POST /v1/collections/{name}/documents/delete``: by ids, by a filter with a condition, or all; one of them."""
 
     ids: Ids | None = None
-    where: Where | None = None
+    where: DeleteWhere | None = None
+    all: bool = False
 
 
 @dataclass(frozen=True)

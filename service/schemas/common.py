@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
@@ -36,6 +36,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Status:
-    """``GET /health``, ``GET /ready``: "ok", "ready", "draining" or "broken"."""
+    """``GET /health``, ``GET /ready``: "ok", "ready", "draining" or "broken".
+
+    :ivar unavailable: of ``/ready``: collections that cannot be served, and why.
+    """
 
     status: str
+    unavailable: dict[str, str] = field(default_factory=dict)

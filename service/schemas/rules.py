@@ -48,6 +48,20 @@ FILTER: dict[str, Any] = {
 }
 
 
+_CONDITION = {"$ref": "#/components/schemas/Condition"}
+CONDITION: dict[str, Any] = FILTER | {
+    "title": "Condition",
+    "description": "A filter that asks for something: an empty one would match everything.",
+    "minProperties": 1,
+    "properties": FILTER["properties"]
+    | {
+        "$and": {"type": "array", "minItems": 1, "items": _CONDITION},
+        "$or": {"type": "array", "minItems": 1, "items": _CONDITION},
+        "$not": _CONDITION,
+    },
+}
+
+
 def one_of(**kinds: str) -> list[dict[str, Any]]:
     """Exactly one of these fields, given the JSON type of each; null counts as left out."""
     return [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()]
@@ -60,7 +74,18 @@ RULES: dict[str, dict[str, Any]] = {
         "then": {"properties": {"mode": {"const": "dense"}}},
     },
     "AnyRerankRequest": {"oneOf": one_of(texts="array", documents="array")},
-    "DeleteRequest": {"oneOf": one_of(ids="array", where="object")},
+    "DeleteRequest": {
+        "oneOf": [
+            *(
+                {**form, "properties": {**form["properties"], "all": {"const": False}}}
+                for form in one_of(ids="array", where="object")
+            ),
+            {
+                "required": ["all"],
+                "properties": {"all": {"const": True}, "ids": {"type": "null"}, "where": {"type": "null"}},
+            },
+        ]
+    },
     "Weights": {"anyOf": [{"properties": {name: {"exclusiveMinimum": 0}}} for name in ("dense", "lexical")]},
 }
 """By the name of the struct."""

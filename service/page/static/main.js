@@ -50,7 +50,10 @@ async function start() {
     const index = await get("v1/served");
     state.heads = index.answer.heads;
     document.getElementById("version").textContent = `encoder-tools ${about.answer.version}`;
-    alert.hidden = form.hidden = true;
+    const bad = Object.entries(index.answer.unavailable);
+    alert.textContent = bad.map(([name, why]) => `The collection ${name} cannot be served: ${why}`).join(" ");
+    alert.hidden = !bad.length;
+    form.hidden = true;
     await open();
   } catch (error) {
     form.hidden = error.status !== 401;
