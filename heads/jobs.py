@@ -14,7 +14,7 @@ from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
 from heads.hierarchical import HierarchicalHead
 from heads.layout import TEXT_AND_LABEL, Layout
-from heads.linear import LinearHead
+from heads.linear import LONG_FIT, LinearHead
 from heads.making import NO_PROMISE, Examples, Promise, make_head
 from heads.mlp import MLPHead
 from heads.multilabel import MultiLabelHead
@@ -34,7 +34,7 @@ CLASSIFIERS: dict[str, type[ClassifierHead]] = {
 _OTHERS = ("multi-label", "regression")
 KINDS = (*CLASSIFIERS, "zero-shot", *_OTHERS)
 _FEWEST_WORTH = 4
-_LONG = 5 * 10**7  # scores of a fit, which then takes an hour or so
+_MISSING = frozenset({"na", "n/a", "nan", "none", "null", "nil", "-", "?", "unknown", "#n/a", "<na>"})
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
         return _other_kind(encoder, train, job.kind, say)
     train, strange = _set_apart(train, job)
     _refuse_one_label(train, job.train)
+    _say_what_is_odd(train.labels, say)
     _say_what_is_rare(train, say)
     _say_what_is_large(train, job.kind, say)
     if job.outside is not None:
@@ -166,6 +167,21 @@ def _refuse_one_label(train: Labelled, file: Path) -> None:
         )
 
 
+def _say_what_is_odd(labels: list[Any], say: Say) -> None:
+    """Labels that are probably one, or none."""
+    counts = Counter(labels)
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        alike.setdefault(" ".join(str(label).casefold().split()), []).append(str(label))
+    for names in alike.values():
+        if len(names) > 1:
+            found = " and ".join(map(repr, sorted(names)))
+            say(f"warning: labels {found} differ in letter case or spaces alone, and are taken as {len(names)} labels")
+    for label, count in counts.items():
+        if str(label).strip().casefold() in _MISSING:
+            say(f"warning: {label!r} is taken as a label ({count} examples), not as a missing one")
+
+
 def _say_what_is_rare(train: Labelled, say: Say) -> None:
     counts = Counter(train.labels)
     alone = sorted(str(label) for label, n in counts.items() if n == 1)
@@ -178,7 +194,7 @@ def _say_what_is_rare(train: Labelled, say: Say) -> None:
 
 def _say_what_is_large(train: Labelled, kind: str, say: Say) -> None:
     n, labels = len(train.labels), len(set(train.labels))
-    if kind not in ("prototype", "knn") and n * labels > _LONG:
+    if kind not in ("prototype", "knn") and n * labels > LONG_FIT:
         say(f"warning: {labels} labels of {n} texts take a {kind} head long; --kind prototype or knn takes seconds")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from encoder_tools.errors import InputError
 from heads.estimator import ClassifierHead
 from heads.fitted import FittedHead
 from heads.regularisation import as_logits, check_size, choose_c, few_threads
+
+LONG_FIT = 5 * 10**7
+"""Scores of a fit (examples times classes) from which it takes an hour or so."""
 
 
 class LinearHead(ClassifierHead):
@@ -79,6 +83,12 @@ class LinearHead(ClassifierHead):
 
     def _learn(self, vectors: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None) -> None:
         check_size(len(vectors), len(self.classes_))
+        if len(vectors) * len(self.classes_) > LONG_FIT:
+            warnings.warn(
+                f"{len(self.classes_)} classes of {len(vectors)} examples take a LinearHead an hour or more; "
+                "PrototypeHead and NeighbourHead take seconds.",
+                stacklevel=3,
+            )
         with few_threads(vectors, len(self.classes_)):
             self._solve(vectors, targets, weights)
 

@@ -189,7 +189,8 @@ def _finish(job: Job) -> None:
 def _write_cells(job: Job, delimiter: str) -> None:
     """As cells; a list is written as JSON."""
     names = dict.fromkeys(name for line in _whole_lines(job.partial) for name in line)
-    with replacing(job.out) as file, TextIOWrapper(file, "utf-8", newline="") as text:
+    with replacing(job.out) as file:
+        text = TextIOWrapper(file, "utf-8", newline="")
         writer = csv.writer(text, delimiter=delimiter)
         writer.writerow(names)
         writer.writerows([_cell(line.get(name)) for name in names] for line in _whole_lines(job.partial))

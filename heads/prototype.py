@@ -15,7 +15,8 @@ from heads.scored import ScoredHead
 from heads.scorers import Linear, Neighbours
 
 _NEIGHBOURS = (1, 3, 5, 10, 20, 50)
-_SHARPNESSES = (5.0, 10.0, 20.0, 40.0, 80.0)
+# The first is plain voting, in which nearness decides between equal numbers of votes alone.
+_SHARPNESSES = (0.01, 5.0, 10.0, 20.0, 40.0, 80.0)
 _FLOOR = 1e-3
 _MOST_JUDGED = 5000
 
@@ -80,19 +81,33 @@ class NeighbourHead(ScoredHead):
         cosines = unit[judged] @ unit.T
         cosines[np.arange(len(judged)), judged] = -2  # nobody votes for itself
         most = len(unit) - 1
+        if self.k is None:  # more than half of a class's examples would outvote the class that one is left out of
+            most = min(most, -(-len(unit) // (2 * classes)))
         ks = sorted({min(k, max(most, 1)) for k in (_NEIGHBOURS if self.k is None else (self.k,))})
         order = np.argsort(-cosines, axis=1, kind="stable")[:, : max(ks)]
-        best = np.inf
-        self.k_, self.sharpness_ = ks[0], _SHARPNESSES[0]
+        truth = targets[judged]
+        best: tuple[float, int, float] | None = None
         for k in ks:
             near = np.take_along_axis(cosines, order[:, :k], axis=1)
-            for sharpness in _SHARPNESSES:
+            plain, loss, sharpness = None, np.inf, _SHARPNESSES[0]
+            for candidate in _SHARPNESSES:
                 votes = np.full((len(judged), classes), _FLOOR)
-                np.add.at(
-                    votes, (np.arange(len(judged))[:, None], targets[order[:, :k]]), np.exp(sharpness * (near - 1))
-                )
-                true = votes[np.arange(len(judged)), targets[judged]] / votes.sum(axis=1)
-                loss = -np.log(true).mean()
-                if loss < best:
-                    best, self.k_, self.sharpness_ = loss, k, sharpness
+                rows = np.arange(len(judged))
+                np.add.at(votes, (rows[:, None], targets[order[:, :k]]), np.exp(candidate * (near - near[:, :1])))
+                losses = -np.log(votes[rows, truth] / votes.sum(axis=1))
+                right = votes.argmax(axis=1) == truth
+                plain = (losses, right) if plain is None else plain
+                if losses.mean() < loss and (candidate == _SHARPNESSES[0] or _is_better(losses, right, *plain)):
+                    loss, sharpness = float(losses.mean()), candidate
+            best = (loss, k, sharpness) if best is None or loss < best[0] else best
+        _, self.k_, self.sharpness_ = best or (0.0, ks[0], _SHARPNESSES[0])
         self.scorer_ = Neighbours(unit, targets, classes, int(self.k_), float(self.sharpness_), _FLOOR)
+
+
+def _is_better(
+    losses: NDArray[Any], right: NDArray[np.bool_], plain_losses: NDArray[Any], plain_right: NDArray[np.bool_]
+) -> bool:
+    """Whether votes by nearness are better than plain ones, and not by chance: by twice a standard error."""
+    gains = plain_losses - losses
+    certain = gains.mean() > 2 * gains.std() / np.sqrt(len(gains))
+    return bool(certain and right.sum() >= plain_right.sum())

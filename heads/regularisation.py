@@ -31,6 +31,11 @@ _FOLDS = 3
 _EXAMPLES_PER_FIT = 5000
 _WORTH_THREADS = 2e8  # multiplications per product from which BLAS is better off with several threads
 _MOST_SCORES = 2 * 10**8
+# Chosen on Banking77, CLINC150, TREC, SST-2, AG News and SMS Spam with 2 to 16 labels a class (the shipped model, three
+# seeds): the log-loss is then that of scikit-learn's LogisticRegression(C=100) or less, within 2 %; without, up to 3.8
+# times it.
+_PRIOR = 30.0  # curvature of the prior of a temperature's logarithm, in that of one example's log-loss
+_CERTAIN = 500.0  # examples from which a standard error is worth less than itself
 _TEMPERATURES = (-4.0, 6.0)  # natural logarithms of what logits may be multiplied by
 
 
@@ -85,6 +90,8 @@ def choose_c(
     some = 1 if dear else _FOLDS  # folds that tell whether another strength is worth it
     stronger = path.judge(PATH[place - 1] / scale, some)
     best = path.judge(PATH[place] / scale)
+    path.usual = best.scale
+    stronger, best = stronger.tempered(path.usual), best.tempered(path.usual)
     if stronger.beats(best):
         while place > 0 and stronger.beats(best):
             place, best = place - 1, stronger
@@ -98,24 +105,51 @@ def choose_c(
 
 
 class _Judged(NamedTuple):
-    """Log-losses of the held-out examples at the best temperature, their weights, and the folds' mean solution."""
+    """What one strength made of what was held out.
 
-    temperature: float
-    losses: NDArray[Any]
+    :ivar logits: of what was held out, shape (n, n_classes), ``truth`` its class numbers and ``weights`` its weights.
+    :ivar solution: coefficients and intercepts, the mean over the folds.
+    :ivar temperature: the best one, ``losses`` at it.
+    """
+
+    logits: NDArray[Any]
+    truth: NDArray[np.intp]
     weights: NDArray[Any]
     solution: tuple[NDArray[Any], NDArray[Any]]
+    temperature: float = 1.0
+    losses: NDArray[Any] = np.empty(0)
+
+    @property
+    def scale(self) -> float:
+        """How far the logits of a vector are from each other."""
+        return float(np.sqrt(np.mean((self.logits - self.logits.mean(axis=1, keepdims=True)) ** 2)))
+
+    def tempered(self, scale: float) -> _Judged:
+        """At its best temperature, which few examples hardly draw away from the one that gives logits a scale."""
+        usual = scale / self.scale if scale > 0 and self.scale > 0 else 1.0
+        temperature, _ = fit_temperature(self.logits, self.truth, self.weights, usual=usual)
+        at = temperature * self.logits
+        losses = log_sum_exp(at) - at[np.arange(len(self.truth)), self.truth]
+        return self._replace(temperature=temperature, losses=losses)
 
     def beats(self, other: _Judged) -> bool:
-        """Whether the mean loss is less by more than a standard error of the difference, on the folds of both."""
+        """Whether the mean loss is less, on the folds of both, and it is not by chance.
+
+        Of few examples the difference must be a standard error of it; of many a small part of one is enough.
+        """
         n = min(len(self.losses), len(other.losses))
         gains = other.losses[:n] - self.losses[:n]
         share = self.weights[:n] / max(float(self.weights[:n].sum()), 1e-12)
         mean = float(share @ gains)
-        return mean > float(np.sqrt((share**2) @ (gains - mean) ** 2))
+        doubt = min(1.0, _CERTAIN / max(n, 1))
+        return mean > doubt * float(np.sqrt((share**2) @ (gains - mean) ** 2))
 
 
 class _HeldOut:
-    """One model per fold, each of which goes on from its last solution."""
+    """One model per fold, each of which goes on from its last solution.
+
+    :ivar usual: scale of logits that temperatures are drawn to; 0 draws them to 1.
+    """
 
     def __init__(
         self,
@@ -129,7 +163,7 @@ class _HeldOut:
         self._vectors, self._targets, self._weights, self._folds = vectors, targets, weights, folds
         self._tol, self._max_iter = tol, max_iter
         self._held = np.concatenate([np.flatnonzero(fold) for fold in folds])
-        self.n_iter = 0
+        self.n_iter, self.usual = 0, 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -150,10 +184,9 @@ class _HeldOut:
         places = self._held[: len(held)]
         truth = self._targets[places]
         shares = np.ones(len(truth)) if self._weights is None else self._weights[places]
-        temperature, _ = fit_temperature(held, truth, shares)
-        losses = log_sum_exp(temperature * held) - temperature * held[np.arange(len(truth)), truth]
         coef = np.mean([model.coef_ for model in models], axis=0)
-        return _Judged(temperature, losses, shares, (coef, np.mean([m.intercept_ for m in models], axis=0)))
+        solution = coef, np.mean([m.intercept_ for m in models], axis=0)
+        return _Judged(held, truth, shares, solution).tempered(self.usual)
 
 
 def check_size(n: int, n_classes: int) -> None:
@@ -176,11 +209,14 @@ def few_threads(vectors: NDArray[Any], n_classes: int) -> AbstractContextManager
 
 
 def fit_temperature(
-    logits: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None = None
+    logits: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None = None, *, usual: float | None = None
 ) -> tuple[float, float]:
     """What to multiply logits (n, n_classes) by for the least mean log-loss, and that log-loss.
 
     Where ``weights`` are all zero, 1 and 0.
+
+    :param usual: a factor that is likely beforehand: a normal prior of its logarithm around it, which a handful of
+        examples does not outweigh. A few that are all right, or all wrong, would else ask for certainty, or for none.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     true = shifted[np.arange(len(targets)), targets]
@@ -192,8 +228,12 @@ def fit_temperature(
         losses = np.log(np.exp(factor * shifted).sum(axis=1)) - factor * true
         return float(np.average(losses, weights=weights))
 
-    found = minimize_scalar(loss, bounds=_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x)), float(found.fun)
+    def with_prior(logarithm: float) -> float:
+        away = 0.0 if usual is None else logarithm - np.log(usual)
+        return loss(logarithm) + _PRIOR * away**2 / 2 / len(targets)
+
+    found = minimize_scalar(with_prior, bounds=_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(found.x)), loss(float(found.x))
 
 
 def as_logits(scores: NDArray[Any]) -> NDArray[Any]:

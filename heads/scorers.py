@@ -143,13 +143,16 @@ class Layers(Scorer):
 
 @dataclass(frozen=True, eq=False)
 class Neighbours(Scorer):
-    """Logarithms of what the nearest examples vote for: each with ``exp(sharpness * (cosine - 1))``.
+    """Logarithms of what the nearest examples vote for: each with ``exp(sharpness * (cosine - nearest))``.
+
+    Votes are relative to the nearest one's, which is 1: the class of a far text is told by its neighbors too.
 
     :param vectors: of the examples, float32 of shape (n, dim), unit.
     :param targets: their class numbers, int32 of shape (n,).
     :param k: how many vote.
     :param sharpness: how much more the nearer ones have to say.
     :param floor: votes that every class has for nothing, so that no probability is zero.
+    :param relative: False for heads of an earlier version, whose votes are ``exp(sharpness * (cosine - 1))``.
     """
 
     vectors: NDArray[np.float32]
@@ -158,6 +161,7 @@ class Neighbours(Scorer):
     k: int
     sharpness: float
     floor: float
+    relative: bool = True
     kind: ClassVar[str] = "knn"
 
     def __post_init__(self) -> None:
@@ -192,7 +196,8 @@ class Neighbours(Scorer):
     def _votes(self, vectors: FloatMatrix) -> NDArray[np.float32]:
         cosines = unit_rows(vectors) @ self.vectors.T
         best = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
-        votes = np.exp(self.sharpness * (np.take_along_axis(cosines, best, axis=1) - 1))
+        near = np.take_along_axis(cosines, best, axis=1)
+        votes = np.exp(self.sharpness * (near - (near.max(axis=1, keepdims=True) if self.relative else 1)))
         total = np.full((len(vectors), self.classes), self.floor, dtype=np.float32)
         np.add.at(total, (np.arange(len(vectors))[:, None], self.targets[best]), votes)
         return np.log(total)
@@ -203,13 +208,15 @@ class Neighbours(Scorer):
 
     def settings(self) -> dict[str, float]:
         """See :class:`Scorer`."""
-        return {"classes": self.classes, "k": self.k, "sharpness": self.sharpness, "floor": self.floor}
+        relative = {"relative": 1} if self.relative else {}
+        return {"classes": self.classes, "k": self.k, "sharpness": self.sharpness, "floor": self.floor} | relative
 
     @classmethod
     def restore(cls, tensors: Tensors, settings: Mapping[str, float]) -> Self:
         """See :class:`Scorer`."""
         numbers = settings["sharpness"], settings["floor"]
-        return cls(tensors["examples"], tensors["targets"], int(settings["classes"]), int(settings["k"]), *numbers)
+        counts = int(settings["classes"]), int(settings["k"])
+        return cls(tensors["examples"], tensors["targets"], *counts, *numbers, bool(settings.get("relative", 0)))
 
 
 @dataclass(frozen=True, eq=False)

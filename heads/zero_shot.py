@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from heads.regularisation import check_size, few_threads, fit_temperature
 from heads.scored import ScoredHead
 from heads.scorers import Linear
 
+_JOINTS = re.compile(r"[_\-./:]+")
+_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _STRENGTHS = (1.0, 10.0, 100.0)
 _FOLDS = 3
 _PRIOR_TEMPERATURE = 20.0
@@ -104,7 +107,7 @@ class ZeroShotHead(ScoredHead):
         given = (
             self.descriptions if isinstance(self.descriptions, Mapping) else {name: name for name in self.descriptions}
         )
-        texts = {label: self.template.replace("{}", _readable(given[label])) for label in labels if label in given}
+        texts = {label: self.template.replace("{}", readable(given[label])) for label in labels if label in given}
         vectors = np.zeros((len(labels), self.encoder.dim), dtype=np.float32)
         if texts:
             found = unit_rows(self.encoder.encode(list(texts.values())))
@@ -114,6 +117,9 @@ class ZeroShotHead(ScoredHead):
     def _learn(self, vectors: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None) -> None:
         seen = self.classes_
         described = self._described()
+        if _are_positions(seen, described):
+            self._learn_around(vectors, targets, weights, self._descriptions_of(described.tolist()))
+            return
         if (seen.dtype.kind == "U") != (described.dtype.kind == "U"):
             raise InputError(
                 f"Labels are of type {seen.dtype}, descriptions are of {described.dtype}: expected one kind. Take "
@@ -121,8 +127,16 @@ class ZeroShotHead(ScoredHead):
             )
         self.classes_ = np.unique(np.concatenate([seen, described]))
         targets = np.searchsorted(self.classes_, seen)[targets]
+        self._learn_around(vectors, targets, weights, self._descriptions_of(self.classes_.tolist()))
+
+    def _learn_around(
+        self,
+        vectors: NDArray[Any],
+        targets: NDArray[np.intp],
+        weights: NDArray[Any] | None,
+        prior: NDArray[np.float32],
+    ) -> None:
         check_size(len(vectors), len(self.classes_))
-        prior = self._descriptions_of(self.classes_.tolist())
         shares = np.ones(len(targets)) if weights is None else weights
         x = vectors.astype(np.float64)
         with few_threads(x, len(self.classes_)):
@@ -178,6 +192,12 @@ def fit_around(
     return start + moved[:, :dim], moved[:, dim]
 
 
+def _are_positions(seen: NDArray[Any], described: NDArray[Any]) -> bool:
+    """Whether labels are the numbers of the described ones in their order, as VotingClassifier passes them on."""
+    numbers = seen.dtype.kind in "iu" and described.dtype.kind == "U"
+    return bool(numbers and len(seen) == len(described) and (seen == np.arange(len(seen))).all())
+
+
 def _blended(cosines: NDArray[Any], targets: NDArray[np.intp], shares: NDArray[Any]) -> float:
     """Temperature of the cosines with the descriptions: the examples' own, drawn to the usual while they are few."""
     found, _ = fit_temperature(cosines, targets, shares)
@@ -185,5 +205,12 @@ def _blended(cosines: NDArray[Any], targets: NDArray[np.intp], shares: NDArray[A
     return float(np.exp(trust * np.log(found) + (1 - trust) * np.log(_PRIOR_TEMPERATURE)))
 
 
-def _readable(name: object) -> str:
-    return str(name).replace("_", " ").replace("-", " ")
+def readable(name: object) -> str:
+    """A name as words: ``AddToPlaylist``, ``add_to_playlist`` and ``add-to-playlist`` are "Add To Playlist" and so on.
+
+    What has spaces is a description and stays as it is.
+    """
+    text = str(name)
+    if any(character.isspace() for character in text):
+        return text.replace("_", " ").replace("-", " ")
+    return " ".join(_CASE.sub(" ", _JOINTS.sub(" ", text)).split()) or text

@@ -15,6 +15,9 @@ from service.schemas.classify import ClassifiedText, ClassifyRequest, ClassifyRe
 from service.schemas.common import Usage
 from service.state import ServiceState
 
+_NOTHING = HeadResult([], True, None, None, None, 0)
+"""Of an empty text."""
+
 
 async def classify(context: Context, body: ClassifyRequest) -> ClassifyResponse:
     """Classify texts by one or several heads."""
@@ -22,7 +25,12 @@ async def classify(context: Context, body: ClassifyRequest) -> ClassifyResponse:
     heads = _chosen(state.registry, body.heads)
     texts = [body.input] if isinstance(body.input, str) else body.input
     check_count(texts, state.limits.max_items)
-    results = await _all_heads(state, call, heads, texts, body)
+    filled = [index for index, text in enumerate(texts) if text]
+    found = await _all_heads(state, call, heads, [texts[index] for index in filled], body) if filled else {}
+    results = {name: [_NOTHING] * len(texts) for name in heads}
+    for name, judged in found.items():
+        for index, result in zip(filled, judged, strict=True):
+            results[name][index] = result
     first = next(iter(heads))
     data = [
         ClassifiedText(index, results[first][index].labels, {name: results[name][index] for name in heads})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from service.schemas.common import Text, Texts, Top, Usage
+from service.schemas.common import Text, Top, Usage
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -15,6 +15,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 class ClassifyRequest(msgspec.Struct, frozen=True):
     """``POST /v1/classify``, ``POST /classify``.
 
+    :ivar input: a text or several; an empty one among several has no labels, and the others are classified.
     :ivar heads: which heads; None takes all that this server has. Those of one model share one pass of it.
     :ivar top: how many labels of each.
     :ivar min_probability: a text whose best label is less probable is marked as abstained from; None leaves it to the
@@ -22,7 +23,7 @@ class ClassifyRequest(msgspec.Struct, frozen=True):
     :ivar chunk: judge texts that are longer than the model reads in pieces, whose scores are averaged.
     """
 
-    input: Text | Texts
+    input: Text | Annotated[list[str], msgspec.Meta(min_length=1)]
     heads: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     top: Top = 5
     min_probability: Share | None = None

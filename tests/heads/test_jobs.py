@@ -47,10 +47,9 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     assert json.loads(lines[0])["id"] == "1"
     # as if it had been killed in the middle of a line
     from encoder_tools import OnnxEncoder
-    from heads.predicting import Job, resume
-    from service.cli.head import _identity
+    from heads.predicting import Job, identity_of, resume
 
-    identity = _identity(
+    identity = identity_of(
         file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, cut=False, keep=("id",), split="train"
     )
     job = Job(out, identity, Layout(("text",), ()), 3, ("id",))
@@ -121,7 +120,7 @@ def test_nothing_is_written_over_what_was_read(fitted: tuple[Path, str], tmp_pat
     ],
 )
 def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: str):
-    from heads.reading import Numbered
+    from encoder_tools.rows import Numbered
 
     told: list[str] = []
     numbered = [Numbered(place, row) for place, row in enumerate([*rows, {"text": "a", "label": "x"}], 1)]
@@ -132,7 +131,7 @@ def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: 
 
 
 def test_labels_of_two_kinds_are_refused():
-    from heads.reading import Numbered
+    from encoder_tools.rows import Numbered
 
     rows = [Numbered(1, {"text": "a", "label": "x"}), Numbered(2, {"text": "b", "label": 1})]
     with pytest.raises(InputError, match="1 texts and 1 numbers"):

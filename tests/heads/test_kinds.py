@@ -75,10 +75,13 @@ def test_a_perceptron_is_its_layers():
 
 def test_neighbours_vote_by_their_cosine():
     examples = np.eye(3, dtype=np.float32)
-    head = FittedHead(Neighbours(examples, np.array([0, 0, 1]), 2, 2, 3.0, 1e-3), ("x", "y"), None)
     vector = np.array([[0.0, 0.6, 0.8]], np.float32)  # nearest: the third by 0.8, the second by 0.6
-    votes = np.exp(3 * (np.array([0.6, 0.8]) - 1)) + 1e-3
-    np.testing.assert_allclose(head.predict_proba(vector)[0], votes / votes.sum(), rtol=1e-5)
+    for relative, to in ((True, 0.8), (False, 1.0)):  # the second as heads of an earlier version have it
+        scorer = Neighbours(examples, np.array([0, 0, 1]), 2, 2, 3.0, 1e-3, relative)
+        votes = np.exp(3 * (np.array([0.6, 0.8]) - to)) + 1e-3
+        found = FittedHead(scorer, ("x", "y"), None).predict_proba(vector)[0]
+        np.testing.assert_allclose(found, votes / votes.sum(), rtol=1e-5)
+        assert Neighbours.restore(scorer.tensors(), scorer.settings()).relative == relative
 
 
 def test_leaves_of_a_parent_share_its_probability():

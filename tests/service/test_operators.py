@@ -209,3 +209,17 @@ def test_room_is_below_the_limit():
     assert room.connections >= 1
     assert room.backlog >= 1
     assert json.dumps(room)
+
+
+def test_an_empty_text_does_not_refuse_the_others(tmp_path: Path):
+    from heads import LinearHead
+
+    encoder = OnnxEncoder("default")
+    head = LinearHead(encoder).fit(["it rains", "the sun", "my bill", "a card"], ["w", "w", "m", "m"]).to_fitted()
+    with serving(ServiceState.of(encoder, head=head)) as url:
+        body = {"input": ["", "rain and sun", ""]}
+        answer = httpx.post(f"{url}/v1/classify", json=body).json()["data"]
+        assert [[label["label"] for label in one["labels"]][:1] for one in answer] == [[], ["w"], []]
+        assert [one["heads"]["default"]["abstained"] for one in answer] == [True, False, True]
+        assert httpx.post(f"{url}/v1/classify", json={"input": [""]}).json()["data"][0]["labels"] == []
+        assert httpx.post(f"{url}/v1/classify", json={"input": ""}).status_code == 400
