@@ -103,8 +103,8 @@ class ModelFolder:
             modules=modules,
             prompts=PromptSet.from_config(st_config),
             truncate_dim=_positive_or_none(st_config.get("truncate_dim"), "truncate_dim"),
-            max_length=_max_length(modules[0].config, tokenizer_config, config),
-            truncation_side=_truncation_side(tokenizer_config),
+            max_length=max_length_of(modules[0].config, tokenizer_config, config),
+            truncation_side=truncation_side(tokenizer_config),
         )
 
     @cached_property
@@ -270,7 +270,8 @@ def _way(folder: Path) -> str:
         return "Pass the folder of a model: it has a modules.json or a config.json."
     if is_classifier(config):
         return (
-            "It is a cross-encoder, which scores pairs of texts: serve it with encoder-tools serve --reranker FOLDER."
+            "It is a cross-encoder, which scores pairs: encoder-tools export FOLDER, then encoder-tools serve "
+            "--reranker FOLDER."
         )
     if config.get("is_encoder_decoder"):
         return "It is a raw checkpoint; run: encoder-tools extract CHECKPOINT OUT"
@@ -292,7 +293,9 @@ def _read_optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _max_length(transformer: Mapping[str, Any], tokenizer: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+def max_length_of(
+    transformer: Mapping[str, Any], tokenizer: Mapping[str, Any], config: Mapping[str, Any]
+) -> int | None:
     """The maximum length as sentence-transformers 6 finds it: explicit, else the tokenizer's capped by positions.
 
     Neither is above what the table of positions holds, where there is one: no longer text can be encoded.
@@ -323,7 +326,11 @@ def _length(settings: Mapping[str, Any], key: str, file: str) -> int | None:
     return int(value) if value <= _NO_LIMIT else None
 
 
-def _truncation_side(tokenizer: Mapping[str, Any]) -> str:
+def truncation_side(tokenizer: Mapping[str, Any]) -> str:
+    """Which side of an overlong text is cut.
+
+    :raises FileCorruptError: if it is neither "left" nor "right".
+    """
     side = tokenizer.get("truncation_side", "right")
     if side not in ("left", "right"):
         raise FileCorruptError(f"tokenizer_config.json: truncation_side is {side!r}, expected 'left' or 'right'.")

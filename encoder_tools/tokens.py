@@ -28,6 +28,18 @@ class PaddedBatch(NamedTuple):
     attention_mask: NDArray[np.int64]
 
 
+class PairIds(NamedTuple):
+    """A pair of texts.
+
+    :ivar segments: 0 or 1 for each token.
+    :ivar cut: whether it was too long.
+    """
+
+    ids: list[int]
+    segments: list[int]
+    cut: bool
+
+
 class TokenText(NamedTuple):
     """A token as it stands in a text.
 
@@ -55,6 +67,7 @@ class TextTokenizer:
     """
 
     def __init__(self, path: Path, max_length: int | None, truncation_side: str = "right") -> None:
+        self._path, self._cutters = path, dict[str, "Tokenizer"]()
         self._tokenizer = _load(path)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -88,16 +101,31 @@ class TextTokenizer:
         kept = ids[self._before : self._before + room] if (side or self._side) == "right" else ids[end - room : end]
         return ids[: self._before] + kept + ids[end:]
 
-    def pairs(self, first: str, seconds: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Token ids and segments of ``first`` with each of ``seconds``, which are cut where a pair is too long."""
-        found = []
-        for encoding in self._tokenizer.encode_batch([(first, second) for second in seconds]):
-            extra = 0 if self.max_length is None else max(0, len(encoding.ids) - self.max_length)
-            last = max((place for place, of in enumerate(encoding.sequence_ids) if of == 1), default=-1) + 1
-            keep = [*range(max(0, last - extra)), *range(last, len(encoding.ids))]
-            keep = keep if self.max_length is None else keep[-self.max_length :]
-            found.append(([encoding.ids[place] for place in keep], [encoding.type_ids[place] for place in keep]))
-        return found
+    def pairs(self, first: str, seconds: Sequence[str], strategy: str = "longest_first") -> list[PairIds]:
+        """Token ids and segments of ``first`` with each of ``seconds``, cut as transformers cuts what is too long.
+
+        :param strategy: "longest_first" takes tokens from the longer of the two, "only_second" from the second alone,
+            as far as it goes, "only_first" from the first alone.
+        """
+        tokenizer = self._cutting(strategy)
+        pairs = [(first, second) for second in seconds]
+        try:
+            encodings = tokenizer.encode_batch(pairs)
+        except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception where one side alone is too long
+            raise InputError(
+                f"A pair cannot be cut to {self.max_length} tokens by {strategy!r} ({one_line(error)}). Shorten it."
+            ) from None
+        return [PairIds(encoding.ids, encoding.type_ids, bool(encoding.overflowing)) for encoding in encodings]
+
+    def _cutting(self, strategy: str) -> Tokenizer:
+        if self.max_length is None:
+            return self._tokenizer
+        if strategy not in self._cutters:
+            cutter = _load(self._path)
+            cutter.no_padding()
+            cutter.enable_truncation(self.max_length, strategy=strategy, direction=self._side)
+            self._cutters[strategy] = cutter
+        return self._cutters[strategy]
 
     def describe(self, text: str, *, special: bool = True) -> list[TokenText]:
         """The tokens of a text and where they stand in it.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from encoder_tools.errors import InputError
 from encoder_tools.prompts import DOCUMENT, QUERY
@@ -20,6 +20,9 @@ from service.batching import Computes, Engine
 from service.cards import quality_of
 from service.embedder import Embedder, ServedEncoder
 from service.errors import ApiError
+
+if TYPE_CHECKING:
+    from encoder_tools.runtime.cross_encoder import Pairs
 
 T = TypeVar("T")
 Kind: TypeAlias = Literal["model", "head", "collection"]
@@ -102,7 +105,7 @@ class ServedModel:
 class PairEncoder(Computes, Protocol):
     """What the service needs of a cross-encoder."""
 
-    def pair_tokens(self, query: str, texts: Sequence[str]) -> list[list[int]]:
+    def pairs(self, query: str, texts: Sequence[str]) -> Pairs:
         """A query with each text, as token ids for :meth:`encode_tokens`, which gives one score each."""
 
 
@@ -185,6 +188,9 @@ class Registry:
 
         :raises InputError: if its name is a model's.
         """
+        scores = getattr(served.encoder, "dim", 1)
+        if scores != 1:
+            raise InputError(f"{served.name!r} gives {scores} scores a pair, as a classifier; a reranker gives one.")
         if self._by_name(served.name) is not None or served.name in self.rerankers:
             raise InputError(f"Two models are called {served.name!r}. Give each its own name.")
         self.rerankers[served.name] = served

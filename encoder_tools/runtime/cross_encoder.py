@@ -5,36 +5,48 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, one_line
-from encoder_tools.files import read_json
+from encoder_tools.files import read_json, sha256_of
+from encoder_tools.model_folder import max_length_of, truncation_side
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.session import Narrowing, Provider, open_session
 from encoder_tools.tokens import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 
+MANIFEST_NAME = "cross_encoder.json"
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
 _TOKEN_MASK = (1 << _TYPE_BIT) - 1
-_LONGEST = 100_000
 _WITHOUT_SEGMENTS = ("PreTrainedTokenizer", "TokenizersBackend", "RobertaTokenizer", "XLMRobertaTokenizer")
 
 
+class Pairs(NamedTuple):
+    """Pairs as token ids, and which of them were too long."""
+
+    ids: list[list[int]]
+    cut: list[bool]
+
+
 class OnnxCrossEncoder:
-    """Scores pairs with a sequence classifier of one output, as models on the hub have it; needs no torch.
+    """Scores pairs with a sequence classifier, as models on the hub have it; needs no torch.
+
+    Pairs that are too long are cut as sentence-transformers cuts them: tokens are taken from the longer text first, or
+    as ``processing_kwargs`` of ``sentence_bert_config.json`` says.
+
+    :ivar dim: scores of a pair: 1 of a reranker.
 
     :param folder: with ``config.json``, ``tokenizer.json`` and ``onnx/model.onnx`` (or ``model.onnx``).
     :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch.
+    :param graph: another graph than the folder's.
     :raises FileMissingError: if a file is missing.
-    :raises FileCorruptError: if a file is damaged, or the graph is none of one score a pair.
+    :raises FileCorruptError: if a file is damaged, not the one that was exported, or the graph is no classifier's.
     :raises ProviderError: if the provider is not available.
     """
-
-    dim = 1
 
     def __init__(
         self,
@@ -43,28 +55,30 @@ class OnnxCrossEncoder:
         provider: Provider = "cpu",
         threads: int | None = None,
         max_tokens: int = 2048,
+        graph: Path | None = None,
     ) -> None:
         path = Path(folder)
         config = read_json(path / "config.json")
         settings = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
         self.name = path.resolve().name
-        self.max_length = _max_length(settings, config)
-        self._segments = _has_segments(settings)
-        self._tokenizer = TextTokenizer(path / "tokenizer.json", self.max_length)
+        modules = path / "sentence_bert_config.json"
+        transformer = read_json(modules) if modules.is_file() else {}
+        self.max_length = max_length_of(transformer, settings, config)
+        self._segments, self._strategy = _has_segments(settings), _strategy(transformer)
+        self._tokenizer = TextTokenizer(_tokenizer_of(path, graph), self.max_length, truncation_side(settings))
         self._pad_id = tokenizer_pad_id(config, self._tokenizer)
         self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
         self.provider = provider
-        graph = _graph_of(path)
+        graph = _checked_graph(path) if graph is None else graph
         self._session = open_session(graph, provider, threads)
         self._narrowing = Narrowing(graph, provider, threads)
         self._inputs = {node.name for node in self._session.get_inputs()}
         if not {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
             raise FileCorruptError(f"{graph} has inputs {sorted(self._inputs)}, expected those of a text classifier.")
         scores = self._run(next(padded_batches([[0]], 1, self._pad_id)))
-        if scores.shape != (1, 1):
-            raise FileCorruptError(
-                f"{graph} gives scores of shape {scores.shape} for one pair, expected (1, 1): one score."
-            )
+        if scores.ndim != 2 or len(scores) != 1 or not scores.shape[1]:
+            raise FileCorruptError(f"{graph} gives scores of shape {scores.shape} for one pair, expected (1, n).")
+        self.dim = int(scores.shape[1])
 
     @property
     def threads(self) -> int:
@@ -83,25 +97,31 @@ class OnnxCrossEncoder:
         return narrow
 
     def pair_tokens(self, query: str, texts: Sequence[str]) -> list[list[int]]:
-        """A query with each text, as token ids that know their segment; the text is cut where a pair is too long.
+        """A query with each text, as token ids that know their segment, cut where a pair is too long.
 
         :raises InputError: if one of them is no text.
         """
+        return self.pairs(query, texts).ids
+
+    def pairs(self, query: str, texts: Sequence[str]) -> Pairs:
+        """The same, and which pairs were too long; raises as :meth:`pair_tokens`."""
         check_texts([query])
         check_texts(texts)
-        return [
-            [token + (segment << _TYPE_BIT) for token, segment in zip(ids, segments, strict=True)]
+        found = self._tokenizer.pairs(query, texts, self._strategy)
+        ids = [
+            [token + (segment << _TYPE_BIT) for token, segment in zip(pair.ids, pair.segments, strict=True)]
             if self._segments
-            else ids
-            for ids, segments in self._tokenizer.pairs(query, texts)
+            else pair.ids
+            for pair in found
         ]
+        return Pairs(ids, [pair.cut for pair in found])
 
     def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
-        """Scores of pairs from :meth:`pair_tokens`: float32 of shape (n, 1), logits.
+        """Scores of pairs from :meth:`pair_tokens`: float32 of shape (n, dim), logits.
 
         :raises InferenceError: if ONNX Runtime fails, for instance for want of memory.
         """
-        scores = np.empty((len(ids), 1), dtype=np.float32)
+        scores = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in padded_batches(ids, self._max_tokens, self._pad_id):
             scores[batch.rows] = self._run(batch)
         return scores
@@ -119,11 +139,34 @@ class OnnxCrossEncoder:
         return scores
 
 
-def _graph_of(path: Path) -> Path:
-    for graph in (path / "onnx" / "model.onnx", path / "model.onnx"):
-        if graph.is_file():
-            return graph
-    raise FileMissingError(f"{path} has neither onnx/model.onnx nor model.onnx. Export the cross-encoder to ONNX.")
+def _checked_graph(path: Path) -> Path:
+    """The graph of a folder; one that was exported here must be the one that was."""
+    graph = next((file for file in (path / "onnx" / "model.onnx", path / "model.onnx") if file.is_file()), None)
+    if graph is None:
+        raise FileMissingError(f"{path} has neither onnx/model.onnx nor model.onnx. Run: encoder-tools export {path}")
+    manifest = graph.with_name(MANIFEST_NAME)
+    if manifest.is_file():
+        for name, digest in dict(read_json(manifest).get("sha256", {})).items():
+            file = graph.with_name(Path(str(name)).name)
+            if not file.is_file() or sha256_of(file) != digest:
+                raise FileCorruptError(f"{file} is not the file that was exported. Run: encoder-tools export {path}")
+    return graph
+
+
+def _tokenizer_of(path: Path, graph: Path | None) -> Path:
+    """The folder's own tokenizer, or the one that an export had to write."""
+    own, exported = (
+        path / "tokenizer.json",
+        (path / "onnx" / "x" if graph is None else graph).with_name("tokenizer.json"),
+    )
+    return exported if exported.is_file() and not own.is_file() else own
+
+
+def _strategy(transformer: dict[str, Any]) -> str:
+    """How sentence-transformers is told to cut pairs; from the longer one where nothing is said."""
+    text = transformer.get("processing_kwargs", {})
+    value = text.get("text", {}).get("truncation") if isinstance(text, dict) else None
+    return value if value in ("only_first", "only_second") else "longest_first"
 
 
 def _has_segments(settings: dict[str, Any]) -> bool:
@@ -132,10 +175,3 @@ def _has_segments(settings: dict[str, Any]) -> bool:
     if isinstance(names, list):
         return "token_type_ids" in names
     return str(settings.get("tokenizer_class")).removesuffix("Fast") not in _WITHOUT_SEGMENTS
-
-
-def _max_length(settings: dict[str, Any], config: dict[str, Any]) -> int | None:
-    """The tokenizer's limit, and the number of the model's positions, whichever is less."""
-    found = [settings.get("model_max_length"), config.get("max_position_embeddings")]
-    real = [value for value in found if isinstance(value, int) and 0 < value < _LONGEST]
-    return min(real) if real else None

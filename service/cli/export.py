@@ -32,7 +32,7 @@ import click
 def command(
     model: Path, quantize: Literal["qint8"] | None, store_weights: Literal["fp32", "int8"], tolerance: float
 ) -> None:
-    """Export MODEL, a Sentence Transformers folder, to MODEL/onnx/model.onnx.
+    """Export MODEL, a Sentence Transformers or CrossEncoder folder, to MODEL/onnx/model.onnx.
 
     Pooling, dense layers and normalisation go into the graph. It is compared with torch over a battery of texts; above
     the tolerance nothing is written. Needs the extra "train".
@@ -41,7 +41,14 @@ def command(
 
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
     from encoder_tools.export import export
+    from encoder_tools.export.cross_encoder import export_cross_encoder, is_cross_encoder
 
+    if is_cross_encoder(model):
+        if quantize is not None or store_weights != "fp32":
+            raise click.UsageError("--quantize and --store-weights are for embedding models; MODEL is a cross-encoder.")
+        made = export_cross_encoder(model, tolerance=tolerance, say=click.echo)
+        click.echo(f"{made.folder / 'model.onnx'}: {made.labels} logits a pair; serve it with --reranker {model}")
+        return
     report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, say=click.echo)
     for name, size in report.sizes.items():
         click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")

@@ -31,7 +31,8 @@ async def rerank(context: Context, body: RerankRequest) -> RerankResponse:
     state, call, _ = context
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
     check_count(texts, state.limits.max_items, "documents")
-    scored = await _score(context, body.model, body.query, texts, truncate=True, field="documents")
+    truncate = state.truncates(True if body.max_tokens_per_doc is not None else body.truncate)
+    scored = await _score(context, body.model, body.query, texts, truncate=truncate, field="documents")
     best = _best_first(scored.raw)[: body.top_n]
     results = [
         RerankResult(index, float(scored.shares[index]), {"text": texts[index]} if body.return_documents else None)
@@ -51,7 +52,7 @@ async def rerank_any(context: Context, body: AnyRerankRequest) -> list[dict[str,
     if (body.texts is None) == (body.documents is None):
         raise bad_request("Reranking takes texts or documents, one of them.", param="texts")
     if body.documents is not None:
-        told = RerankRequest(body.query, body.documents, body.model, body.top_n, body.return_documents)
+        told = RerankRequest(body.query, body.documents, body.model, body.top_n, body.return_documents, body.truncate)
         answer = await rerank(context, told)
         plain = [replace(found, document=_text_of(found.document)) for found in answer.results]
         return replace(answer, results=plain)  # infinity, whose route this is, gives the text itself
@@ -89,7 +90,7 @@ async def _score(
     state, call, _ = context
     reranker = state.registry.reranker(name)
     if reranker is not None:
-        return await _score_pairs(reranker, query, texts, context)
+        return await _score_pairs(reranker, query, texts, context, truncate=truncate, field=field)
     model = state.registry.resolve(name).model if name else state.registry.default_model()
     asked = await model.embedder.embed([query], call, Wanted("query", truncate, side, field="query", name="The query"))
     told = await model.embedder.embed(texts, call, Wanted("document", truncate, side, field=field, name="Text {}"))
@@ -97,13 +98,22 @@ async def _score(
     return Scored(cosines, (1 + cosines) / 2, asked.tokens + told.tokens)
 
 
-async def _score_pairs(reranker: ServedReranker, query: str, texts: list[str], context: Context) -> Scored:
-    """A cross-encoder cuts what is too long: of a pair the text alone."""
+async def _score_pairs(
+    reranker: ServedReranker, query: str, texts: list[str], context: Context, *, truncate: bool, field: str
+) -> Scored:
+    """A cross-encoder reads a query and a text as one; the two together may be too long."""
     state, call, _ = context
     reranker.engine.check_room(call.caller.flow)
     with call.timed("tokenize"):
-        ids = await state.worker.run_long(reranker.encoder.pair_tokens, query, texts)
-    scores, tokens = await computed(reranker.engine, ids, call, state.limits.max_tokens)
+        pairs = await state.worker.run_long(reranker.encoder.pairs, query, texts)
+    if any(pairs.cut) and not truncate:
+        message = (
+            f"The query and text {pairs.cut.index(True)} together have more tokens than {reranker.name!r} reads. "
+            'Shorten them, or send "truncate": true to have them cut.'
+        )
+        raise bad_request(message, param=field, code="context_length_exceeded")
+    call.truncated += sum(pairs.cut)
+    scores, tokens = await computed(reranker.engine, pairs.ids, call, state.limits.max_tokens)
     raw = scores[:, 0]
     return Scored(raw, (1 / (1 + np.exp(-raw.astype(np.float64)))).astype(np.float32), tokens)
 

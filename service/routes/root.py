@@ -14,7 +14,7 @@ from service.errors import ApiError
 from service.openapi import Bounds, document
 from service.page import page_file
 from service.responses import JsonResponse
-from service.schemas.common import Status
+from service.schemas.common import Ready, Status
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ async def ready(context: Context, _: None) -> Response:
         return JsonResponse(Status("draining"), status_code=503, headers={"retry-after": "5"})
     if not all(model.embedder.engine.alive for model in context.state.registry.models.values()):
         return JsonResponse(Status("broken"), status_code=503)
-    return JsonResponse(Status("ready", dict(context.state.registry.unavailable)))
+    unavailable = dict(context.state.registry.unavailable)
+    return JsonResponse(Ready("ready", unavailable) if unavailable else Status("ready"))
 
 
 async def show_metrics(context: Context, _: None) -> Response:

@@ -22,13 +22,18 @@ Documents = Annotated[list[Text | RerankDocument], msgspec.Meta(min_length=1)]
 
 
 class RerankRequest(msgspec.Struct, frozen=True):
-    """``POST /v1/rerank`` and ``POST /v2/rerank``; ``model`` None takes the first."""
+    """``POST /v1/rerank`` and ``POST /v2/rerank``; ``model`` None takes the first.
+
+    :ivar truncate: cut what is too long; so does ``max_tokens_per_doc``, Cohere's own, whatever its figure.
+    """
 
     query: Text
     documents: Documents
     model: str | None = None
     top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
     return_documents: bool = False
+    truncate: bool | None = None
+    max_tokens_per_doc: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
@@ -36,10 +36,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Status:
-    """``GET /health``, ``GET /ready``: "ok", "ready", "draining" or "broken".
-
-    :ivar unavailable: of ``/ready``: collections that cannot be served, and why.
-    """
+    """``GET /health``, ``GET /ready``: "ok", "ready", "draining" or "broken"."""
 
     status: str
-    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready(Status):
+    """``GET /ready`` where there are collections that cannot be served: their names, and why."""
+
+    unavailable: dict[str, str]

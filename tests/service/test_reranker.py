@@ -91,10 +91,12 @@ def test_it_answers_the_routes_of_rerankers(folder: Path, encoder: DebugEncoder)
     scores = reranker.encode_tokens(reranker.pair_tokens("what fell", TEXTS))[:, 0]
     best = np.argsort(-scores).tolist()
     with serving(state) as url:
-        raw = httpx.post(f"{url}/rerank", json={"query": "what fell", "texts": TEXTS, "raw_scores": True}).json()
+        raw = httpx.post(
+            f"{url}/rerank", json={"query": "what fell", "texts": TEXTS, "raw_scores": True, "truncate": True}
+        ).json()
         assert [rank["index"] for rank in raw] == best
         assert np.allclose([rank["score"] for rank in raw], scores[best], atol=1e-4)
-        body = {"query": "what fell", "documents": TEXTS}
+        body = {"query": "what fell", "documents": TEXTS, "truncate": True}
         for model in (None, "cross"):
             answer = httpx.post(f"{url}/v1/rerank", json={**body, "model": model}).json()
             assert answer["model"] == "cross"
