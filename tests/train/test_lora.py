@@ -16,6 +16,7 @@ from encoder_tools import OnnxEncoder
 from encoder_tools.errors import FileCorruptError, FingerprintError, InputError
 from encoder_tools.export import export
 from encoder_tools.export.unpack import unpack
+from encoder_tools.train.lora import Adapters
 from encoder_tools.train.run import train
 from tests.train.test_train import RECIPE, WORDS, base, root
 
@@ -53,11 +54,31 @@ def test_adapters_learn_and_are_merged_into_a_model_of_the_bases_shape(root: Pat
     np.testing.assert_allclose(OnnxEncoder(root / "out").encode(texts), model.encode(texts), atol=1e-5)
 
 
-def test_what_was_merged_is_what_was_measured(root: Path):
-    """The figure after training is taken with the adapters beside the weights; the folder has them inside."""
-    trained, _ = run(root)
-    again, _ = run(root, "again", LORA.replace("[lora]\nrank = 4\n", "").replace('"base"', '"out"'))
-    assert again.before["pairs.csv"].value == pytest.approx(trained.after["pairs.csv"].value, abs=2e-3)
+def test_what_was_merged_is_what_was_measured(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """The figure after training is taken with the adapters beside the weights; the folder has them inside.
+
+    Vectors are compared, not figures: ranks of a tiny random model are those of near-equal scores.
+    """
+    texts = [f"{a} and {b}" for a in WORDS for b in WORDS]
+    models: list[Any] = []
+    beside: list[Any] = []
+    attach, merge = Adapters.__init__, Adapters.merge
+
+    def attaching(self: Adapters, model: Any, recipe: Any) -> None:
+        models.append(model)
+        attach(self, model, recipe)
+
+    def merging(self: Adapters) -> None:
+        beside.append(models[0].eval().encode(texts))
+        merge(self)
+
+    monkeypatch.setattr(Adapters, "__init__", attaching)
+    monkeypatch.setattr(Adapters, "merge", merging)
+    untrained = SentenceTransformer(str(root / "base"), device="cpu").encode(texts)
+    run(root)
+    merged = SentenceTransformer(str(root / "out"), device="cpu").encode(texts)
+    np.testing.assert_allclose(merged, beside[0], atol=1e-5)
+    assert np.abs(merged - untrained).max() > 1e-3
 
 
 def test_slices_end_in_the_bits_of_a_straight_run_and_states_hold_adapters_alone(root: Path):
