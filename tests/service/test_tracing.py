@@ -86,7 +86,7 @@ def test_a_collector_that_is_not_there_delays_no_request_and_no_end(monkeypatch:
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
