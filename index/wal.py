@@ -33,7 +33,7 @@ def last_commit(log: Path) -> LastCommit | None:
     try:
         with log.open("rb") as file:
             header = file.read(_HEADER)
-            return _scan(file, _page_size(header), log.stat().st_size) if len(header) == _HEADER else None
+            return _scan(file, header, log.stat().st_size) if len(header) == _HEADER else None
     except OSError:
         return None
 
@@ -43,8 +43,20 @@ def _page_size(header: bytes) -> int:
     return int(size) if size in _PAGES and magic in _MAGIC else _PAGE
 
 
-def _scan(file: BinaryIO, page: int, size: int) -> LastCommit | None:
-    salts, last = b"", 0
+def _is_whole(header: bytes) -> bool:
+    """Whether the checksum of a log's header is right; the magic number says in which order bytes are added up."""
+    order = ">" if header[3] & 1 else "<"
+    one = two = 0
+    for left, right in struct.iter_unpack(f"{order}2I", header[:24]):
+        one = one + left + two & 0xFFFFFFFF
+        two = two + right + one & 0xFFFFFFFF
+    return struct.unpack(">2I", header[24:32]) == (one, two)
+
+
+def _scan(file: BinaryIO, header: bytes, size: int) -> LastCommit | None:
+    page, last = _page_size(header), 0
+    # frames of another salt are of an earlier use of the log; where the header is damaged, the first frame tells it
+    salts = header[16:24] if _is_whole(header) else b""
     for number in range(1, (size - _HEADER) // (_FRAME + page) + 1):  # the page of a frame beyond was never written
         frame = file.read(_FRAME)
         salts = salts or frame[8:16]

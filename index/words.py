@@ -276,11 +276,14 @@ def _patterns() -> _Patterns:
         code for code in range(_LAST_PLAIN) if unicodedata.name(chr(code), "").startswith(_PLAIN_SCRIPTS)
         and kinds[code][0] == "L"
     )  # fmt: skip
-    letter = rf"[^\W_{spaceless}]"
-    word = rf"(?:{letter}+|[{marks}]+)+(?:{_SUFFIX})?"
+    # one class each, not groups that repeat: a run may have millions of characters
+    letters = _inside(
+        code for code, kind in kinds.items() if kind[0] == "M" or (chr(code).isalnum() and not _is_spaceless(code))
+    )
+    word = rf"[{letters}]+(?:{_SUFFIX})?"
     spaced = rf"(?P<compound>{word}(?:{_CONNECTORS}{word})*)"
     return _Patterns(
-        run=re.compile(rf"{spaced}|(?P<spaceless>[{spaceless}](?:{_BREAK}*[{spaceless}{marks}])*)"),
+        run=re.compile(rf"{spaced}|(?P<spaceless>[{spaceless}][{spaceless}{marks}{_BREAK}]*)"),
         case=re.compile(rf"(?<=[{lower}])(?=[{upper}])|(?<=[{upper}])(?=[{upper}][{lower}])"),
         unit=re.compile(rf"[^{marks}{_BREAK}][{marks}]*|^[{marks}]+"),
         marked=re.compile(rf"([{plain}{_MORE_LATIN}])[{marks}]+"),
@@ -294,6 +297,10 @@ def _tables() -> tuple[dict[int, str | None], dict[int, str | None]]:
     dropped: dict[int, str | None] = {code: None for low, high in _DROPPED for code in range(low, high + 1)}
     codes = (code for code in range(0x80, 0x1FFFF) if chr(code).isdecimal())
     return dropped, {code: str(unicodedata.decimal(chr(code))) for code in codes}
+
+
+def _is_spaceless(code: int) -> bool:
+    return any(low <= code <= high for low, high in _SPACELESS)
 
 
 def _inside(codes: Iterable[int]) -> str:

@@ -60,6 +60,9 @@ class WrittenCollection(OpenCollection):
         self._check_open()
         if not checked_ids:
             return 0
+        if known_vectors:
+            units = unit_vectors(np.array(list(known_vectors.values())), self._live.about.dim, name="known vector")
+            known_vectors = dict(zip(known_vectors, units, strict=True))
         if chunking is not None:
             if vectors is not None:
                 raise InputError("vectors are of whole documents, so they cannot come with chunking. Leave one out.")
