@@ -267,7 +267,7 @@ def _way(folder: Path) -> str:
     """What to do with a folder that has no modules."""
     config = _read_optional(folder / "config.json")
     if not config:
-        return "Pass the folder of a model: it has a modules.json or a config.json."
+        return "Pass the folder of a model; for a raw checkpoint, run: encoder-tools extract CHECKPOINT OUT"
     if is_classifier(config):
         return (
             "It is a cross-encoder, which scores pairs: encoder-tools export FOLDER, then encoder-tools serve "

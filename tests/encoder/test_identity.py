@@ -195,7 +195,7 @@ def test_other_kinds_of_models_are_named(tmp_path: Path, kind: str, says: str):
         ({"model_type": "t5", "is_encoder_decoder": True}, "encoder-tools extract"),
         ({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, "--reranker"),
         ({"model_type": "bert", "hidden_size": 32}, "encoder-tools export"),
-        (None, "Pass the folder of a model"),
+        (None, "encoder-tools extract"),
     ],
 )
 def test_a_folder_without_modules_is_told_its_way(tmp_path: Path, config: Any, says: str):

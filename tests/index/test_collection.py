@@ -158,7 +158,7 @@ def test_a_closed_collection_says_so(collection: Collection):
 
 
 def test_long_input_is_encoded_in_slices_with_progress(collection: Collection, capsys: pytest.CaptureFixture[str]):
-    collection.upsert(list(range(1500)), [f"w{i % 7}" for i in range(1500)], show_progress=True)
+    collection.upsert(list(range(1500)), [f"w{i % 7} {i}" for i in range(1500)], show_progress=True)
     assert collection.count() == 1500
     assert "1500/1500" in capsys.readouterr().err
 
