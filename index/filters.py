@@ -104,12 +104,12 @@ def fields_of(found: Filter) -> set[Path]:
     return {path for part in parts for path in fields_of(part)}
 
 
-def matches_everything(found: Filter) -> bool:
-    """Whether a filter has no condition at all, so that nothing is kept by what it says."""
+def has_no_condition(found: Filter) -> bool:
+    """Whether a filter asks for nothing, so that it matches all documents or none, whatever they are."""
     if isinstance(found, Condition | Words):
         return False
     parts = (found.part,) if isinstance(found, Not) else found.parts
-    return all(map(matches_everything, parts))
+    return all(map(has_no_condition, parts))
 
 
 class _Counter:

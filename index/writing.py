@@ -14,7 +14,7 @@ from index import pieces, writer
 from index.checks import check_ids, check_metadata, texts_for_ids, unit_vectors
 from index.chunking import Chunking, Splitter
 from index.encoding import Model, about_of
-from index.filters import All, Filter, matches_everything, read_filter
+from index.filters import All, Filter, has_no_condition, read_filter
 from index.metadata import metadata_batches
 from index.opened import OpenCollection
 from index.reader import Reader
@@ -128,8 +128,10 @@ class WrittenCollection(OpenCollection):
             raise InputError("delete takes ids or where, one of them.")
         if where is not None:
             wanted = read_filter(where)
-            if matches_everything(wanted):
-                raise InputError("This filter has no condition: it matches every document. delete_all() deletes them.")
+            if has_no_condition(wanted):
+                raise InputError(
+                    "This filter has no condition, so it says nothing of documents. delete_all() deletes all."
+                )
             return self._delete(lambda connection: self._delete_where(connection, wanted))
         checked = check_ids(ids)
         return self._delete(lambda connection: writer.delete(connection, checked)) if checked else 0
