@@ -164,6 +164,10 @@ def _json(path: Path, reject: Reject | None, encoding: str | None) -> Iterator[R
     """An array of objects, or lines of them in a file that is named so."""
     first = next((line for line in lines_of(path, encoding) if line.strip()), "")
     if not first.lstrip("\ufeff \t").startswith("["):
+        try:
+            msgspec.json.decode(first.removeprefix("\ufeff") or "{}", type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise FileCorruptError(f"{path} is neither a JSON array nor lines of objects ({error}).") from None
         yield from _json_lines(path, reject, encoding)
         return
     try:

@@ -131,6 +131,9 @@ def test_other_endings(tmp_path: Path):
     (tmp_path / "c.json").write_text('[{"a": 1}')
     with pytest.raises(FileCorruptError, match="no whole JSON array"):
         rows(tmp_path / "c.json")
+    (tmp_path / "e.json").write_text('{\n  "a": 1\n}\n')
+    with pytest.raises(FileCorruptError, match="neither a JSON array nor lines"):
+        rows(tmp_path / "e.json")
     (tmp_path / "d.jsonl").write_text('{"a": 1}\n{"a": 1, "b": 2}\n')
     assert columns_of(tmp_path / "d.jsonl") == ["a", "b"]
 

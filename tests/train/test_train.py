@@ -346,7 +346,7 @@ def test_every_batch_is_of_one_set_and_weights_count():
         (lambda text: text.replace("batch = 16", "batch = 'x'"), FileCorruptError, "batch"),
         (lambda text: text.replace("held_out = 20", 'query = "querry"'), InputError, "Did you mean 'query'"),
         (lambda text: text.replace("pairs.csv", "nowhere.csv"), FileMissingError, "nowhere"),
-        (lambda text: text.replace("pairs.csv", "base/config.json"), InputError, "no known kind"),
+        (lambda text: text.replace("pairs.csv", "recipe.toml"), InputError, "no known kind"),
         (lambda text: text.replace("held_out = 20", 'document = "query"'), InputError, "equal in every row"),
         (lambda text: text.replace("held_out = 20", "held_out = 139"), InputError, "two or more"),
         (lambda text: text.replace('base = "base"', 'base = "nowhere"'), FileMissingError, "nowhere"),
