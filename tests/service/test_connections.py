@@ -250,7 +250,7 @@ def test_answers_carry_the_requests_id_and_its_times(address: tuple[str, int]):
 
 
 def test_sigterm_finishes_what_was_accepted_and_takes_nothing_new():
-    with started("serve") as (process, url, _):
+    with started("serve", "--max-wait", "600") as (process, url, _):
         texts = ["a long text about cards and payments " * 40] * 60
         with ThreadPoolExecutor(4) as pool:
             sent = [
