@@ -15,6 +15,7 @@ from typing import Any
 
 from encoder_tools.errors import FileCorruptError, InputError
 from encoder_tools.extras import require_extra
+from encoder_tools.row_checks import check_column_names
 
 _DIGITS = 15  # that a double always holds
 
@@ -33,7 +34,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
     try:
         table = pyarrow.parquet.ParquetFile(path)
         schema = table.schema_arrow
-        _check_names(path, schema.names)
+        check_column_names(path, schema.names)
         names = [name for name in schema.names if columns is None or name in columns]
         convert = {name: _converter(schema.field(name).type, path, name) for name in names}
         for batch in table.iter_batches(columns=names):
@@ -43,12 +44,6 @@ def parquet_rows(path: Path, columns: Collection[str] | None = None) -> Iterator
         if isinstance(error, InputError):
             raise
         raise FileCorruptError(f"{path} is no whole Parquet file ({error}). Restore it.") from None
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
-    if twice is not None:
-        raise InputError(f"{path} has two columns named {twice!r}: one would hide the other. Rename one of them.")
 
 
 def _converter(kind: Any, path: Path, name: str) -> Callable[[Any], Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,15 +16,27 @@ from encoder_tools.errors import FileCorruptError, FileMissingError, InputError,
 from encoder_tools.extras import require_extra
 from encoder_tools.files import replacing
 from encoder_tools.parquet_rows import as_json, parquet_rows
+from encoder_tools.row_checks import Reject
 from encoder_tools.separated import separated_rows
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _COLUMNS_BY = 1000  # rows: an object of JSON may lack what others have
 _DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
 
+__all__ = [
+    "Numbered",
+    "Reading",
+    "Reject",
+    "Row",
+    "columns_of",
+    "count_rows",
+    "is_dataset",
+    "kind_of",
+    "numbered",
+    "read_rows",
+    "write_rows",
+]
 Row = Mapping[str, Any]
-Reject: TypeAlias = Callable[[int, str, Any], None]
-"""Is told the number of a row that cannot be read, from 1 on, the reason, and what is there."""
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,19 @@ Source: RFC 4180; what spreadsheets write beside it (other separators, ``sep=;``
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 from encoder_tools.decoding import lines_of
 from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.row_checks import Reject, check_column_names
 
 LONGEST_CELL = 2**24
 """Characters of a cell; a longer one is a quotation mark that is never closed."""
 _SEPARATORS = ",;\t|"
 _LOOKED_AT = 50  # lines by which a separator is told
-
-Reject = Callable[[int, str, Any], None]
 
 
 def separated_rows(
@@ -65,16 +64,18 @@ def _rows(path: Path, kind: str, reader: Any, reject: Reject | None) -> Iterator
         if not cells:
             continue
         if names is None:
-            names = _checked_names(path, cells)
+            names = [name.removeprefix("\ufeff") for name in cells]
+            check_column_names(path, names)
             continue
         number += 1
-        row: dict[Any, Any] = dict(zip(names, cells, strict=False))
-        if len(cells) != len(names):
-            if reject is not None:
-                reject(number, f"found {len(cells)} cells, the header has {len(names)}", row)
-                continue
-            row |= dict.fromkeys(names[len(cells) :])
-        yield row
+        row: dict[Any, Any] = dict(zip_longest(names, cells[: len(names)]))
+        if len(cells) > len(names):
+            row[None] = cells[len(names) :]  # as csv.DictReader has cells beyond the header
+        if len(cells) != len(names) and reject is not None:
+            told = {str(name): cell for name, cell in row.items()}
+            reject(number, f"found {len(cells)} cells, the header has {len(names)}", told)
+        else:
+            yield row
 
 
 def _damaged(path: Path, kind: str, begun: int, line: int, error: csv.Error, *, readable: bool) -> None:
@@ -86,14 +87,6 @@ def _damaged(path: Path, kind: str, begun: int, line: int, error: csv.Error, *, 
         f"{path} is no whole {kind[1:].upper()} file: {where} cannot be read ({error}); a quotation mark may be left "
         "open there. What comes behind cannot be told from its text. Repair the row."
     )
-
-
-def _checked_names(path: Path, cells: Sequence[str]) -> list[str]:
-    names = [name.removeprefix("\ufeff") for name in cells]
-    twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
-    if twice is not None:
-        raise InputError(f"{path} has two columns named {twice!r}: one would hide the other. Rename one of them.")
-    return names
 
 
 def _told_by_line(first: Sequence[str]) -> str | None:
@@ -144,8 +137,3 @@ def _whole_rows(first: Sequence[str], separator: str) -> list[list[str]]:
                 return rows
             if not rows:
                 raise
-
-
-def rejected_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A row as it is kept beside what was made."""
-    return {str(name): cell for name, cell in row.items()}

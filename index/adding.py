@@ -163,18 +163,25 @@ class _Run:
         if not self._options.sync:
             return {}
         if self._moved is None:
-            gone = [name for name in self._collection.ids() if is_text_name(str(name)) and name not in self._seen]
-            self._moved = self._collection.vectors_by_text(gone)
+            self._moved = self._collection.vectors_by_text(self._gone_texts())
         return self._moved
+
+    def _gone(self) -> list[DocumentId]:
+        """Documents that are in none of the files so far."""
+        return [name for name in self._collection.ids() if name not in self._seen]
+
+    def _gone_texts(self) -> list[DocumentId]:
+        """Those of them that are called as text files are."""
+        return [name for name in self._gone() if is_text_name(str(name))]
 
     def finish(self, any_texts: bool) -> None:
         """Delete, or tell, what is stored and in none of the files."""
         if self._options.sync:
-            gone = [name for name in self._collection.ids() if name not in self._seen]
+            gone = self._gone()
             self._collection.delete(gone)
             self._log(f"{len(gone)} documents deleted that are in none of the files")
         elif any_texts:
-            gone = [name for name in self._collection.ids() if is_text_name(str(name)) and name not in self._seen]
+            gone = self._gone_texts()
             if gone:
                 self._log(
                     f"{len(gone)} stored text files are in none of these, such as {gone[0]!r}; --sync deletes "

@@ -28,6 +28,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 class Approximate:
     """Made by :meth:`build`, :meth:`grown` or :func:`index.files.read_graph`; then never changed, and safe for threads.
 
+    :ivar index: FAISS's own.
     :ivar rows: int64 (n,), ascending.
     :ivar tuning: what a search spends, and what it was measured to find; the most there is until it is tuned.
     """
@@ -35,17 +36,12 @@ class Approximate:
     def __init__(
         self, kind: ApproximateKind, index: Any, rows: NDArray[np.int64], tuning: Tuning | None = None
     ) -> None:
-        self.kind, self._index, self.rows = kind, index, rows
+        self.kind, self.index, self.rows = kind, index, rows
         self.tuning = tuning or Tuning(dict.fromkeys(KS, kind.efforts[-1]), {})
         self._made: tuple[tuple[int, int], Any] = (-1, -1), None  # the last search's effort and k, and parameters
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def index(self) -> Any:
-        """FAISS's own."""
-        return self._index
 
     @classmethod
     def build(cls, kind: ApproximateKind, snapshot: Snapshot, stop: threading.Event) -> Approximate:
@@ -72,7 +68,7 @@ class Approximate:
         """
         import faiss
 
-        index = faiss.clone_index(self._index)
+        index = faiss.clone_index(self.index)
         for _, vectors in _parts(snapshot, positions, stop):
             self.kind.add(index, vectors, self.kind.assigned(index, vectors))
         return Approximate(self.kind, index, np.concatenate([self.rows, snapshot.rows[positions]]), self.tuning)
@@ -84,15 +80,15 @@ class Approximate:
         """
 
         def search(vectors: FloatMatrix, k: int, effort: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            scores, at = self._index.search(vectors, k, params=self.kind.parameters(effort, k))
+            scores, at = self.index.search(vectors, k, params=self.kind.parameters(effort, k))
             return scores, np.where(at >= 0, self.rows[at], -1)
 
         known = snapshot.up_to(int(self.rows[-1]))
-        return Approximate(self.kind, self._index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
+        return Approximate(self.kind, self.index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
 
     def search(self, query: FloatMatrix, k: int) -> Found:
         """The ``k`` nearest to a query (1, dim), alive or not, best first; fewer if it does not reach as many."""
-        scores, at = self._index.search(query, min(k, len(self.rows)), params=self._parameters(k))
+        scores, at = self.index.search(query, min(k, len(self.rows)), params=self._parameters(k))
         if at[0, -1] >= 0:
             return self.rows[at[0]], scores[0]
         there = at[0] >= 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, one_line
-from encoder_tools.files import read_json, sha256_of
+from encoder_tools.files import checked_as, read_json, sha256_of
 from encoder_tools.model_folder import max_length_of, truncation_side
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.session import Narrowing, Provider, open_session
@@ -146,8 +146,8 @@ def _checked_graph(path: Path) -> Path:
         raise FileMissingError(f"{path} has neither onnx/model.onnx nor model.onnx. Run: encoder-tools export {path}")
     manifest = graph.with_name(MANIFEST_NAME)
     if manifest.is_file():
-        for name, digest in dict(read_json(manifest).get("sha256", {})).items():
-            file = graph.with_name(Path(str(name)).name)
+        for name, digest in checked_as(read_json(manifest).get("sha256"), dict[str, str], str(manifest)).items():
+            file = graph.with_name(Path(name).name)
             if not file.is_file() or sha256_of(file) != digest:
                 raise FileCorruptError(f"{file} is not the file that was exported. Run: encoder-tools export {path}")
     return graph
@@ -164,8 +164,9 @@ def _tokenizer_of(path: Path, graph: Path | None) -> Path:
 
 def _strategy(transformer: dict[str, Any]) -> str:
     """How sentence-transformers is told to cut pairs; from the longer one where nothing is said."""
-    text = transformer.get("processing_kwargs", {})
-    value = text.get("text", {}).get("truncation") if isinstance(text, dict) else None
+    value: Any = transformer
+    for name in ("processing_kwargs", "text", "truncation"):
+        value = value.get(name) if isinstance(value, dict) else None
     return value if value in ("only_first", "only_second") else "longest_first"
 
 
