@@ -103,6 +103,7 @@ class _Run:
         self._collection, self._out, self._options, self._log, self._bar = collection, out, options, log, bar
         self._seen: set[DocumentId] = set()
         self._moved: dict[str, Any] | None = None
+        self._unread = 0  # rows whose ids nobody knows
         self.total = Ingested()
 
     def text_files(self, found: TextFiles) -> None:
@@ -131,6 +132,7 @@ class _Run:
         rows = read_rows(file, reject=reject.from_reader, reading=reading)
         layout = replace(options.layout, name=file.name)
         self._ingest(rows, reject, str(file), count_rows(file), options.chunking(None), layout, reject.left_out)
+        self._unread += len(reject.left_out)
         if file.is_dir():
             others = Counter(one.suffix or one.name for one in file.rglob("*") if is_text_name(one.name))
             if others:
@@ -176,7 +178,9 @@ class _Run:
 
     def finish(self, any_texts: bool) -> None:
         """Delete, or tell, what is stored and in none of the files."""
-        if self._options.sync:
+        if self._options.sync and self._unread:
+            self._log(f"nothing is deleted: {self._unread} rows could not be read, and may be of stored documents")
+        elif self._options.sync:
             gone = self._gone()
             self._collection.delete(gone)
             self._log(f"{len(gone)} documents deleted that are in none of the files")

@@ -105,6 +105,19 @@ def test_a_file_that_cannot_be_read_has_not_gone(stored: Collection, tmp_path: P
     assert list(stored.ids()) == ["a.md"]
 
 
+def test_rows_that_cannot_be_read_have_not_gone(stored: Collection, tmp_path: Path):
+    """Nobody knows their ids: a damaged line must not delete the document that it was."""
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n')
+    add(stored, [file])
+    file.write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": \n')
+    assert any("nothing is deleted: 1 rows could not be read" in line for line in add(stored, [file], sync=True))
+    assert list(stored.ids()) == [1, 2]
+    file.write_text('{"id": 1, "text": "a"}\n')
+    add(stored, [file], sync=True)
+    assert list(stored.ids()) == [1]
+
+
 def test_other_metadata_are_not_encoded(stored: Collection, counting: Any):
     stored.upsert(["a", "b"], ["red cat", "old town"], [{"n": 1}, {"n": 2}])
     counting.seen.clear()
