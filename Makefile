@@ -5,7 +5,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$name; break; }; done)
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test dev wheel-check bench clean
+.PHONY: demo test dev architecture wheel-check bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -20,9 +20,7 @@ test: .venv-dev/.installed
 
 # Branch coverage of what runs without torch; its bar is in pyproject.toml. Tests of what needs torch run apart, because
 # counting lines makes torch's tracing much slower and adds none that are asked for.
-TORCH_TESTS := tests/distill tests/train/test_train.py tests/train/test_data.py tests/train/test_lora.py tests/train/test_losses.py \
-	tests/train/test_processes.py tests/train/test_bad_ends.py tests/extract tests/encoder/test_export.py tests/encoder/test_fused.py \
-	tests/encoder/test_unpack.py
+TORCH_TESTS := $(addprefix tests/encoder_tools/,distill train extract export)
 define tests-with-coverage
 	.venv-dev/bin/python -m pytest -q $(TORCH_TESTS)
 	.venv-dev/bin/coverage erase
@@ -42,6 +40,10 @@ bench: .venv/.installed .venv-dev/.installed
 	.venv/bin/python -m benchmarks.serve_startup
 	.venv-dev/bin/python -m benchmarks.extract_memory
 	.venv-dev/bin/python -m benchmarks.request_overhead
+
+# Draws the tree of folders into docs/architecture.md.
+architecture: .venv-dev/.installed
+	PYTHONPATH=tests .venv-dev/bin/python tests/draw_architecture.py
 
 clean:
 	rm -rf .venv .venv-dev build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

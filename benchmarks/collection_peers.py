@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from benchmarks.serve_startup import machine
-from encoder_tools.files import write_json
+from encoder_tools.io.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "collection_peers.json"
 K, QUERIES, BATCH, BUCKETS, DELETED = 10, 100, 1000, 1000, 3000

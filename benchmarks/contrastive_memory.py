@@ -21,8 +21,8 @@ from typing import Any
 import click
 
 from benchmarks.serve_startup import machine
-from encoder_tools.files import write_json
-from service.demo.corpus import read_corpus
+from encoder_tools.io.files import write_json
+from service.demo.texts import read_corpus
 
 RESULT = Path(__file__).parent / "results" / "contrastive_memory.json"
 _TOKENS = 4096
@@ -37,8 +37,8 @@ def ours(model: Any, count: int) -> float:
     """Seconds of the second of two steps of encoder_tools.train."""
     import numpy as np
 
-    from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
-    from encoder_tools.train.data import Example
+    from encoder_tools.train.data.examples import Example
+    from encoder_tools.train.objectives.contrastive import ContrastiveObjective, tokenise
     from encoder_tools.train.recipe import DataSet, Recipe, Training
 
     data = DataSet("")
@@ -94,7 +94,7 @@ def main(one: tuple[str, str, str] | None) -> None:
 def _one(which: str, count: str, folder: str) -> None:
     import torch
 
-    from encoder_tools.train.base import load_trainable
+    from encoder_tools.train.base_model import load_trainable
 
     torch.set_num_threads(1)
     model, _ = load_trainable(Path(folder), "cpu")

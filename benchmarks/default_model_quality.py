@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from encoder_tools.evaluate.measure import Figure, evaluate
+from encoder_tools.evaluate.evaluation import Figure, evaluate
 from encoder_tools.evaluate.tasks import public_tasks
-from encoder_tools.files import write_json
+from encoder_tools.io.files import write_json
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime import OnnxEncoder
 

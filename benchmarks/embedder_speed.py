@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 
 from benchmarks.serve_startup import machine
-from encoder_tools.files import write_json
+from encoder_tools.io.files import write_json
 from encoder_tools.runtime import OnnxEncoder
-from service.demo.corpus import read_corpus
+from service.demo.texts import read_corpus
 
 RESULT = Path(__file__).parent / "results" / "embedder_speed.json"
 _ROUNDS = 7

@@ -29,10 +29,10 @@ from threadpoolctl import threadpool_limits
 
 from encoder_tools.runtime import OnnxEncoder
 from heads import FittedHead, LinearHead, MultiLabelHead, PrototypeHead, ZeroShotHead, judge_all
-from heads.making import Examples, Promise, make_head
+from heads.estimators.multilabel import as_indicators
+from heads.estimators.pipeline import Examples, Promise, make_head
+from heads.evaluation import evaluate, examine
 from heads.metrics import expected_calibration_error, log_loss
-from heads.multilabel import as_indicators
-from heads.report import evaluate, examine
 
 RESULTS = Path(__file__).parent / "results"
 SETS = ("banking77", "clinc150", "trec")
@@ -149,7 +149,7 @@ def few_shot(task: Task, base: str, seeds: int) -> dict[str, float]:
     """The encoder adapted where that helps on held-out labels; the time with the trial, without loading and saving."""
     import torch
 
-    from service.adapting import adapt_if_it_helps_in_memory
+    from service.workflows.few_shot import adapt_if_it_helps_in_memory
 
     torch.set_num_threads(1)
     rows = []

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.serve_startup import machine, rss_mb, serving
-from encoder_tools.files import sha256_of, write_json
+from encoder_tools.io.files import sha256_of, write_json
 
 RESULTS = Path(__file__).parent / "results" / "request_overhead.json"
 LIMIT_MS = 3.0
@@ -108,7 +108,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 def write_wide_model(folder: Path) -> None:
     """A word table of 262,144 pieces and 64 dimensions with mean pooling, as an export of ours."""
-    from encoder_tools.model_folder import ModelFolder
+    from encoder_tools.model.model_folder import ModelFolder
     from encoder_tools.runtime.manifest import GraphEntry, Manifest
 
     _write_tokenizer(folder / "tokenizer.json")

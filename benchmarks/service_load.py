@@ -25,7 +25,7 @@ from benchmarks.load.client import Client, closed_loop, embedding_bodies, open_l
 from benchmarks.load.servers import Server, infinity, ours, plain
 from benchmarks.serve_startup import machine
 from encoder_tools.runtime import OnnxEncoder
-from service.demo.corpus import read_corpus
+from service.demo.texts import read_corpus
 
 RESULTS = Path(__file__).parent / "results"
 QUERY = "Where is my card?"

@@ -16,10 +16,10 @@ import click
 
 from benchmarks.embedder_speed import rates, texts
 from encoder_tools.distill.run import distill
-from encoder_tools.evaluate.measure import evaluate
+from encoder_tools.evaluate.evaluation import evaluate
 from encoder_tools.evaluate.tasks import public_tasks
 from encoder_tools.export import export
-from encoder_tools.files import write_json
+from encoder_tools.io.files import write_json
 from encoder_tools.runtime import OnnxEncoder
 
 RESULT = Path(__file__).parent / "results" / "student_front.json"

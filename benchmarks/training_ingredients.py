@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from benchmarks.serve_startup import machine
-from encoder_tools.files import read_json, write_json
+from encoder_tools.io.files import read_json, write_json
 
 RESULT = Path(__file__).parent / "results" / "training_ingredients.json"
 STARTS = ("shipped", "raw")
@@ -55,8 +55,8 @@ seed = 1
 def prepare(data: Path, work: Path, rows: int) -> None:
     """Write pairs with a mined negative each, and the raw encoder."""
     from encoder_tools import OnnxEncoder
-    from encoder_tools.train.data import read_examples, write_examples
-    from encoder_tools.train.mining import mine
+    from encoder_tools.train.data.examples import read_examples, write_examples
+    from encoder_tools.train.data.hard_negatives import mine
     from encoder_tools.train.recipe import DataSet
 
     if not (work / "mined.jsonl").is_file():
@@ -74,7 +74,7 @@ def make_raw(work: Path) -> None:
     import transformers
 
     from encoder_tools.extract import extract
-    from encoder_tools.shipped import model_path
+    from encoder_tools.model.shipped import model_path
 
     default = model_path("default")
     size = json.loads((default / "config.json").read_text())["vocab_size"]
@@ -151,7 +151,7 @@ def sts(data: Path, folder: Path) -> float:
     import numpy as np
 
     from encoder_tools.evaluate.metrics import sts_spearman
-    from encoder_tools.train.base import load_trainable
+    from encoder_tools.train.base_model import load_trainable
 
     model, _ = load_trainable(folder, "cpu")
     with gzip.open(data / "stsb" / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:

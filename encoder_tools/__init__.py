@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from encoder_tools.errors import EncoderToolsError as EncoderToolsError
-    from encoder_tools.model_folder import ModelFolder as ModelFolder
+    from encoder_tools.model.model_folder import ModelFolder as ModelFolder
     from encoder_tools.protocols import TextEncoder as TextEncoder
     from encoder_tools.runtime import OnnxEncoder as OnnxEncoder
 
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "EncoderToolsError": "encoder_tools.errors",
-    "ModelFolder": "encoder_tools.model_folder",
+    "ModelFolder": "encoder_tools.model.model_folder",
     "OnnxEncoder": "encoder_tools.runtime",
     "TextEncoder": "encoder_tools.protocols",
 }

@@ -9,19 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from heads.files import load_head, save_head
-from heads.fitted import FittedHead, Judgement, Label, LabelProbability
-from heads.many import classify, judge_all
+from heads.serving.batch import classify, judge_all
+from heads.serving.fitted_head import FittedHead, Judgement, Label, LabelProbability
+from heads.serving.serialization import load_head, save_head
 
 if TYPE_CHECKING:
-    from heads.hierarchical import HierarchicalHead as HierarchicalHead
-    from heads.linear import LinearHead as LinearHead
-    from heads.mlp import MLPHead as MLPHead
-    from heads.multilabel import MultiLabelHead as MultiLabelHead
-    from heads.prototype import NeighbourHead as NeighbourHead
-    from heads.prototype import PrototypeHead as PrototypeHead
-    from heads.regression import RegressionHead as RegressionHead
-    from heads.zero_shot import ZeroShotHead as ZeroShotHead
+    from heads.estimators.hierarchical import HierarchicalHead as HierarchicalHead
+    from heads.estimators.linear import LinearHead as LinearHead
+    from heads.estimators.mlp import MLPHead as MLPHead
+    from heads.estimators.multilabel import MultiLabelHead as MultiLabelHead
+    from heads.estimators.prototype import NeighbourHead as NeighbourHead
+    from heads.estimators.prototype import PrototypeHead as PrototypeHead
+    from heads.estimators.regression import RegressionHead as RegressionHead
+    from heads.estimators.zero_shot import ZeroShotHead as ZeroShotHead
 
 __all__ = [
     "FittedHead",
@@ -43,14 +43,14 @@ __all__ = [
 ]
 
 _NEED_SCIKIT_LEARN = {
-    "HierarchicalHead": "heads.hierarchical",
-    "LinearHead": "heads.linear",
-    "MLPHead": "heads.mlp",
-    "MultiLabelHead": "heads.multilabel",
-    "NeighbourHead": "heads.prototype",
-    "PrototypeHead": "heads.prototype",
-    "RegressionHead": "heads.regression",
-    "ZeroShotHead": "heads.zero_shot",
+    "HierarchicalHead": "heads.estimators.hierarchical",
+    "LinearHead": "heads.estimators.linear",
+    "MLPHead": "heads.estimators.mlp",
+    "MultiLabelHead": "heads.estimators.multilabel",
+    "NeighbourHead": "heads.estimators.prototype",
+    "PrototypeHead": "heads.estimators.prototype",
+    "RegressionHead": "heads.estimators.regression",
+    "ZeroShotHead": "heads.estimators.zero_shot",
 }
 
 

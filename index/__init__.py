@@ -5,8 +5,8 @@ Importing this package loads numpy and sqlite3 only; FAISS is imported when a co
 
 from __future__ import annotations
 
-from index.chunking import Chunk, Chunking, Splitter
-from index.collection import Collection
+from index.collection.collection import Collection
+from index.documents.chunking import Chunk, Chunking, Splitter
 from index.results import Document, DocumentId, Hit, Part, Stats
 
 __all__ = ["Chunk", "Chunking", "Collection", "Document", "DocumentId", "Hit", "Part", "Splitter", "Stats"]

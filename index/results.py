@@ -50,10 +50,10 @@ class Hit(NamedTuple):
 class Stats(NamedTuple):
     """What a collection holds, and how it is searched.
 
-    :ivar kind: "flat", every vector is looked at, or a kind of :mod:`index.kinds`; ``why`` says why.
+    :ivar kind: "flat", every vector is looked at, or a kind of :mod:`index.ann.index_types`; ``why`` says why.
     :ivar recall: share of the true nearest that the index was measured to find, for the worst group of queries.
     :ivar effort: of a search for ten, in the kind's measure (efSearch, nprobe): the least one of the wanted recall.
-    :ivar recall_by_group: for each group of queries (:mod:`index.tuning`) and for 1, 10 and 100 nearest.
+    :ivar recall_by_group: for each group of queries (:mod:`index.ann.tuning`) and for 1, 10 and 100 nearest.
     :ivar bytes: on disk.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.app import create_app as create_app
-    from service.state import Limits as Limits
-    from service.state import ServiceState as ServiceState
+    from service.serving.state import Limits as Limits
+    from service.serving.state import ServiceState as ServiceState
 
-_HOMES = {"create_app": "service.app", "Limits": "service.state", "ServiceState": "service.state"}
+_HOMES = {"create_app": "service.app", "Limits": "service.serving.state", "ServiceState": "service.serving.state"}
 
 __all__ = ["Limits", "ServiceState", "create_app"]
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 
-from service.endpoints import routes_of
 from service.errors import HANDLERS
-from service.gate import Gate, Observer
+from service.http.endpoints import routes_of
+from service.http.middleware import Gate, Observer
 from service.routes import ENDPOINTS
-from service.state import ServiceState
+from service.serving.state import ServiceState
 
 
 def create_app(state: ServiceState, observers: Sequence[Observer] = ()) -> Gate:

@@ -29,7 +29,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.shipped import DEFAULT_MODEL
+from encoder_tools.model.shipped import DEFAULT_MODEL
 
 T = TypeVar("T")
 

@@ -17,11 +17,11 @@ import uvicorn
 
 from encoder_tools.errors import EncoderToolsError
 from service.app import create_app
-from service.connection import Connection
-from service.gate import Observer
-from service.logs import log_line
-from service.room import LoopErrors, Room
-from service.state import ServiceState
+from service.http.connection_limit import LoopErrors, Room
+from service.http.middleware import Observer
+from service.http.protocol import Connection
+from service.observability.logs import log_line
+from service.serving.state import ServiceState
 
 _LAST_SECONDS = 2  # for the answers that say that the server stopped
 _IDLE_SECONDS = 30
@@ -141,10 +141,10 @@ class _Server(uvicorn.Server):
 
     async def _open_again(self) -> None:
         """What a signal asks for has nobody to answer to but the log."""
-        if self._state.reloader is None:
+        if self._state.reload is None:
             return
         try:
-            parts = await self._state.reloader.reload()
+            parts = await self._state.reload()
         except (EncoderToolsError, OSError) as error:
             log_line(event="reload", failed=str(error))
         else:

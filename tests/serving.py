@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import uvicorn
 
+from encoder_tools.model.tokenizer import TokenText, check_texts, check_token_ids
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.tokens import TokenText, check_texts, check_token_ids
 from encoder_tools.vectors import unit_rows
 from service.app import create_app
-from service.connection import Connection
+from service.http.protocol import Connection
 from service.server import bind, url_of
-from service.state import ServiceState
+from service.serving.state import ServiceState
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")

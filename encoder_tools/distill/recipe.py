@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from encoder_tools.errors import InputError
-from encoder_tools.train.settings import read_settings, settings_digest
+from encoder_tools.train.recipe_files import read_settings, settings_digest
 
 _MOST_TIMES = 100  # a text that is taken more often is a slip of the pen
 
@@ -16,14 +16,15 @@ _MOST_TIMES = 100  # a text that is taken more often is a slip of the pen
 class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the training texts are; paths are relative to the recipe.
 
-    :ivar files: text files, one text a line, gzip-compressed if their names end in ``.gz``.
-    :ivar corpus: a data folder of this project instead, of which only what may ship is taken.
+    :ivar files: text files, one text per line, gzip-compressed if their names end in ``.gz``; a ``.tsv`` file has the
+        columns ``source`` and ``text`` instead, with that header.
+    :ivar corpus: of earlier versions; such a recipe is told what to do.
     :ivar most: texts to take, after shuffling; 0 takes all.
     :ivar held_out: texts, drawn at random, that are not trained on; the agreement with the teacher is measured on them.
     :ivar joined: share of the texts that is joined, several of one source behind each other, to long ones: most texts
         at hand are single sentences, and a student that never saw a longer one does not read paragraphs well.
-    :ivar times: how often each text of a source is taken, by source (of a corpus: "scitldr", "pairs/qa_medquad"; of
-        files: their names); 0.5 takes a random half of them. Once where a source is not named.
+    :ivar times: how often each text of a source is taken, by source (the column of a ``.tsv`` file, or else the file's
+        name); 0.5 takes a random half of them. Once where a source is not named.
     """
 
     files: tuple[str, ...] = ()
@@ -109,7 +110,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights of the parts of the loss; a part of weight 0 is not computed. See :mod:`encoder_tools.distill.objective`.
+    """Weights of the parts of the loss; a part of weight 0 is not computed. See
+    :mod:`encoder_tools.distill.state_loss`.
 
     :ivar levels: the teacher's layer that each of the student's answers to in ``middle``, the student's last left out;
         empty spreads them evenly.
@@ -150,8 +152,13 @@ def read_recipe(path: Path) -> Recipe:
     :raises InputError: if a number is out of range.
     """
     recipe = read_settings(path, Recipe)
-    if bool(recipe.texts.files) == (recipe.texts.corpus is not None):
-        raise InputError(f"{path}: [texts] needs either files or corpus. Name one of them.")
+    if recipe.texts.corpus is not None:
+        raise InputError(
+            f"{path}: [texts] has corpus, which is no longer read. Write the corpus to a file with "
+            "`python -m recipes.default_model.corpus DATA corpus.tsv.gz` and name that file in files."
+        )
+    if not recipe.texts.files:
+        raise InputError(f"{path}: [texts] has no files. Name at least one text file.")
     _check_ranges(path, recipe)
     _check_choices(path, recipe)
     return recipe

@@ -13,26 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from encoder_tools.distill.earlier import Earlier, teachers_ids
-from encoder_tools.distill.grid import snap
-from encoder_tools.distill.kept_states import KeptStates, room_for
-from encoder_tools.distill.pupil import Pieces, Pupil, make_pupil
+from encoder_tools.distill.objective import Reading, TokenObjective, cut_texts, levels_of
 from encoder_tools.distill.recipe import Recipe, read_recipe
-from encoder_tools.distill.student import save_student
+from encoder_tools.distill.student.adapters import Pieces, Pupil, make_pupil
+from encoder_tools.distill.student.model import save_student
+from encoder_tools.distill.student.unigram import pieces, save_tokenizer, train_tokenizer
+from encoder_tools.distill.student.vocabulary import cut_vocabulary, save_cut_tokenizer
+from encoder_tools.distill.student.warm_start import Earlier, teachers_ids
+from encoder_tools.distill.student.weight_grid import snap
 from encoder_tools.distill.teacher import Teacher
+from encoder_tools.distill.teacher_cache import KeptStates, room_for
 from encoder_tools.distill.texts import join_texts, read_texts
-from encoder_tools.distill.token_objective import Reading, TokenObjective, cut_texts, levels_of
-from encoder_tools.distill.tokenizer import pieces, save_tokenizer, train_tokenizer
-from encoder_tools.distill.vocabulary import cut_vocabulary, save_cut_tokenizer
 from encoder_tools.errors import FileMissingError, InputError
 from encoder_tools.evaluate.agreement import mark_space
-from encoder_tools.files import read_json
-from encoder_tools.model_folder import ModelFolder
-from encoder_tools.staging import check_destination, staged_folder, work_folder
-from encoder_tools.train.curves import draw_curves
-from encoder_tools.train.loop import LOG_NAME, Loop, Pace
-from encoder_tools.train.schedule import batches
-from encoder_tools.train.tensors import Ids, checked_device
+from encoder_tools.io.files import read_json
+from encoder_tools.io.staging import check_destination, staged_folder, work_folder
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.train.engine.curves import draw_curves
+from encoder_tools.train.engine.device import Ids, checked_device
+from encoder_tools.train.engine.loop import LOG_NAME, Loop, Pace
+from encoder_tools.train.engine.schedule import batches
 
 CURVES_NAME = "curves.png"
 

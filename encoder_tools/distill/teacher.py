@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from encoder_tools.distill.objective import mean_pooled
+from encoder_tools.distill.state_loss import mean_pooled
 from encoder_tools.errors import CheckpointError, one_line
 
 _POSITIONS = 32  # whose mean stands for all positions in the student's word table

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from encoder_tools.distill.corpus import read_corpus
 from encoder_tools.distill.recipe import Texts
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.train.tensors import Ids
+from encoder_tools.train.engine.device import Ids
 
 
 class RunTexts(NamedTuple):
@@ -36,28 +35,22 @@ def read_texts(settings: Texts, root: Path, seed: int) -> RunTexts:
     :raises FileCorruptError: if one is not text in UTF-8.
     :raises InputError: if ``times`` names a source that there is not.
     """
-    if settings.corpus is not None:
-        corpus = read_corpus(root / settings.corpus, seed)
-        texts, sources = list(corpus.texts), list(corpus.sources)
-        facts: dict[str, object] = {"texts_by_source": corpus.kept, "held_out_by_source": corpus.held_out}
-    else:
-        found: dict[str, str] = {}
-        for name in settings.files:
-            for line in read_lines(root / name):
-                found.setdefault(line, name)
-        lines = list(found)
-        order = np.random.default_rng(seed).permutation(len(lines))
-        texts = [lines[row] for row in order]
-        sources, facts = [found[text] for text in texts], {}
+    source_of: dict[str, str] = {}
+    for name in settings.files:
+        for source, text in read_sourced(root / name):
+            source_of.setdefault(text, source)
+    lines = list(source_of)
+    texts = [lines[row] for row in np.random.default_rng(seed).permutation(len(lines))]
+    sources = [source_of[text] for text in texts]
     count = min(settings.most or len(texts), len(texts))
-    # a corpus may end in texts of one kind: what is held out is drawn from all of it
+    # a file may end in texts of one kind: what is held out is drawn from all of it
     drawn = set(np.random.default_rng([seed, 3]).permutation(count)[: settings.held_out].tolist())
     taken = _repeated([row for row in range(count) if row not in drawn], sources, settings.times, seed)
     places = taken + sorted(drawn)
     return RunTexts(
         [texts[row] for row in places],
         [sources[row] for row in places],
-        {**facts, "texts": count, "texts_taken": len(taken)},
+        {"texts_by_source": dict(Counter(sources)), "texts": count, "texts_taken": len(taken)},
     )
 
 
@@ -111,6 +104,17 @@ def _join(texts: list[Ids], longest: int, generator: np.random.Generator) -> lis
     if parts:
         made.append(np.concatenate([texts[0][:1], *parts, texts[0][-1:]]))
     return made
+
+
+def read_sourced(path: Path) -> list[tuple[str, str]]:
+    """Source and text of each line of a file; errors as :func:`read_texts`."""
+    lines = read_lines(path)
+    if ".tsv" not in path.suffixes:
+        return [(path.name, line) for line in lines]
+    rows = [line.split("\t") for line in lines]
+    if not rows or rows[0] != ["source", "text"] or any(len(row) != len(rows[0]) for row in rows):
+        raise FileCorruptError(f"{path} has not two cells in each line, below the header source and text. Mend it.")
+    return [(source, text) for source, text in rows[1:]]
 
 
 def read_lines(path: Path) -> list[str]:

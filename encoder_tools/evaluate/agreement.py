@@ -7,10 +7,10 @@ from pathlib import Path
 
 from encoder_tools.errors import FileMissingError, InputError
 from encoder_tools.evaluate.torch_encoder import TorchEncoder
-from encoder_tools.model_folder import ModelFolder
+from encoder_tools.model.embedding_space import Agreement, agreement_of, write_space
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import model_path
 from encoder_tools.runtime import OnnxEncoder
-from encoder_tools.shipped import model_path
-from encoder_tools.spaces import Agreement, agreement_of, write_space
 
 
 def mark_space(model: str | Path, root: str | Path, texts: Sequence[str]) -> Agreement:

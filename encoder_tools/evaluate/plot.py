@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from encoder_tools.evaluate.measure import Figure
-from encoder_tools.pictures import save_png
+from encoder_tools.evaluate.evaluation import Figure
+from encoder_tools.io.figures import save_png
 
 
 def draw_figures(measured: Mapping[str, Sequence[Figure]], picture: Path) -> None:

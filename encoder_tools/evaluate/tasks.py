@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from encoder_tools.errors import FileCorruptError, FileMissingError
-from encoder_tools.files import open_regular
+from encoder_tools.io.files import open_regular
 
 Kind: TypeAlias = Literal["sts", "classification", "clustering", "retrieval", "agreement"]
 T = TypeVar("T")

@@ -9,9 +9,9 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from encoder_tools.errors import FileCorruptError, one_line
-from encoder_tools.model_folder import ModelFolder
+from encoder_tools.model.embedding_space import Space, read_space
+from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.spaces import Space, read_space
 
 
 class TorchEncoder:
@@ -38,7 +38,7 @@ class TorchEncoder:
 
     @property
     def space(self) -> Space:
-        """The space that the vectors are in; see :mod:`encoder_tools.spaces`."""
+        """The space that the vectors are in; see :mod:`encoder_tools.model.embedding_space`."""
         return read_space(self._folder.path, self.fingerprint, self._folder.path.resolve().name)
 
     @property

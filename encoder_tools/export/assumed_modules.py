@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from encoder_tools.files import read_json, write_json
-from encoder_tools.model_folder import is_classifier
+from encoder_tools.io.files import read_json, write_json
+from encoder_tools.model.model_folder import is_classifier
 
 _PACKAGE = "sentence_transformers.models"
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim")

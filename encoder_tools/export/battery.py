@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
-from encoder_tools.tokens import TextTokenizer
+from encoder_tools.model.tokenizer import TextTokenizer
 
 _SEED = 20_261_124
 _SAMPLE = 200

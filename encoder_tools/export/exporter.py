@@ -20,12 +20,12 @@ from encoder_tools.errors import (
 )
 from encoder_tools.export.assumed_modules import add_assumed_modules
 from encoder_tools.extras import require_extra
-from encoder_tools.files import sha256_of, write_json
-from encoder_tools.model_folder import ModelFolder
+from encoder_tools.io.files import sha256_of, write_json
+from encoder_tools.io.staging import keep_others, staged_folder
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.tokenizer import TextTokenizer, tokenizer_pad_id
 from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, PADDING_TOLERANCE, GraphEntry, Manifest, StoredTensor
 from encoder_tools.runtime.session import open_session
-from encoder_tools.staging import keep_others, staged_folder
-from encoder_tools.tokens import TextTokenizer, tokenizer_pad_id
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -97,8 +97,8 @@ class _Export:
     def __init__(self, folder: ModelFolder, staged: Path, tolerance: float, say: Callable[[str], None]) -> None:
         from transformers import AutoConfig
 
-        from encoder_tools.export.configs import body_config
-        from encoder_tools.export.pipeline import load_model
+        from encoder_tools.export.graph.onnx_configs import body_config
+        from encoder_tools.export.graph.torch_pipeline import load_model
 
         self.folder, self.staged, self.tolerance, self.say = folder, staged, tolerance, say
         self.digest = folder.weights_digest()
@@ -145,9 +145,9 @@ class _Export:
         return exported
 
     def _main_graph(self, store_weights: str, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
-        from encoder_tools.export.graph import GRAPH_NAME, save_graph, trace
-        from encoder_tools.export.int8_weights import store_weights_as_int8
-        from encoder_tools.export.pipeline import Pipeline
+        from encoder_tools.export.graph.int8_weights import store_weights_as_int8
+        from encoder_tools.export.graph.torch_pipeline import Pipeline
+        from encoder_tools.export.graph.tracing import GRAPH_NAME, save_graph, trace
         from encoder_tools.export.unpack import find_tensors
 
         self.say("tracing the graph")
@@ -172,7 +172,7 @@ class _Export:
         return _entry(files, store_weights, parity, padding)
 
     def _quantized_graph(self, cases: Sequence[Case], wanted: list[FloatMatrix]) -> GraphEntry:
-        from encoder_tools.export.quantize import quantize_dynamically
+        from encoder_tools.export.graph.quantize import quantize_dynamically
 
         self.say("quantising to qint8")
         files = quantize_dynamically(self.graph, self.staged / QINT8_GRAPH_NAME)
@@ -209,7 +209,7 @@ class _Export:
 
 def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
     """Names that an export of ours has in ``onnx/``; all else there is kept, such as other people's graphs."""
-    from encoder_tools.export.graph import GRAPH_NAME
+    from encoder_tools.export.graph.tracing import GRAPH_NAME
 
     names = {MANIFEST_NAME, GRAPH_NAME, f"{GRAPH_NAME}.data", QINT8_GRAPH_NAME, f"{QINT8_GRAPH_NAME}.data"}
     try:

@@ -10,8 +10,8 @@ import torch
 
 from encoder_tools.errors import ExportError, is_out_of_memory, one_line
 from encoder_tools.export.battery import Case
+from encoder_tools.model.tokenizer import TextTokenizer, padded_batches
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.tokens import TextTokenizer, padded_batches
 from encoder_tools.vectors import unit_rows
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from encoder_tools.errors import ExportError, FileCorruptError
 from encoder_tools.extras import require_extra
-from encoder_tools.files import write_bytes
-from encoder_tools.model_folder import ModelFolder
+from encoder_tools.io.files import write_bytes
+from encoder_tools.io.staging import check_destination, staged_folder
+from encoder_tools.model.embedding_space import carry_mark
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import model_path
 from encoder_tools.runtime.manifest import EXACT, Form, Manifest, StoredTensor
-from encoder_tools.shipped import model_path
-from encoder_tools.spaces import carry_mark
-from encoder_tools.staging import check_destination, staged_folder
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from encoder_tools.errors import CheckpointFamilyError, FileCorruptError, FileMissingError, one_line
-from encoder_tools.files import open_regular, read_json
+from encoder_tools.io.files import open_regular, read_json
 
 _CHUNK = 1 << 20
 INDEX_NAME = "model.safetensors.index.json"

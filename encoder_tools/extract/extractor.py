@@ -18,17 +18,17 @@ from encoder_tools.errors import (
     one_line,
 )
 from encoder_tools.extract.checkpoint import Checkpoint, TensorPlace, locate, open_checkpoint
-from encoder_tools.extract.folder import Head, write_card, write_head
+from encoder_tools.extract.output_folder import Head, write_card, write_head
 from encoder_tools.extract.report import REPORT_NAME, ExtractionReport
 from encoder_tools.extras import require_extra
 from encoder_tools.families import family_of
-from encoder_tools.families.base import Choices, Family, Target
-from encoder_tools.files import write_json
-from encoder_tools.staging import staged_folder
+from encoder_tools.families.family import Choices, Family, Target
+from encoder_tools.io.files import write_json
+from encoder_tools.io.staging import staged_folder
 
 if TYPE_CHECKING:
-    from encoder_tools.extract.account import Inventory
     from encoder_tools.extract.proof import Proof
+    from encoder_tools.extract.tensor_account import Inventory
 
 _LONGEST = 1_000_000  # tokens; what is above says "no limit"
 _LEFT_OUT = ("torch_dtype", "auto_map")  # an old name of dtype; code of the source's that would be loaded from the hub
@@ -95,7 +95,7 @@ class _Extraction:
     """One extraction, step by step, into a staged folder."""
 
     def __init__(self, source: Checkpoint, family: Family, choices: Choices, head: Head, staged: Path) -> None:
-        from encoder_tools.extract.account import take_inventory
+        from encoder_tools.extract.tensor_account import take_inventory
 
         self.source, self.family, self.head, self.staged = source, family, head, staged
         self.config = _parse_config(source)
@@ -110,10 +110,10 @@ class _Extraction:
         }
 
     def run(self, name: str, revision: str | None, max_length: int | None) -> ExtractionReport:
-        from encoder_tools.extract.account import torch_dtype
-        from encoder_tools.extract.copying import check_copy, write_tensors
-        from encoder_tools.extract.sample import sample_texts
-        from encoder_tools.extract.tokenizer import check_tokenizer, load_tokenizer, save_tokenizer
+        from encoder_tools.extract.proof_texts import sample_texts
+        from encoder_tools.extract.tensor_account import torch_dtype
+        from encoder_tools.extract.tensor_copy import check_copy, write_tensors
+        from encoder_tools.extract.tokenizer_files import check_tokenizer, load_tokenizer, save_tokenizer
 
         table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
         tokenizer = load_tokenizer(self.source.folder, table.shape[0])
@@ -240,7 +240,7 @@ def _empty_model(source: Checkpoint, family: Family, config: Any) -> Any:
 
 def _dtype_name(source: Checkpoint) -> str:
     """The dtype that ``config.json`` names, under its new or its old key; else that of the largest tensor."""
-    from encoder_tools.extract.account import torch_dtype
+    from encoder_tools.extract.tensor_account import torch_dtype
 
     named = source.config.get("dtype") or source.config.get("torch_dtype")
     if named in ("float64", "float32", "float16", "bfloat16"):

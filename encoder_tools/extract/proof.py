@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encoder_tools.errors import CheckpointTensorError, ProofError
-from encoder_tools.extract.account import torch_dtype
 from encoder_tools.extract.checkpoint import TensorPlace
-from encoder_tools.extract.sample import long_text, sample_texts
-from encoder_tools.families.base import class_of_transformers
+from encoder_tools.extract.proof_texts import long_text, sample_texts
+from encoder_tools.extract.tensor_account import torch_dtype
+from encoder_tools.families.family import class_of_transformers
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from encoder_tools.errors import CheckpointFamilyError
-from encoder_tools.families.base import Family
+from encoder_tools.families.family import Family
 from encoder_tools.families.t5 import LongT5Family, MT5Family, T5Family, UMT5Family
 from encoder_tools.families.t5gemma import T5GemmaFamily
 from encoder_tools.families.t5gemma2 import T5Gemma2Family

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.families.base import Choices, Family, Target, check_window, reason_to_drop
+from encoder_tools.families.family import Choices, Family, Target, check_window, reason_to_drop
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -11,11 +11,11 @@ import numpy as np
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, one_line
-from encoder_tools.files import checked_as, read_json, sha256_of
-from encoder_tools.model_folder import max_length_of, truncation_side
+from encoder_tools.io.files import checked_as, read_json, sha256_of
+from encoder_tools.model.model_folder import max_length_of, truncation_side
+from encoder_tools.model.tokenizer import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.session import Narrowing, Provider, open_session
-from encoder_tools.tokens import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 
 MANIFEST_NAME = "cross_encoder.json"
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)

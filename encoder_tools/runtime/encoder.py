@@ -12,15 +12,11 @@ import numpy as np
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, one_line
-from encoder_tools.model_folder import ModelFolder
-from encoder_tools.prompts import DOCUMENT, QUERY
-from encoder_tools.protocols import FloatMatrix
-from encoder_tools.runtime.manifest import EXACT, Manifest
-from encoder_tools.runtime.reopening import reopened
-from encoder_tools.runtime.session import Narrowing, Provider, open_session
-from encoder_tools.shipped import model_path
-from encoder_tools.spaces import Agreement, Space, read_space
-from encoder_tools.tokens import (
+from encoder_tools.model.embedding_space import Agreement, Space, read_space
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.prompts import DOCUMENT, QUERY
+from encoder_tools.model.shipped import model_path
+from encoder_tools.model.tokenizer import (
     PaddedBatch,
     TextTokenizer,
     TokenText,
@@ -29,6 +25,10 @@ from encoder_tools.tokens import (
     padded_batches,
     tokenizer_pad_id,
 )
+from encoder_tools.protocols import FloatMatrix
+from encoder_tools.runtime.manifest import EXACT, Manifest
+from encoder_tools.runtime.per_process import reopened
+from encoder_tools.runtime.session import Narrowing, Provider, open_session
 from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.files import checked_as, open_regular, read_json, sha256_of
-from encoder_tools.model_folder import ModelFolder
+from encoder_tools.io.files import checked_as, open_regular, read_json, sha256_of
+from encoder_tools.model.model_folder import ModelFolder
 
 MANIFEST_NAME = "export.json"
 FORMAT = "encoder-tools-export"

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError, TrainingError
-from encoder_tools.files import write_json
+from encoder_tools.io.files import write_json
+from encoder_tools.io.staging import staged_folder
+from encoder_tools.model.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.shipped import DEFAULT_MODEL, model_path
-from encoder_tools.staging import staged_folder
-from encoder_tools.train.base import load_trainable
-from encoder_tools.train.schedule import rate_at
-from encoder_tools.train.tensors import checked_device
+from encoder_tools.train.base_model import load_trainable
+from encoder_tools.train.engine.device import checked_device
+from encoder_tools.train.engine.schedule import rate_at
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

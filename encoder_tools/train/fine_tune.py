@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from encoder_tools.errors import TrainingError
+from encoder_tools.train.engine.schedule import rate_at
 from encoder_tools.train.few_shot import MOST_GRADIENT, WARM_UP, WEIGHT_DECAY, Adapter
-from encoder_tools.train.schedule import rate_at
 
 _HEAD_RATE = 10.0  # the head learns faster than what is below it, by this factor
 _WINDOW = 32  # batches whose texts are sorted by length together

@@ -10,11 +10,11 @@ import torch
 
 from encoder_tools.evaluate.metrics import full_accuracy, retrieval_quality, sts_spearman
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.train.cached import parts_of
-from encoder_tools.train.contrastive import ContrastiveObjective, tokenise
-from encoder_tools.train.data import Examples
+from encoder_tools.train.data.examples import Examples
+from encoder_tools.train.engine.device import Ids
+from encoder_tools.train.objectives.contrastive import ContrastiveObjective, tokenise
+from encoder_tools.train.objectives.gradcache import parts_of
 from encoder_tools.train.recipe import DataSet
-from encoder_tools.train.tensors import Ids
 from encoder_tools.vectors import unit_rows
 
 _DISTRACTORS = 2000  # documents of the training part among which the held-out ones are to be found

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from encoder_tools.errors import InputError
-from encoder_tools.train.settings import read_settings, settings_digest
+from encoder_tools.train.recipe_files import read_settings, settings_digest
 
 
 class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +79,7 @@ class DataSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model is trained on; see :mod:`encoder_tools.train.losses`.
+    """What the model is trained on; see :mod:`encoder_tools.train.objectives.losses`.
 
     :ivar scale: inverse temperature.
     :ivar both_directions: documents also look for their queries.

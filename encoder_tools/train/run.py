@@ -13,26 +13,26 @@ import msgspec
 
 from encoder_tools.errors import FingerprintError
 from encoder_tools.evaluate.agreement import open_encoder
-from encoder_tools.files import write_bytes, write_json
-from encoder_tools.model_folder import ModelFolder
-from encoder_tools.shipped import DEFAULT_MODEL, model_path
-from encoder_tools.staging import check_destination, staged_folder, work_folder
-from encoder_tools.train.base import base_folder, check_fit, load_trainable, longest_of
-from encoder_tools.train.board import board
-from encoder_tools.train.card import Cost, model_card
-from encoder_tools.train.contrastive import ContrastiveObjective, TokenisedSet, tokenise
-from encoder_tools.train.curves import draw_curves
-from encoder_tools.train.data import Examples, read_examples
-from encoder_tools.train.estimate import estimate
+from encoder_tools.io.files import write_bytes, write_json
+from encoder_tools.io.staging import check_destination, staged_folder, work_folder
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import DEFAULT_MODEL, model_path
+from encoder_tools.train.base_model import base_folder, check_fit, load_trainable, longest_of
+from encoder_tools.train.cost_estimate import estimate
+from encoder_tools.train.data.batch_sampler import batches_of_an_epoch, batches_of_sets
+from encoder_tools.train.data.examples import Examples, read_examples
+from encoder_tools.train.engine.curves import draw_curves
+from encoder_tools.train.engine.device import checked_device
+from encoder_tools.train.engine.distributed import is_lead, lead_first, place_of, run_in_processes
+from encoder_tools.train.engine.loop import LOG_NAME, Loop, Pace
+from encoder_tools.train.engine.schedule import Rows
+from encoder_tools.train.engine.tensorboard import board
 from encoder_tools.train.held_out import Quality, quality_of
-from encoder_tools.train.loop import LOG_NAME, Loop, Pace
 from encoder_tools.train.lora import Adapters
-from encoder_tools.train.plan import batches_of_an_epoch, batches_of_sets
-from encoder_tools.train.processes import is_lead, lead_first, place_of, run_in_processes
+from encoder_tools.train.model_card import Cost, model_card
+from encoder_tools.train.objectives.contrastive import ContrastiveObjective, TokenisedSet, tokenise
+from encoder_tools.train.objectives.teacher_targets import Targets, targets_of
 from encoder_tools.train.recipe import Recipe, read_recipe
-from encoder_tools.train.schedule import Rows
-from encoder_tools.train.targets import Targets, targets_of
-from encoder_tools.train.tensors import checked_device
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def train(
     :param device: "cpu" (fp32) or "cuda" (bf16), unless the recipe says another precision.
     :param dry_run: read everything, say what would be done, and stop.
     :param processes: that train together, each a share of every step: on as many GPUs, or on one CPU; see
-        :mod:`encoder_tools.train.processes`.
+        :mod:`encoder_tools.train.engine.distributed`.
     :param tensorboard: also write ``work/tensorboard``.
     :param say: called with one line of text now and then.
     :raises FileMissingError: if the recipe, the base or a file of examples is not there.

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from encoder_tools.errors import InputError
-from encoder_tools.files import write_json
-from encoder_tools.staging import check_destination, staged_folder
-from encoder_tools.train.base import load_trainable, longest_of
-from encoder_tools.train.contrastive import ContrastiveObjective
-from encoder_tools.train.data import Examples, read_examples
+from encoder_tools.io.files import write_json
+from encoder_tools.io.staging import check_destination, staged_folder
+from encoder_tools.train.base_model import load_trainable, longest_of
+from encoder_tools.train.data.examples import Examples, read_examples
+from encoder_tools.train.objectives.contrastive import ContrastiveObjective
 from encoder_tools.train.recipe import Recipe, read_recipe
 from encoder_tools.train.run import mean_quality
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from service.batching.costs import Costs
+from service.batching.cost_model import Costs
 from service.batching.engine import Computed, Computes, DeadlineError, Engine, StoppedError, Timing
-from service.batching.fair_queue import FairQueue, QueueLimits
 from service.batching.jobs import Batch, Flow, Job, QueueFullError
+from service.batching.scheduler import FairQueue, QueueLimits
 
 __all__ = [
     "Batch",

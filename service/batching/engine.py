@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +15,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from encoder_tools.protocols import FloatMatrix
-from service.batching.costs import Costs, measure
-from service.batching.fair_queue import FairQueue, QueueLimits
+from service.batching.cost_model import Costs, measure
 from service.batching.jobs import Batch, Flow, Job
 from service.batching.lanes import EXPRESS, MAIN, Lanes
-from service.logs import log_line
+from service.batching.scheduler import FairQueue, QueueLimits
 
+_log = logging.getLogger(__name__)
 _NICE = 10  # lanes beside the main one give way to small requests, to the event loop and to reading texts
 
 
@@ -193,7 +194,7 @@ class Engine:
         try:
             self._narrow = narrow()
         except Exception as error:  # noqa: BLE001 - whatever it is, all cores go on together as before
-            log_line(event="lanes", failed=str(error))
+            _log.warning("One lane per core could not be opened, so batches go on using all cores: %s", error)
             return
         with self._changed:
             self._lanes.narrow = True

@@ -8,8 +8,8 @@ a small request far less than waiting would.
 
 from __future__ import annotations
 
-from service.batching.fair_queue import FairQueue
 from service.batching.jobs import Batch, Job
+from service.batching.scheduler import FairQueue
 
 MAIN, EXPRESS = 0, -1
 _NARROW_BUDGET = 256  # padded tokens of a batch on one core: larger ones are no faster, and hold their lane longer

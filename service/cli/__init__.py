@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _rejected_by(function: str) -> Any:
-    """What a function of :mod:`encoder_tools.rejected` gives, if any command has loaded that."""
-    module = sys.modules.get("encoder_tools.rejected")
+    """What a function of :mod:`encoder_tools.io.rejected_rows` gives, if any command has loaded that."""
+    module = sys.modules.get("encoder_tools.io.rejected_rows")
     return None if module is None else getattr(module, function)()
 
 

@@ -27,9 +27,9 @@ def command(host: str, port: int, model: str, cache: Path | None) -> None:
     them; later ones find the result in the cache.
     """
     from service.demo.build import default_cache, open_demo
-    from service.loading import load_encoder
     from service.server import bind, is_loopback, run, url_of
-    from service.state import ServiceState
+    from service.serving.loading import load_encoder
+    from service.serving.state import ServiceState
 
     with bind(host, port) as listener:
         encoder = load_encoder(model)

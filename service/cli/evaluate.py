@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from encoder_tools.evaluate.measure import Figure
+    from encoder_tools.evaluate.evaluation import Figure
     from encoder_tools.evaluate.tasks import Task
     from encoder_tools.protocols import TextEncoder
 
@@ -63,7 +63,7 @@ def command(
     from encoder_tools.extras import require_extra
 
     require_extra("train", "pytrec_eval", "sentence_transformers")
-    from encoder_tools.evaluate.measure import evaluate
+    from encoder_tools.evaluate.evaluation import evaluate
 
     if beside == model:
         raise click.UsageError(f"--beside names {model} itself; name another model.")
@@ -121,10 +121,10 @@ def _widths(dims: str | None) -> list[int]:
 def _open(model: str, with_torch: bool) -> TextEncoder:
     if with_torch:
         from encoder_tools.evaluate.torch_encoder import TorchEncoder
-        from encoder_tools.shipped import model_path
+        from encoder_tools.model.shipped import model_path
 
         return TorchEncoder(model_path(model))
-    from service.loading import load_encoder
+    from service.serving.loading import load_encoder
 
     return load_encoder(model)
 
@@ -143,7 +143,7 @@ def _write(
 ) -> None:
     from dataclasses import asdict
 
-    from encoder_tools.files import write_json
+    from encoder_tools.io.files import write_json
 
     content = {
         "format": "encoder-tools-evaluation",

@@ -41,7 +41,7 @@ def command(
 
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
     from encoder_tools.export import export
-    from encoder_tools.export.cross_encoder import export_cross_encoder, is_cross_encoder
+    from encoder_tools.export.cross_encoder_export import export_cross_encoder, is_cross_encoder
 
     if is_cross_encoder(model):
         if quantize is not None or store_weights != "fp32":

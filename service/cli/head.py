@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from encoder_tools.protocols import TextEncoder
-    from heads.layout import Layout
-    from service.adapting import Choice
+    from heads.data.columns import Layout
+    from service.workflows.few_shot import Choice
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
@@ -80,8 +80,8 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     label or so, if that judges a quarter of them, held out, better; the head then belongs to the adapted model.
     """
     from heads import save_head
-    from heads.jobs import FitJob, fit_file
-    from heads.making import Promise
+    from heads.estimators.pipeline import Promise
+    from heads.workflows.fit import FitJob, fit_file
 
     if out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
@@ -171,12 +171,12 @@ def predict(
     """
     from tqdm import tqdm
 
-    from encoder_tools.rejected import RejectedRows
-    from encoder_tools.rows import count_rows
+    from encoder_tools.io.rejected_rows import RejectedRows
+    from encoder_tools.io.rows import count_rows
     from heads import load_head
-    from heads.layout import Layout
-    from heads.predicting import Job, check_kept, cut_rejected, identity_of, predict_rows, resume
-    from heads.reading import rows_of
+    from heads.data.columns import Layout
+    from heads.data.labelled import rows_of
+    from heads.workflows.predict import Job, check_kept, cut_rejected, identity_of, predict_rows, resume
 
     _keep(out, (file,), overwrite)
     encoder = _open(model)
@@ -220,7 +220,7 @@ def report(
 ) -> None:
     """Write a page about the head in FOLDER to OUT, one HTML file that needs nothing else."""
     from heads import load_head
-    from heads.reporting import report_file
+    from heads.workflows.report import report_file
 
     if train is None and test is None:
         raise click.UsageError("Name --train, --test, or both.")
@@ -266,7 +266,7 @@ def _check_training(how: dict[str, Any]) -> None:
 def _examples(train: Path, out: Path, layout: Layout, how: dict[str, Any]) -> tuple[list[str], Any, Path]:
     import numpy as np
 
-    from heads.reading import read_labels
+    from heads.data.labelled import read_labels
 
     found = read_labels(train, out, layout, how["split"], click.echo)
     inside = [place for place, label in enumerate(found.labels) if str(label) != how["outside_label"]]
@@ -279,7 +279,7 @@ def _fine_tuned(
 ) -> None:
     from encoder_tools.train.fine_tune import FineTune
     from heads import save_head
-    from service.adapting import fine_tune_head
+    from service.workflows.few_shot import fine_tune_head
 
     texts, labels, target = _examples(train, out, layout, how)
     settings = FineTune(epochs=how["epochs"], device=how["device"])
@@ -292,7 +292,7 @@ def _fine_tuned(
 
 def _adapted(model: str, train: Path, out: Path, layout: Layout, overwrite: bool, how: dict[str, Any]) -> Choice:
     from encoder_tools.train.few_shot import FewShot
-    from service.adapting import adapt_if_it_helps
+    from service.workflows.few_shot import adapt_if_it_helps
 
     texts, labels, target = _examples(train, out, layout, how)
     settings = FewShot(device=how["device"])
@@ -317,7 +317,7 @@ def describe(descriptions: Path, out: Path, model: str, template: str, overwrite
     fit --kind zero-shot --descriptions.
     """
     from heads import save_head
-    from heads.jobs import describe_labels
+    from heads.workflows.fit import describe_labels
 
     head = describe_labels(_open(model), _described(descriptions), template)
     save_head(head, out, overwrite=overwrite)
@@ -339,7 +339,7 @@ def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
     require_extra("train", "onnx")
     from encoder_tools import OnnxEncoder
     from heads import load_head
-    from service.fusing import fuse as fused
+    from service.workflows.fuse import fuse as fused
 
     encoder = OnnxEncoder(model)
     worst = fused(encoder, load_head(folder, encoder=encoder), out, overwrite=overwrite)
@@ -347,7 +347,7 @@ def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
 
 
 def _described(path: Path) -> dict[str, str]:
-    from encoder_tools.files import read_json_as
+    from encoder_tools.io.files import read_json_as
 
     found = read_json_as(path, dict[str, str] | list[str])  # type: ignore[arg-type]  # a union is none to mypy
     return found if isinstance(found, dict) else {label: label for label in found}
@@ -360,7 +360,7 @@ def _open(model: str) -> TextEncoder:
 
 
 def _layout(how: dict[str, Any]) -> Layout:
-    from heads.layout import Layout
+    from heads.data.columns import Layout
 
     return Layout(
         how["text"],
@@ -384,8 +384,8 @@ def _measure(
     json_file: Path | None,
 ) -> None:
     from heads import load_head
-    from heads.report import Report, summary
-    from heads.reporting import evaluate_file, write_report
+    from heads.evaluation import Report, summary
+    from heads.workflows.report import evaluate_file, write_report
 
     head = load_head(folder, encoder=encoder)
     report = evaluate_file(encoder, head, test, layout, split, train=train, say=click.echo)

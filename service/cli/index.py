@@ -100,9 +100,9 @@ def _add_all(
     delimiter: str | None,
     **how: Any,
 ) -> None:
-    from encoder_tools.rows import Reading
-    from index.adding import AddOptions, add_files
-    from index.ingest import Layout
+    from encoder_tools.io.rows import Reading
+    from index.ingest.add_files import AddOptions, add_files
+    from index.ingest.rows import Layout
 
     reading = Reading(split, encoding, delimiter)
     options = AddOptions(Layout(text, identifier, keep or None), reading, **how)
@@ -271,8 +271,8 @@ def export(folder: Path, out: Path, where: str | None) -> None:
     `build` reads both; in Parquet, ids that are numbers beside others that are texts become texts. Pieces of documents
     come out as documents of their own, with what the metadata say of them.
     """
-    from encoder_tools.parquet import write_parquet
-    from encoder_tools.rows import write_rows
+    from encoder_tools.io.parquet_writer import write_parquet
+    from encoder_tools.io.rows import write_rows
     from index import Collection
 
     with Collection.open(folder, None) as collection:

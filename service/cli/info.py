@@ -11,10 +11,10 @@ _APPROXIMATE = "weights and activations quantised to int8"
 @click.argument("model", default="default")
 def command(model: str) -> None:
     """Describe MODEL, an exported model folder or "default", the model that ships with this package."""
-    from encoder_tools.model_folder import ModelFolder
+    from encoder_tools.model.embedding_space import read_space
+    from encoder_tools.model.model_folder import ModelFolder
+    from encoder_tools.model.shipped import model_path
     from encoder_tools.runtime.manifest import EXACT, Manifest
-    from encoder_tools.shipped import model_path
-    from encoder_tools.spaces import read_space
 
     folder = ModelFolder.open(model_path(model))
     manifest = Manifest.read(folder)

@@ -40,8 +40,8 @@ def command(
 
     require_extra("train", "torch", "sentence_transformers")
     from encoder_tools.evaluate.agreement import open_encoder
-    from encoder_tools.train.data import read_examples, write_examples
-    from encoder_tools.train.mining import mine
+    from encoder_tools.train.data.examples import read_examples, write_examples
+    from encoder_tools.train.data.hard_negatives import mine
     from encoder_tools.train.recipe import DataSet
 
     found = read_examples(DataSet(str(pairs.resolve()), query=query, document=document), Path(), 1)

@@ -13,8 +13,8 @@ from service.cli.address import address_options, key_options
 
 if TYPE_CHECKING:
     from service.config import ServeConfig
-    from service.gate import Observer
-    from service.state import ServiceState
+    from service.http.middleware import Observer
+    from service.serving.state import ServiceState
 
 
 @click.command("serve")
@@ -82,10 +82,12 @@ def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
     them. SIGTERM and Ctrl-C: what was accepted is finished, new requests get 503. SIGHUP or POST /admin/reload: heads
     and collections are opened again.
     """
-    from service.access import Access, Keys
-    from service.loading import Reloader, load
+    from service.auth import Access, Keys
+    from service.observability.logs import log_packages_as_json
     from service.server import bind, run, url_of
+    from service.serving.loading import Reloader, load
 
+    log_packages_as_json()
     keys = Keys.of(options["api_key"], options["read_key"])
     with ExitStack() as stack:
         listener = stack.enter_context(bind(host, port))
@@ -93,7 +95,7 @@ def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
         observers = _observers(options, stack)
         config = _config(options)
         state = load(config, _state(options, config))
-        state.reloader = Reloader(state, partial(_config, options))
+        state.reload = Reloader(state, partial(_config, options)).reload
         state.access = Access(keys, frozenset(options["allow_host"]), frozenset(options["allow_origin"]))
         _describe(state)
         say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
@@ -105,13 +107,13 @@ def _observers(options: dict[str, Any], stack: ExitStack) -> list[Observer]:
     """Who is told of each request; traces first, because the log names them."""
     found: list[Observer] = []
     if options["traces"]:
-        from service.tracing import Tracing
+        from service.observability.tracing import Tracing
 
         tracing = Tracing.from_environment()
         stack.callback(tracing.close)
         found.append(tracing)
     if options["access_log"]:
-        from service.logs import log_request
+        from service.observability.logs import log_request
 
         found.append(log_request)
     return found
@@ -153,8 +155,8 @@ def _config(options: dict[str, Any]) -> ServeConfig:
 
 def _state(options: dict[str, Any], config: ServeConfig) -> ServiceState:
     from service.batching import QueueLimits
-    from service.foreign_ids import decoder_of
-    from service.state import Limits, ServiceState
+    from service.serving.openai_tokens import decoder_of
+    from service.serving.state import Limits, ServiceState
 
     ids = options["token_ids"]
     data = options["data"] or (Path(config.data) if config.data else None)

@@ -44,7 +44,7 @@ def command(
 
     require_extra("train", "torch", "sentence_transformers", "matplotlib")
     if pairs is not None:
-        from encoder_tools.train.init import write_first_recipe
+        from encoder_tools.train.recipe_template import write_first_recipe
 
         write_first_recipe(pairs, recipe)
         click.echo(f"wrote {recipe}; read it, then: encoder-tools train {recipe} OUT --work RUN")

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from encoder_tools.errors import EncoderToolsError
-from encoder_tools.files import read_json_as, write_json
+from encoder_tools.io.files import read_json_as, write_json
+from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.staging import staged_folder
 from heads import FittedHead, load_head, save_head
 from index import Collection
-from service.demo.corpus import DemoCorpus, LabelledText, corpus_digest, read_corpus
+from service.demo.texts import DemoCorpus, LabelledText, corpus_digest, read_corpus
 
 _LAYOUT = 2  # raise it when what is built changes
 _REGULARISATION = 30.0  # inverse strength C, chosen on a tenth of the training texts; searching costs a minute
@@ -116,7 +116,7 @@ def _build_collection(folder: Path, encoder: TextEncoder, corpus: DemoCorpus) ->
 def _fit_head(encoder: TextEncoder, examples: Sequence[LabelledText], say: Callable[[str], None]) -> FittedHead:
     vectors = _encode([example.text for example in examples], encoder, say)
     from heads import LinearHead
-    from heads.making import Examples, Promise, make_head
+    from heads.estimators.pipeline import Examples, Promise, make_head
 
     labelled = Examples(vectors, np.array([example.label for example in examples]))
     promise = Promise(most_errors=_MOST_ERRORS)
@@ -128,7 +128,7 @@ def _measure(
     head: FittedHead, encoder: TextEncoder, examples: Sequence[LabelledText], say: Callable[[str], None]
 ) -> tuple[float, float, float]:
     """Accuracy, the share that is answered, and the share of those answers that is wrong."""
-    from heads.report import evaluate
+    from heads.evaluation import evaluate
 
     vectors = _encode([example.text for example in examples], encoder, say)
     found = evaluate(head, vectors, np.array([example.label for example in examples]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.endpoints import Endpoint
+from service.http.endpoints import Endpoint
 from service.routes import (
     admin,
     classify,

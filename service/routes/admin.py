@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from encoder_tools.errors import EncoderToolsError
-from service.endpoints import Context, Endpoint
 from service.errors import ApiError
+from service.http.endpoints import Context, Endpoint
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Reloaded:
 
 async def reload(context: Context, _: None) -> Reloaded:
     """Open heads and collections again, all of them or none; requests under way are finished with the old ones."""
-    reloader = context.state.reloader
-    if reloader is None:
+    hot_reload = context.state.reload
+    if hot_reload is None:
         raise ApiError(
             404,
-            "This server was not started from folders, so there is nothing to open again.",
+            "This server was not started from folders, so there is nothing to reload.",
             code="nothing_to_reload",
         )
     try:
-        parts = await reloader.reload()
+        parts = await hot_reload()
     except EncoderToolsError as error:
         message = f"Nothing was exchanged: {error}"
         raise ApiError(409, message, code="reload_failed") from None

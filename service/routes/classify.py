@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heads import Judgement, judge_all
-from heads.long_texts import pieces_of
-from service.calls import Call
-from service.embedder import Wanted
-from service.endpoints import Context, Endpoint
-from service.inputs import check_count
-from service.registry import Registry, ServedHead
+from heads.serving.chunking import pieces_of
+from service.http.endpoints import Context, Endpoint
+from service.request_context import Call
+from service.routes.inputs import check_count
 from service.schemas.classify import ClassifiedText, ClassifyRequest, ClassifyResponse, HeadResult, LabelScore
 from service.schemas.common import Usage
-from service.state import ServiceState
+from service.serving.embedder import Wanted
+from service.serving.registry import Registry, ServedHead
+from service.serving.state import ServiceState
 
 _NOTHING = HeadResult([], True, None, None, None, 0)
 """Of an empty text."""

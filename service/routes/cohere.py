@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from encoder_tools.protocols import FloatMatrix
-from service.embedder import Side, Wanted
-from service.endpoints import Context, Endpoint
-from service.inputs import check_count, prompt_name_of
+from service.http.endpoints import Context, Endpoint
+from service.routes.inputs import check_count, prompt_name_of
 from service.schemas.cohere import CohereEmbedRequest, CohereEmbedResponse
+from service.serving.embedder import Side, Wanted
 
 _SIDES: dict[str, Side | None] = {"START": "left", "END": "right", "NONE": None}
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from encoder_tools.errors import FileMissingError
 from index import Collection
-from service.embedder import Wanted
-from service.endpoints import Context, Endpoint
 from service.errors import ApiError, bad_request, refused
-from service.inputs import check_count
-from service.registry import ServedCollection, serve_collection
+from service.http.endpoints import Context, Endpoint
+from service.routes.inputs import check_count
 from service.schemas.collections import (
     CollectionCard,
     CollectionList,
@@ -27,7 +25,9 @@ from service.schemas.collections import (
     UpsertResponse,
 )
 from service.schemas.common import Usage
-from service.state import ServiceState
+from service.serving.embedder import Wanted
+from service.serving.registry import ServedCollection, serve_collection
+from service.serving.state import ServiceState
 
 
 async def list_collections(context: Context, _: None) -> CollectionList:

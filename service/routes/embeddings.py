@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 
-from service.embedder import Wanted
-from service.endpoints import Context, Endpoint
-from service.inputs import embed_input, prompt_name_of
+from service.http.endpoints import Context, Endpoint
 from service.responses import JsonResponse
+from service.routes.inputs import embed_input, prompt_name_of
 from service.schemas.common import Usage
 from service.schemas.openai import EmbeddingRequest, EmbeddingResponse, EmbeddingRow
+from service.serving.embedder import Wanted
 
 _ROWS_AT_ONCE = 64  # about a millisecond of writing: others have their turn in between
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.endpoints import Context, Endpoint
+from service.http.endpoints import Context, Endpoint
 
 _WINDOW = 60.0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from service.embedder import Wanted
-from service.endpoints import Context, Endpoint
 from service.errors import ApiError
-from service.maps import placed, written
+from service.http.endpoints import Context, Endpoint
 from service.responses import JsonResponse
 from service.schemas.maps import CollectionMap, Placed, PlaceRequest
+from service.serving.embedder import Wanted
+from service.serving.projection_cache import placed, written
 
 
 async def show_map(context: Context, _: None) -> JsonResponse:

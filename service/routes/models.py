@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from service.endpoints import Context, Endpoint
-from service.registry import ROLES, ServedModel
+from service.http.endpoints import Context, Endpoint
 from service.schemas.openai import ModelCard, ModelList
+from service.serving.registry import ROLES, ServedModel
 
 
 async def list_models(context: Context, _: None) -> ModelList:

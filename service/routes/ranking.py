@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.embedder import Side, Wanted, computed
-from service.endpoints import Context, Endpoint
 from service.errors import bad_request
-from service.inputs import check_count, side_of
-from service.registry import ServedReranker
+from service.http.endpoints import Context, Endpoint
+from service.routes.inputs import check_count, side_of
 from service.schemas.cohere import RerankRequest, RerankResponse, RerankResult
 from service.schemas.tei import AnyRerankRequest, Rank
-from service.state import ServiceState
+from service.serving.embedder import Side, Wanted, computed
+from service.serving.registry import ServedReranker
+from service.serving.state import ServiceState
 
 
 class Scored(NamedTuple):

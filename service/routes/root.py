@@ -8,10 +8,10 @@ from typing import Any
 from starlette.responses import Response
 
 import encoder_tools
-from service import metrics
-from service.endpoints import Context, Endpoint
 from service.errors import ApiError
-from service.openapi import Bounds, document
+from service.http.endpoints import Context, Endpoint
+from service.http.openapi import Bounds, document
+from service.observability import metrics
 from service.page import page_file
 from service.responses import JsonResponse
 from service.schemas.common import Ready, Status

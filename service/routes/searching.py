@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from index import Hit
-from service.embedder import Wanted
-from service.endpoints import Context, Endpoint
 from service.errors import bad_request, check_length
-from service.inputs import check_count
+from service.http.endpoints import Context, Endpoint
+from service.routes.inputs import check_count
 from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
 from service.schemas.common import Usage
+from service.serving.embedder import Wanted
 
 _OPTIONS = ("mode", "where", "min_score", "offset", "fusion", "weights", "group_by", "diversity", "highlight")
 MAX_QUERIES, MOST_HITS = 256, 10_000

@@ -8,12 +8,10 @@ import numpy as np
 
 import encoder_tools
 from encoder_tools.protocols import FloatMatrix
-from service.connection import MAX_CONNECTIONS
-from service.embedder import ServedEncoder, Wanted, prompt_of
-from service.endpoints import Context, Endpoint
 from service.errors import bad_request, check_length
-from service.inputs import check_count, embed_input, prompt_name_of, side_of
-from service.registry import Resolved
+from service.http.endpoints import Context, Endpoint
+from service.http.protocol import MAX_CONNECTIONS
+from service.routes.inputs import check_count, embed_input, prompt_name_of, side_of
 from service.schemas.tei import (
     DecodeRequest,
     EmbedRequest,
@@ -25,6 +23,8 @@ from service.schemas.tei import (
     Token,
     TokenizeRequest,
 )
+from service.serving.embedder import ServedEncoder, Wanted, prompt_of
+from service.serving.registry import Resolved
 
 _MOST_PREDICTIONS = 1_000_000  # all labels of all texts are in the answer; /v1/classify gives the best few
 

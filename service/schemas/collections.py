@@ -29,7 +29,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /search`` and ``POST /v1/collections/{name}/search``: the ``k`` texts that each query finds.
 
     One of ``query`` and ``queries``. All but these, ``collection`` and ``truncate`` is as in
-    :meth:`index.collection.Collection.search_many`.
+    :meth:`index.collection.collection.Collection.search_many`.
 
     :ivar collection: which one, for ``/search``; None means the only one.
     """

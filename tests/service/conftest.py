@@ -13,7 +13,7 @@ from serving import DebugEncoder, serving
 
 from heads import FittedHead
 from index import Collection
-from service.state import Limits, ServiceState
+from service.serving.state import Limits, ServiceState
 
 TEXTS = ("the cat sat on the mat", "stocks fell sharply today", "rain is expected tomorrow")
 

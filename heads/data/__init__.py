@@ -1,0 +1,1 @@
+"""Labelled texts in files: which column is what, and which rows are rejected."""

@@ -1,0 +1,225 @@
+"""From labelled vectors to a head that can be served: fitted, calibrated, with promises kept on what was held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from encoder_tools.errors import InputError
+from heads.estimators.base import ClassifierHead
+from heads.estimators.linear import LinearHead
+from heads.selection.calibrator import choose_calibration
+from heads.selection.folds import within_class
+from heads.selection.ood_method import FitScores, Scores, choose_scope
+from heads.serving.abstention import Abstention, answer_at_least, keep_errors_below
+from heads.serving.calibration import Calibration
+from heads.serving.fitted_head import FittedHead
+
+_FOLDS = 3
+_MOST_CALIBRATED = 6000
+_MOST_SCORES = 2 * 10**7  # of which a calibration is chosen
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a head should be sure of.
+
+    :ivar most_errors: greatest share of wrong answers among its answers; it gives none where it is not sure.
+    :ivar answers: least share of the texts that it answers, the surest.
+    :ivar confidence: how sure the promise is, over the draw of the held-out examples; None: on average.
+    :ivar held_out: share of the examples that is held out to keep it, where no others are given.
+    """
+
+    most_errors: float | None = None
+    answers: float | None = None
+    confidence: float | None = 0.9
+    held_out: float = 0.2
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is promised."""
+        return self.most_errors is not None or self.answers is not None
+
+
+NO_PROMISE = Promise()
+
+
+class Examples(NamedTuple):
+    """Vectors (n, dim) and one label for each; labels may be unknown to a head that is tested with them."""
+
+    vectors: NDArray[Any]
+    labels: NDArray[Any]
+
+
+class Made(NamedTuple):
+    """A head, and what was found on the way.
+
+    :ivar head: to be saved and served.
+    :ivar n_train: examples it was fitted on; the others were held out.
+    :ivar scope_auroc: of the strangenesses that were tried, on texts that were held out.
+    """
+
+    head: FittedHead
+    n_train: int
+    scope_auroc: dict[str, float]
+
+
+def make_head(
+    estimator: ClassifierHead,
+    train: Examples,
+    *,
+    promise: Promise = NO_PROMISE,
+    held_out: Examples | None = None,
+    outside: NDArray[Any] | None = None,
+    scope: bool = True,
+    temperature: float | None = None,
+    fingerprint: str | None = None,
+    seed: int = 0,
+) -> Made:
+    """Fit, calibrate, and set the thresholds.
+
+    Probabilities are calibrated by predictions for examples that the head was not fitted on, in three folds of
+    ``train``. Only then are the examples held out looked at, so that the promise holds for texts drawn like them.
+
+    :param estimator: a classifier that has ``to_fitted``; it is cloned.
+    :param held_out: examples for the promise; None takes a share of ``train``, of every class.
+    :param outside: vectors of texts out of scope, shape (m, dim).
+    :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
+        set a threshold by, it does not.
+    :param temperature: what to multiply the scores by, of a linear head in place of the temperature that it found
+        itself, where that is known; None finds the calibration. It must be given where the model itself was trained on
+        the examples: on vectors that it has learnt, nothing is held out.
+    :param fingerprint: of the model that made the vectors.
+    :raises InputError: for wrong input, or if a promise cannot be kept.
+    """
+    rng = np.random.RandomState(seed)
+    if promise.asked and held_out is None:
+        train, held_out = split(train, promise.held_out, rng)
+    model = clone(estimator).fit(train.vectors, train.labels)
+    fitted: FittedHead = model.to_fitted(fingerprint=fingerprint)
+    targets = np.searchsorted(model.classes_, train.labels)
+    if temperature is None:
+        calibration = _calibrated(_with_settings(estimator, model), model, train.vectors, targets, rng)
+    else:
+        own = model.temperature_ if isinstance(model, LinearHead) else 1.0
+        calibration = Calibration("temperature", temperature / own)
+    fitted = replace(fitted, calibration=calibration)
+    if promise.asked and held_out is not None:
+        fitted = replace(fitted, abstention=abstention_of(fitted, held_out, promise))
+    if not scope:
+        return Made(fitted, len(targets), {})
+    found = choose_scope(train.vectors, targets, _scores(model), outside=outside, rng=rng)
+    return Made(replace(fitted, scope=found.scope), len(targets), found.auroc)
+
+
+def abstention_of(head: FittedHead, held_out: Examples, promise: Promise) -> Abstention:
+    """The threshold on ``head``'s probabilities that keeps a promise.
+
+    :raises InputError: if both promises are asked for, or the one cannot be kept.
+    """
+    if promise.most_errors is not None and promise.answers is not None:
+        raise InputError("Found two promises, expected one: at most some errors, or at least some answers.")
+    probabilities = head.predict_proba(held_out.vectors)
+    confidences = probabilities.max(axis=1)
+    if promise.most_errors is not None:
+        right = np.asarray(head.labels, dtype=object)[probabilities.argmax(axis=1)] == held_out.labels
+        return keep_errors_below(promise.most_errors, confidences, right.astype(bool), confidence=promise.confidence)
+    return answer_at_least(float(promise.answers or 0), confidences, confidence=promise.confidence)
+
+
+def split(examples: Examples, share: float, rng: np.random.RandomState) -> tuple[Examples, Examples]:
+    """What stays and what is held out: about ``share`` of every class, which keeps one example at least.
+
+    :raises InputError: if ``share`` is not between 0 and 1, or nothing would be held out.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"The share to hold out is {share!r}, expected a number between 0 and 1.")
+    order = rng.permutation(len(examples.labels))
+    _, targets = np.unique(examples.labels[order], return_inverse=True)
+    order = order[np.argsort(targets, kind="stable")]
+    sizes = np.bincount(targets)
+    ends = np.repeat(np.cumsum(sizes), sizes)
+    size = np.repeat(sizes, sizes)
+    # Places from a class's end, with a random start: classes of three lose one in some draws and none in others.
+    place = (ends - np.arange(len(order)) - 1 + rng.random_sample(len(sizes)).repeat(sizes)) / size
+    held = (place < share) & (np.arange(len(order)) > ends - size)
+    if not held.any():
+        raise InputError("No class has two examples, so that none can be held out. Give more, or others to hold out.")
+    kept, out = np.sort(order[~held]), np.sort(order[held])
+    return Examples(examples.vectors[kept], examples.labels[kept]), Examples(
+        examples.vectors[out], examples.labels[out]
+    )
+
+
+def out_of_fold(
+    estimator: ClassifierHead,
+    vectors: NDArray[Any],
+    targets: NDArray[np.intp],
+    rng: np.random.RandomState,
+    *,
+    most: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Scores (m, n_classes) of examples by heads that were not fitted on them, and which examples those are (m,).
+
+    An example that is alone in its class is in none: without it the class would not be known.
+
+    :param most: how many scores to give, about; None gives them of all examples.
+    """
+    sizes = np.bincount(targets)
+    fold = np.where(sizes[targets] > 1, within_class(targets, rng) % _FOLDS, -1)
+    scores, which = [], []
+    for number in range(_FOLDS):
+        held = np.flatnonzero(fold == number)
+        if len(held):
+            model = clone(estimator).fit(vectors[fold != number], targets[fold != number])
+            held = held if most is None else rng.permutation(held)[: -(-most // _FOLDS)]
+            scores.append(model.to_fitted().decision_function(vectors[held]))
+            which.append(held)
+    n_classes = len(sizes)
+    if not which:
+        return np.zeros((0, n_classes), np.float32), np.zeros(0, np.intp)
+    return np.concatenate(scores), np.concatenate(which)
+
+
+def _with_settings(estimator: ClassifierHead, model: ClassifierHead) -> ClassifierHead:
+    """The estimator for folds: what the fit on all examples chose is not chosen again."""
+    if isinstance(model, LinearHead):
+        return clone(estimator).set_params(C=model.C_)  # type: ignore[no-any-return]
+    return estimator
+
+
+def _calibrated(
+    estimator: ClassifierHead,
+    model: ClassifierHead,
+    vectors: NDArray[Any],
+    targets: NDArray[np.intp],
+    rng: np.random.RandomState,
+) -> Calibration:
+    most = max(1, min(_MOST_CALIBRATED, _MOST_SCORES // len(model.classes_)))
+    some = np.sort(rng.permutation(len(targets))[:most])
+    known, numbers = np.unique(targets[some], return_inverse=True)
+    if len(known) < len(model.classes_):  # a class was left out of the sample
+        some, numbers = np.arange(len(targets)), targets
+    scores, which = out_of_fold(estimator, vectors[some], numbers, rng, most=most)
+    if not len(which):
+        return Calibration()
+    if isinstance(model, LinearHead):
+        scores = np.float32(model.temperature_) * scores  # a given C has none, the model's has
+    return choose_calibration(scores, numbers[which], rng)
+
+
+def _scores(model: ClassifierHead) -> FitScores | None:
+    """How the head's scores are made again on other examples; None where they say nothing of strangeness."""
+    if not isinstance(model, LinearHead):
+        return None
+    strength, temperature = model.C_, np.float32(model.temperature_)
+
+    def fit(vectors: NDArray[Any], targets: NDArray[np.intp]) -> Scores:
+        fitted = LinearHead(C=strength).fit(vectors, targets).to_fitted()
+        return lambda judged: temperature * fitted.decision_function(judged)
+
+    return fit

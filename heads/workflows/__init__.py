@@ -1,0 +1,1 @@
+"""What the command line does with files, for programs: fit, predict, report."""

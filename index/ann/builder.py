@@ -1,0 +1,277 @@
+"""When a collection searches through an index, and the thread that builds, extends and tunes it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from encoder_tools.errors import SaveError
+from encoder_tools.protocols import FloatMatrix
+from index.ann import cache as files
+from index.ann.ann_index import Approximate, Stopped
+from index.ann.cache import Manifest
+from index.ann.hnsw import Hnsw
+from index.ann.index_types import kinds, recent_kind
+from index.ann.query_sample import RecentQueries
+from index.ann.segments import Segments
+from index.ann.snapshot import Found, Snapshot
+from index.ann.tuning import Tuning
+from index.storage.reader import Reader
+from index.storage.schema import About
+from index.storage.vector_block import Base, Block, Mark
+
+Kind: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
+KINDS = ("auto", "flat", "hnsw", "ivf")
+
+GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
+_NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
+_TAIL, _TAIL_SHARE = 500, 0.05  # later rows, and share of the small index, from which it takes them in
+_TAIL_AT_ONCE = 1000  # later rows that are not left to the thread
+_RECENT_EFFORTS = {1: 96, 10: 96, 100: 256}  # of the small index at least: it is searched in a quarter of a millisecond
+_TUNE_AFTER, _TUNE_SHARE = 60.0, 0.05  # seconds between two measurements with recent queries, or share of the time
+
+
+class Builder:
+    """Holds the indexes of a collection, and has them built where there should be any. Safe for threads.
+
+    :param kind: "auto" builds a graph from 20,000 documents on; "flat" never does, a kind's name always.
+    :param recall: that it is tuned to.
+    :param pieces: gives the vectors of short pieces of stored texts, if there is a model that encodes them.
+    :param remember: whether queries are remembered, to tune with.
+    :ivar why: why there is a graph, or none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        about: About,
+        kind: Kind,
+        recall: float,
+        pieces: Callable[[], FloatMatrix | None] = lambda: None,
+        *,
+        remember: bool = True,
+    ) -> None:
+        self._folder, self._about, self._kind, self._recall, self._pieces = folder, about, kind, recall, pieces
+        self._lock, self._extending, self._stop = threading.Lock(), threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looked_at: Snapshot | None = None  # for which nothing is due
+        self._built = kinds()["hnsw" if kind in ("auto", "flat") else kind]
+        self._segments: Segments | None = None
+        self.why = f"index is {kind!r}"
+        self._loaded = threading.Event()  # what there was on disk, or found to be of no use
+        self._read: tuple[Manifest, Block] | None = None
+        self._manifest: Manifest | None = None  # of what is on disk, if that is what is searched
+        self._unread = "no vectors were read from disk"
+        self._recent = RecentQueries(about.dim, keep=remember)
+        self._tuned_at, self._tuned_for = time.monotonic(), 0.0
+
+    @property
+    def graph(self) -> Approximate | None:
+        """The large index, if there is one."""
+        segments = self._segments
+        return None if segments is None else segments.main
+
+    def remember(self, queries: FloatMatrix) -> None:
+        """Take note of queries (n, dim) that are searched for."""
+        self._recent.add(queries)
+
+    def base(self, reader: Reader, room: Callable[[int], Block]) -> Base | None:
+        """Read the vectors that are on disk, if they are of a state that the reader's came from.
+
+        :param room: gives the place for so many.
+        """
+        found, why = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        if found is not None and reader.token_of(found.sequence) != found.token:
+            found, why = None, "what is on disk is of other vectors"
+        if found is not None:
+            block = room(found.rows)
+            why = files.read_vectors(self._folder, found, block)
+            if not why:
+                self._read = None if self._loaded.is_set() else (found, block)
+                return Base(Mark(found.sequence, found.token), block)
+        self._unread = why
+        return None
+
+    def kept(self) -> int | None:
+        """Number of the write that the files on disk are of, if there are any."""
+        found, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        return None if found is None else found.sequence
+
+    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
+        """The nearest of a snapshot, through the graph where there is one."""
+        self.look_after(snapshot)
+        segments = self._segments
+        if segments is None or 2 * k >= len(segments.main):
+            return snapshot.nearest(queries, k)
+        return segments.nearest(queries, k, snapshot)
+
+    def look_after(self, snapshot: Snapshot) -> threading.Thread | None:
+        """Begin to load the graph from disk, once, and to build one if it is due; until then, searches are exact.
+
+        :return: what is at it, if anything is.
+        """
+        few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
+        if self._kind == "flat" or few or not len(snapshot):
+            self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
+            self._segments = None
+            return None
+        with self._lock:
+            if snapshot is self._looked_at and self._thread is None and not self._tuning_due():
+                return None
+            due = not self._loaded.is_set() or self._due(snapshot) is not None
+            self._looked_at = None if due else snapshot
+            if self._thread is None and due and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._work, args=(snapshot,), daemon=True, name="index-graph")
+                self._thread.start()
+            return self._thread
+
+    def wait_until_loaded(self, snapshot: Snapshot) -> None:
+        """As :meth:`look_after`, but wait for what is on disk; not for a graph that is built."""
+        if self.look_after(snapshot) is not None:
+            self._loaded.wait()
+
+    def wait_until_built(self, snapshot: Snapshot) -> None:
+        """As :meth:`look_after`, but wait for the graph that there should be."""
+        for _ in range(2):  # what runs already may have begun before the last write
+            thread = self.look_after(snapshot)
+            if thread is not None:
+                thread.join()
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """After a write, where searches go through an index already: have new rows taken in.
+
+        Many are taken in before this returns, by the one who wrote them: searches would have to look at all of them.
+        """
+        segments = self._segments
+        if segments is None:
+            return
+        if _tail(segments, snapshot) > _TAIL_AT_ONCE:
+            with suppress(Stopped):
+                self._extend(snapshot)
+        self.look_after(snapshot)
+
+    def close(self) -> None:
+        """Stop building; what is there stays on disk."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _work(self, snapshot: Snapshot) -> None:
+        try:
+            if not self._loaded.is_set():
+                self._load()
+            while (step := self._due(snapshot)) is not None:
+                step(snapshot)
+        except Stopped:
+            pass
+        finally:
+            self._loaded.set()
+            self._thread = None
+
+    def _load(self) -> None:
+        read, self._read = self._read, None  # the graph copies the vectors
+        graph, self.why = (None, self._unread) if read is None else files.read_graph(self._folder, *read, self._built)
+        if read is not None and graph is not None:
+            self._segments, self._manifest = Segments(graph), read[0]
+            self._recent.restore(files.read_queries(self._folder, read[0]))
+        self._loaded.set()
+
+    def _due(self, snapshot: Snapshot) -> Callable[[Snapshot], None] | None:
+        """What should be done for a snapshot, if anything."""
+        segments = self._segments
+        if segments is None:
+            return self._build
+        main = segments.main
+        known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
+        new, dead = int(snapshot.alive[known:].sum()), len(main) - int(snapshot.alive[:known].sum())
+        if new > max(_NEW_LEAST, _NEW_SHARE * len(main)) or dead > _DEAD_SHARE * len(main):
+            return self._build
+        if _tail(segments, snapshot) > max(_TAIL, _TAIL_SHARE * (segments.size - len(main))):
+            return self._extend
+        return self._tune if self._tuning_due() else None
+
+    def _tuning_due(self) -> bool:
+        if not self._recent.changed:
+            return False
+        return time.monotonic() - self._tuned_at > max(_TUNE_AFTER, self._tuned_for / _TUNE_SHARE)
+
+    def _build(self, snapshot: Snapshot) -> None:
+        if self._segments is not None:
+            self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
+        built = Approximate.build(self._built, snapshot, self._stop)
+        graph = self._tuned(built, snapshot)
+        with self._lock:
+            self._segments, self.why = Segments(graph), f"it was built over {len(graph)} documents"
+        self._save(lambda: files.save(self._folder, graph, snapshot, self._about.fingerprint, self._recent.sample()))
+
+    def _extend(self, snapshot: Snapshot) -> None:
+        """Take later rows into the small index."""
+        with self._extending:
+            segments = self._segments
+            if segments is None:
+                return
+            known = segments.known(snapshot)
+            positions = np.flatnonzero(snapshot.alive[known:]) + known
+            if not len(positions):
+                return
+            if segments.recent is None:
+                alive = snapshot.alive.copy()
+                alive[:known] = False
+                built = Approximate.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
+                recent = Approximate(built.kind, built.index, built.rows, _tuning_beside(segments.main))
+            else:
+                recent = segments.recent.grown(snapshot, positions, self._stop)
+            with self._lock:
+                if self._segments is segments:  # else the large index was built anew meanwhile
+                    self._segments = Segments(segments.main, recent)
+
+    def _tune(self, snapshot: Snapshot) -> None:
+        """Measure again, with the queries of late."""
+        segments = self._segments
+        if segments is None:
+            return
+        graph = self._tuned(segments.main, snapshot)
+        with self._lock:
+            if self._segments is None or self._segments.main is not segments.main:
+                return
+            self._segments = Segments(graph, self._segments.recent)
+        manifest = self._manifest
+        if manifest is not None:
+            self._save(lambda: files.save_tuning(self._folder, manifest, graph.tuning, self._recent.sample()))
+
+    def _tuned(self, graph: Approximate, snapshot: Snapshot) -> Approximate:
+        begun = time.monotonic()
+        self._recent.measured()
+        queries = {"recent": self._recent.sample()}
+        pieces = self._pieces()
+        if pieces is not None:
+            queries["pieces"] = pieces
+        tuned = graph.tuned(snapshot, self._recall, queries)
+        self._tuned_at = time.monotonic()
+        self._tuned_for = self._tuned_at - begun
+        return tuned
+
+    def _save(self, save: Callable[[], Manifest]) -> None:
+        try:
+            self._manifest = save()
+        except SaveError as error:  # it serves all the same, until the collection is closed
+            self.why += f", and could not be saved ({error})"
+
+
+def _tuning_beside(main: Approximate) -> Tuning:
+    """Of the small index: half of what the large one takes, where that is a graph too."""
+    of_main = main.tuning.efforts if isinstance(main.kind, Hnsw) else {}
+    return Tuning({k: max(least, of_main.get(k, 0) // 2) for k, least in _RECENT_EFFORTS.items()}, {})
+
+
+def _tail(segments: Segments, snapshot: Snapshot) -> int:
+    """How many rows no index has."""
+    return int(snapshot.alive[segments.known(snapshot) :].sum())

@@ -1,0 +1,72 @@
+"""Kinds of approximate indexes, each a small file: how FAISS makes one, and what a search may spend.
+
+A new kind is a file like :mod:`index.ann.ivf` and an entry in ``kinds``. All else is the same for each: what is
+built, tuned to a recall and measured, saved, checked, loaded, searched beside later rows and rows that have gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.protocols import FloatMatrix
+from index.ann.hnsw import Hnsw
+from index.ann.ivf import Ivf
+
+
+class ApproximateKind(Protocol):
+    """One kind.
+
+    :ivar name: as users and files call it.
+    :ivar efforts: what a search may spend, ascending; the least one that has the wanted recall is taken.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see above
+    @property
+    def efforts(self) -> tuple[int, ...]: ...  # noqa: D102 - see above
+
+    def trained_on(self, count: int) -> int:
+        """How many of ``count`` vectors it is trained on."""
+
+    def make(self, vectors: FloatMatrix, dim: int, count: int) -> Any:
+        """An empty FAISS index for inner products, trained on a sample if it must be.
+
+        :param vectors: the sample, float32 (n, dim).
+        :param count: how many vectors it will hold.
+        """
+
+    def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
+        """Into which part of the index each vector (n, dim) goes, if it has parts."""
+
+    def reserve(self, index: Any, assigned: NDArray[np.int64]) -> None:
+        """Make room for what goes into each part: FAISS would double it when it is full."""
+
+    def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
+        """Add vectors (n, dim) to a FAISS index of this kind, each into its part."""
+
+    def parameters(self, effort: int, k: int) -> Any:
+        """FAISS's parameters of a search for ``k`` at an effort."""
+
+    def write(self, index: Any, write: Callable[[bytes], int]) -> None:
+        """Write what is saved, in parts; the vectors themselves are saved beside it and can be left out."""
+
+    def read(self, file: BinaryIO, vectors: FloatMatrix) -> Any:
+        """The index again, from a file that was checked: FAISS trusts what it reads.
+
+        :param vectors: those that it was made of, in their order, float32 (n, dim).
+        """
+
+
+def kinds() -> dict[str, ApproximateKind]:
+    """All of them by their names."""
+    all_kinds: tuple[ApproximateKind, ...] = (Hnsw(), Ivf())
+    return {kind.name: kind for kind in all_kinds}
+
+
+def recent_kind() -> ApproximateKind:
+    """What later rows are searched through: a graph that is built at four times the pace of the large one."""
+    return Hnsw(links=16, build_effort=40)

@@ -1,0 +1,1 @@
+"""The class Collection: its verbs, and what they stand on."""

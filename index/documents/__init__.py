@@ -1,0 +1,1 @@
+"""Texts as they are stored: chunks, Markdown and HTML, and where each character stood in the source."""

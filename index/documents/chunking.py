@@ -1,0 +1,170 @@
+"""Long documents in pieces of so many tokens, cut where sections, paragraphs or sentences end.
+
+A vector of a whole report is near to nothing in it; pieces are found, and say where in the report they are. The
+cutting is semantic-text-splitter's (Unicode's sentence and word boundaries, Markdown's structure).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from encoder_tools.arguments import checked_integer
+from encoder_tools.errors import InputError
+from encoder_tools.protocols import Tokenized
+from index.documents.markup import KINDS, TextKind, read_markup
+from index.documents.source_map import Heading, Marked
+
+_HEADING_SHARE = 8  # of a piece's tokens, one in these is kept free for a heading that would stand alone
+_LEAST = 8
+_WINDOW = 16_384  # characters
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How documents are cut.
+
+    :ivar tokens: of a piece at most, by the model's own tokenizer, its special tokens aside.
+    :ivar overlap: of them, at most, that a piece has in common with the one before.
+    :ivar kind: of the documents: "text", "markdown" or "html".
+    :ivar main_text: leave out navigation, footers and cookie banners of HTML.
+    """
+
+    tokens: int = 256
+    overlap: int = 32
+    kind: TextKind = "text"
+    main_text: bool = False
+
+    def __post_init__(self) -> None:
+        checked_integer(self.tokens, "tokens", _LEAST)
+        checked_integer(self.overlap, "overlap", 0)
+        if self.overlap * 2 > self.tokens:
+            raise InputError(f"overlap is {self.overlap} of {self.tokens} tokens, expected half of them at most.")
+        if self.kind not in KINDS:
+            raise InputError(f"kind is {self.kind!r}, expected one of {', '.join(KINDS)}.")
+
+
+class Chunk(NamedTuple):
+    """A piece of a document.
+
+    :ivar text: of HTML, without its tags.
+    :ivar start: where it begins in the source, and ``end`` where it ends, in characters.
+    :ivar headings: those that it stands under, the outermost first.
+    """
+
+    text: str
+    start: int
+    end: int
+    headings: tuple[str, ...]
+
+
+class Splitter:
+    """Cuts documents as a :class:`Chunking` says.
+
+    :param encoder: whose tokens are counted.
+    :raises InputError: if it has no tokenizer to count with, or a piece would be longer than the model reads.
+    """
+
+    def __init__(self, chunking: Chunking, encoder: Any) -> None:
+        if not isinstance(chunking, Chunking):
+            raise InputError(f"chunking is a {type(chunking).__name__}, expected a Chunking, such as Chunking(256).")
+        self._chunking = chunking
+        if not isinstance(encoder, Tokenized):
+            raise InputError(
+                f"A {type(encoder).__name__} has no tokenizer to count tokens with. Cut the texts before they are "
+                "stored, or open the collection with an OnnxEncoder."
+            )
+        room = encoder.document_room
+        if room is not None and chunking.tokens > room:
+            raise InputError(f"tokens is {chunking.tokens}, but the model reads {room} of a document. Lower it.")
+        self._file = encoder.tokenizer_file
+
+    def split(self, source: str) -> list[Chunk]:
+        """The pieces of a document in their order; none of one without words."""
+        marked = read_markup(source, self._chunking.kind, main_text=self._chunking.main_text)
+        spans = [(start, end) for start, end in self._spans(marked.text) if marked.text[start:end].strip()]
+        spans = [*spans[:1], *(after for before, after in pairwise(spans) if after[1] > before[1])]
+        spans = self._with_headings(spans, marked)
+        return list(_chunks(spans, marked))
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Cut window by window: the splitter's time grows with the square of a paragraph's length.
+
+        The last piece of a window might have gone on: the next window begins with it.
+        """
+        at, width = 0, _WINDOW
+        while at < len(text):
+            pieces = self._cutter.chunk_indices(text[at : at + width])
+            last = at + width >= len(text)
+            if not last and (not pieces or not pieces[-1][0]):
+                width *= 2  # there is nothing in it to cut it at
+                continue
+            for start, piece in pieces if last else pieces[:-1]:
+                yield at + start, at + start + len(piece)
+            if last:
+                return
+            at, width = at + pieces[-1][0], _WINDOW
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self._file))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _cutter(self) -> Any:
+        from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
+        chunking = self._chunking
+        kind = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
+        spare = 0 if chunking.kind == "text" else chunking.tokens // _HEADING_SHARE
+        return kind.from_huggingface_tokenizer(self._tokenizer, chunking.tokens - spare, chunking.overlap)
+
+    def _with_headings(self, spans: list[tuple[int, int]], marked: Marked) -> list[tuple[int, int]]:
+        """Headings that stand alone go to what is under them, as far as there is room."""
+        joined: list[tuple[int, int]] = []
+        for span in spans:
+            if joined and _is_heading(joined[-1], marked):
+                both = min(joined[-1][0], span[0]), span[1]
+                if self._count(marked.text[slice(*both)]) <= self._chunking.tokens:
+                    joined[-1] = both
+                    continue
+            joined.append(span)
+        return joined
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _is_heading(span: tuple[int, int], marked: Marked) -> bool:
+    """Whether nothing but headings is in a span."""
+    at, end = span
+    first = bisect_right(marked.headings, at, key=lambda heading: heading.end)
+    for place in range(first, len(marked.headings)):
+        heading = marked.headings[place]
+        if heading.start >= end or marked.text[at : heading.start].strip():
+            break
+        at = heading.end
+    return at > span[0] and not marked.text[at:end].strip()
+
+
+def _chunks(spans: list[tuple[int, int]], marked: Marked) -> Iterator[Chunk]:
+    path: list[Heading] = []
+    coming = iter(marked.headings)
+    following = next(coming, None)
+    seen = 0
+    for start, end in spans:
+        new = max(start, seen)  # what a piece has in common with the one before stands under that one's headings
+        new += len(marked.text[new:end]) - len(marked.text[new:end].lstrip())
+        while following is not None and following.start <= new:
+            path = [heading for heading in path if heading.level < following.level] + [following]
+            following = next(coming, None)
+        yield Chunk(marked.text[start:end], *marked.source(start, end), tuple(heading.title for heading in path))
+        seen = end

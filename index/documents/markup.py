@@ -1,0 +1,45 @@
+"""What a text in Markdown or HTML says, and where its headings are."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from index.documents.html import TITLE, read_html
+from index.documents.source_map import Heading, Marked
+
+TextKind: TypeAlias = Literal["text", "markdown", "html"]
+KINDS = ("text", "markdown", "html")
+
+_LINE = re.compile(r"\r\n?|\n")
+# YAML between lines of "---" whose first line is a key, or a comment before one; a rule has an empty line behind it
+_YAML = r"---[ \t]*\r?\n(?:#[^\n]*\n)*[\w\"'][^\n]*:(?:[ \t][^\n]*)?\r?\n(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*$"
+_TOML = r"\+\+\+[ \t]*\r?\n(?:[^\n]*\n)*?\+\+\+[ \t]*$"
+_FRONT_MATTER = re.compile(rf"\A\ufeff?(?:{_YAML}|{_TOML})", re.MULTILINE)
+
+
+def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> Marked:
+    """Read a source of a kind. HTML loses its tags, scripts and what is in its head; nothing is refused.
+
+    :param main_text: leave out navigation, footers and cookie banners of HTML.
+    """
+    if kind == "html":
+        return read_html(source, main_text=main_text)
+    return Marked(source, _markdown_headings(source) if kind == "markdown" else [])
+
+
+def _markdown_headings(source: str) -> list[Heading]:
+    from markdown_it import MarkdownIt
+
+    lines = [0, *(found.end() for found in _LINE.finditer(source)), len(source)]
+    front = _FRONT_MATTER.match(source)
+    body = front.end() if front else 0
+    headings = []
+    tokens = MarkdownIt("commonmark").disable("inline").parse(source)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open" and opening.map is not None:
+            start, end = lines[opening.map[0]], lines[min(opening.map[1], len(lines) - 1)]
+            if start >= body:
+                headings.append(Heading(start, end, int(opening.tag[1:]), " ".join(inline.content.split())[:TITLE]))
+    return headings

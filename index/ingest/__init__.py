@@ -1,0 +1,1 @@
+"""Files into a collection: rows of tables, and text files of folders."""

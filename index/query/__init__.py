@@ -1,0 +1,1 @@
+"""One search: filters, dense and lexical candidates, fusion, diversification, and the state that it reads."""

@@ -1,0 +1,173 @@
+"""Fields of the metadata as columns in memory, and filters over them.
+
+A column is made when a filter first asks for its field, and grows as rows come. It holds each distinct value once, and
+for each row which one it has: a condition is decided once a value, not once a row. Numbers are also kept as numbers, so
+that a range over as many values as there are rows is one comparison of arrays.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.ann.snapshot import Snapshot
+from index.query.filters import All, Condition, Filter, Not, Path, Words, fields_of
+from index.storage.reader import Reader
+
+Mask = NDArray[np.bool_]
+_ABSENT = -1
+_EXACT = 2**53  # integers up to here are exact as float64
+MISSING = object()
+"""What :func:`value_at` gives for a field that is not there."""
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+
+
+class Column:
+    """One field of the rows of a snapshot, in their order."""
+
+    def __init__(self) -> None:
+        self._codes: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self._numbers: NDArray[np.float64] = np.empty(0)
+        self._values: list[Any] = []
+        self._code_of: dict[Hashable, int] = {}
+        self._inexact = False
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """Add the values of more rows; ``MISSING`` where a row has none."""
+        codes, numbers = [], []
+        for value in values:
+            codes.append(_ABSENT if value is MISSING else self._code(value))
+            numbers.append(float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan)
+            self._inexact |= _is_number(value) and abs(value) > _EXACT
+        self._codes = np.concatenate([self._codes, np.array(codes, dtype=np.int32)])
+        self._numbers = np.concatenate([self._numbers, np.array(numbers, dtype=np.float64)])
+
+    def mask(self, condition: Condition, rows: int) -> Mask:
+        """Which of the first ``rows`` match."""
+        codes, value = self._codes[:rows], condition.value
+        if condition.operator == "exists":
+            return np.asarray((codes != _ABSENT) == value)
+        if condition.operator == "eq":
+            return np.asarray(codes == self._code_of.get(key_of(value), _ABSENT - 1))
+        if condition.operator == "in":
+            wanted = [self._code_of.get(key_of(item), _ABSENT - 1) for item in value]
+            return np.isin(codes, wanted)
+        if condition.operator == "contains":
+            wanted_key = key_of(value)
+            return self._where(codes, lambda found: isinstance(found, list) and wanted_key in map(key_of, found))
+        compare = _COMPARE[condition.operator]
+        if _is_number(value) and not self._inexact and abs(value) <= _EXACT:
+            with np.errstate(invalid="ignore"):
+                return np.asarray(compare(self._numbers[:rows], float(value)))  # NaN compares false
+        same = _is_number if _is_number(value) else lambda found: isinstance(found, str)
+        return self._where(codes, lambda found: same(found) and compare(found, value))
+
+    def _where(self, codes: NDArray[np.int32], matches: Callable[[Any], bool]) -> Mask:
+        by_code = np.array([*map(matches, self._values), False], dtype=bool)  # the last is of _ABSENT, -1
+        return by_code[codes]
+
+    def _code(self, value: Any) -> int:
+        key = key_of(value)
+        code = self._code_of.setdefault(key, len(self._values))
+        if code == len(self._values):
+            self._values.append(value)
+        return code
+
+
+class Columns:
+    """The columns that filters asked for so far. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generation = -1
+        self._columns: dict[Path, Column] = {}
+
+    def mask(self, found: Filter, snapshot: Snapshot, reader: Reader) -> Mask:
+        """Which rows of a snapshot match and are alive, bool (n,).
+
+        :param reader: of the snapshot's own state.
+        """
+        with self._lock:
+            if snapshot.generation > self._generation:
+                self._generation, self._columns = snapshot.generation, {}
+            mine = self._columns if snapshot.generation == self._generation else {}
+            columns = self._filled(mine, fields_of(found), snapshot, reader)
+        leaves = _Leaves(columns, snapshot, reader)
+        return leaves.mask(found) & snapshot.alive
+
+    def _filled(
+        self, columns: dict[Path, Column], fields: set[Path], snapshot: Snapshot, reader: Reader
+    ) -> dict[Path, Column]:
+        groups: dict[int, list[Path]] = {}
+        for path in fields:
+            groups.setdefault(len(columns.setdefault(path, Column())), []).append(path)
+        for start, paths in groups.items():
+            if start < len(snapshot.rows):
+                found = reader.metadata(snapshot.rows[start:])
+                for path in paths:
+                    columns[path].extend(value_at(metadata, path) for metadata in found)
+        return columns
+
+
+def value_at(metadata: Mapping[str, Any] | None, path: Sequence[str]) -> Any:
+    """What is at a path of an object, or ``MISSING``."""
+    value: Any = metadata
+    for name in path:
+        if not isinstance(value, Mapping) or name not in value:
+            return MISSING
+        value = value[name]
+    return value
+
+
+def key_of(value: Any) -> Hashable:
+    """Equal for values that are equal in JSON: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, bool) or value is None:
+        return ("const", value)
+    if isinstance(value, int | float):
+        return ("number", value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ("object", frozenset((name, key_of(item)) for name, item in value.items()))
+    return ("array", tuple(key_of(item) for item in value))
+
+
+@dataclass(frozen=True)
+class _Leaves:
+    """What a filter's conditions are decided by."""
+
+    columns: Mapping[Path, Column]
+    snapshot: Snapshot
+    reader: Reader
+
+    def mask(self, found: Filter) -> Mask:
+        """Which rows match, alive or not."""
+        rows = len(self.snapshot.rows)
+        if isinstance(found, Condition):
+            return self.columns[found.path].mask(found, rows)
+        if isinstance(found, Words):
+            return np.isin(self.snapshot.rows, self.reader.rows_with(found.text))
+        if isinstance(found, Not):
+            return ~self.mask(found.part)
+        masks = [self.mask(part) for part in found.parts]
+        if isinstance(found, All):
+            return np.logical_and.reduce(masks) if masks else np.ones(rows, dtype=bool)
+        return np.logical_or.reduce(masks) if masks else np.zeros(rows, dtype=bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

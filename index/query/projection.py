@@ -1,0 +1,69 @@
+"""A collection's vectors in two dimensions, to look at."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.protocols import FloatMatrix
+from index.query.read_view import Rest
+from index.results import DocumentId
+
+_AT_ONCE = 2000
+_SAMPLE = 20_000  # vectors that the directions are found from
+
+
+class Layout(NamedTuple):
+    """Principal components of the stored vectors.
+
+    :ivar sequence: of the write after which it was made.
+    :ivar ids: of the documents, ``metadata`` theirs, in the order of the points.
+    :ivar points: float32 of shape (n, 2).
+    :ivar mean: float32 of shape (dim,); ``axes`` is (dim, 2): another vector's place is (vector - mean) @ axes.
+    """
+
+    sequence: int
+    ids: list[DocumentId]
+    metadata: list[dict[str, Any]]
+    points: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+    def place(self, vectors: FloatMatrix) -> NDArray[np.float32]:
+        """Where vectors (n, dim) lie among the points: float32 of shape (n, 2)."""
+        placed: NDArray[np.float32] = ((vectors - self.mean) @ self.axes).astype(np.float32)
+        return placed
+
+
+def lay_out(rest: Rest) -> Layout:
+    """The two directions in which the vectors differ most, and all of them along these."""
+    snapshot = rest.snapshot
+    alive = np.flatnonzero(snapshot.alive)
+    rows = snapshot.rows[alive].tolist()
+    ids, metadata, kept = [], [], []
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rest.reader.by_rows(rows[start : start + _AT_ONCE], some=True)
+        for place, row in enumerate(rows[start : start + _AT_ONCE], start):
+            if row in part:
+                ids.append(part[row].id)
+                metadata.append(part[row].metadata)
+                kept.append(place)
+    vectors = snapshot.vectors[alive[kept]]
+    mean, axes = _principal(vectors, rest.about.dim)
+    points = ((vectors - mean) @ axes).astype(np.float32)
+    return Layout(snapshot.sequence, ids, metadata, points, mean, axes)
+
+
+def _principal(vectors: FloatMatrix, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if len(vectors) < 2:
+        mean = vectors[0] if len(vectors) else np.zeros(dim, dtype=np.float32)
+        return mean, np.eye(dim, 2, dtype=np.float32)
+    step = -(-len(vectors) // _SAMPLE)
+    sample = vectors[::step]
+    mean = sample.mean(axis=0)
+    centred = sample - mean
+    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending: the last two carry most
+    axes = directions[:, : -min(2, dim) - 1 : -1]
+    return mean, np.ascontiguousarray(axes, dtype=np.float32)

@@ -1,0 +1,147 @@
+"""The last committed state of a collection, in its database and in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.protocols import FloatMatrix
+from index.ann.builder import Builder
+from index.ann.snapshot import Found, Snapshot, Snapshots
+from index.query.filters import Filter
+from index.query.metadata_columns import Columns
+from index.storage.database import Database
+from index.storage.reader import Reader
+from index.storage.schema import About
+
+
+@dataclass(frozen=True)
+class Rest:
+    """One committed state.
+
+    :ivar reader: of the database, ``snapshot`` of the vectors.
+    """
+
+    reader: Reader
+    snapshot: Snapshot
+    columns: Columns
+    builder: Builder
+    about: About
+
+    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Found]:
+        """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
+
+        :param mask: bool (n,) over the snapshot's rows: none but those are found, exactly.
+        """
+        if mask is not None:
+            return self.snapshot.nearest(queries, k, mask)
+        return self.builder.nearest(queries, k, self.snapshot)
+
+    def matching(self, wanted: Filter) -> list[int]:
+        """Rows that match a filter, ascending."""
+        found: list[int] = self.snapshot.rows[self.mask(wanted)].tolist()
+        return found
+
+    def mask(self, wanted: Filter) -> NDArray[np.bool_]:
+        """Which rows of the snapshot match a filter and are alive, bool (n,)."""
+        return self.columns.mask(wanted, self.snapshot, self.reader)
+
+    def lexical(
+        self, text: str, k: int, mask: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Rows and BM25 scores of the ``k`` that match a text's words best.
+
+        :param mask: bool (n,) over the snapshot's rows: none but those are found.
+        """
+        rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
+        # terms of a row that is gone would stay if they were made by another version of Unicode
+        there = self.snapshot.holds(rows)
+        return rows[there][:k], scores[there][:k]
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """What is in memory for the vectors of one model."""
+
+    about: About
+    builder: Builder
+    snapshots: Snapshots
+    columns: Columns
+
+
+class Live:
+    """Keeps up with a database. Safe for threads.
+
+    :param what: named in errors.
+    :param make_builder: makes the builder of the graph over the vectors of a model.
+    """
+
+    def __init__(self, database: Database, about: About, what: str, make_builder: Callable[[About], Builder]) -> None:
+        self._database, self._what, self._make_builder = database, what, make_builder
+        self._advancing = threading.Lock()
+        self._now = self._generation(about)
+
+    @property
+    def about(self) -> About:
+        """Of the state that was seen last."""
+        return self._now.about
+
+    def kept(self) -> int | None:
+        """Number of the write that the files beside the database are of, if there are any."""
+        return self._now.builder.kept()
+
+    def close(self) -> None:
+        """Stop what is built."""
+        self._now.builder.close()
+
+    def after_write(self) -> None:
+        """Have what was written taken into the index, where searches go through one."""
+        if self._now.builder.graph is not None:
+            with self.at_rest() as rest:
+                rest.builder.follow(rest.snapshot)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A committed state of the database alone."""
+        with self._database.reading() as connection:
+            yield self._reader(connection)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[Rest]:
+        """The last committed state."""
+        while True:
+            with self.reading() as reader:
+                now, sequence = self._now, reader.sequence()
+                snapshot = now.snapshots.current
+                if snapshot.sequence < sequence:
+                    now, snapshot = self._advance(reader)
+                if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
+                    yield Rest(reader, snapshot, now.columns, now.builder, now.about)
+                    return
+
+    def rest_in(self, connection: sqlite3.Connection) -> Rest:
+        """The state in a transaction that writes, before it has written: there is no later one."""
+        reader = self._reader(connection)
+        now, snapshot = self._advance(reader)
+        return Rest(reader, snapshot, now.columns, now.builder, now.about)
+
+    def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
+        with self._advancing:
+            now = self._now
+            if reader.sequence() > now.snapshots.current.sequence and reader.about != now.about:
+                now.builder.close()  # the vectors of another model have taken the place of these
+                now = self._now = self._generation(reader.about)
+            return now, now.snapshots.advance(reader)
+
+    def _generation(self, about: About) -> _Generation:
+        builder = self._make_builder(about)
+        return _Generation(about, builder, Snapshots(about.dim, self._what, builder.base), Columns())
+
+    def _reader(self, connection: sqlite3.Connection) -> Reader:
+        return Reader(connection, self._database.path)

@@ -1,0 +1,212 @@
+"""Reads of a collection's tables, each inside a transaction of :meth:`index.storage.database.Database.reading`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder_tools.errors import FileCorruptError
+from index.results import Document, DocumentId
+from index.storage import fts as lexical
+from index.storage import shadow_vectors as generations
+from index.storage.schema import About, about_in, document_checksum, vector_checksum
+from index.storage.vector_block import Block, Mark
+from index.text.words import Words
+
+_BLOCK = 4096
+_AT_ONCE = 500  # parameters of a statement
+_decode = json.JSONDecoder().raw_decode  # of what json.dumps wrote: a third of the time of json.loads
+_DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
+
+
+class Change(NamedTuple):
+    """What came and went after a sequence number: row numbers, ascending; what came and went again is in neither."""
+
+    added: list[int]
+    gone: list[int]
+
+
+class Reader:
+    """One committed state.
+
+    :param path: named in errors.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+
+    @cached_property
+    def about(self) -> About:
+        """Width, model and space of the vectors."""
+        return about_in(self._connection, self._path)
+
+    def mark(self) -> Mark:
+        """The state that is read."""
+        sequence = self.sequence()
+        return Mark(sequence, str(self.token_of(sequence)))
+
+    def sequence(self) -> int:
+        """Number of the last write."""
+        return int(self._connection.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()[0])
+
+    def token_of(self, sequence: int) -> str | None:
+        """The random token of a write, as hex; None if there was none, or it is long ago."""
+        found = self._connection.execute("SELECT hex(token) FROM writes WHERE sequence = ?", (sequence,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def count(self) -> int:
+        """How many documents are stored, as the writers have counted."""
+        return int(self._connection.execute("SELECT value FROM meta WHERE key = 'count'").fetchone()[0])
+
+    def counted(self) -> int:
+        """How many documents are stored, counted one by one."""
+        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def reembedded(self) -> tuple[str, int] | None:
+        """Fingerprint of a model whose vectors are being filled in, and how many are there, if there is one."""
+        about = generations.coming(self._connection)
+        return None if about is None else (about.fingerprint, generations.done(self._connection))
+
+    def changes_since(self, sequence: int) -> Change:
+        """Rows that came and went after ``sequence``; the cost is that of what was written."""
+        last: dict[int, int] = {}
+        first: dict[int, int] = {}
+        query = "SELECT row, added FROM log WHERE sequence > ? ORDER BY sequence"
+        for row, added in self._connection.execute(query, (sequence,)):
+            first.setdefault(row, added)
+            last[row] = added
+        added_rows = sorted(row for row, added in last.items() if added)
+        return Change(added_rows, sorted(row for row, added in last.items() if not added and not first[row]))
+
+    def vectors(self, rows: Sequence[int] | None = None) -> Iterator[Block]:
+        """Vectors in blocks by ascending row: all, or those of ``rows``.
+
+        :raises FileCorruptError: naming a row whose vector is damaged.
+        """
+        query = "SELECT row, vector, checksum FROM vectors"
+        if rows is None:
+            cursor = self._connection.execute(f"{query} ORDER BY row")
+            while found := cursor.fetchmany(_BLOCK):
+                yield self._block(found)
+            return
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            found = self._connection.execute(f"{query} WHERE row IN ({_marks(part)}) ORDER BY row", part).fetchall()
+            if len(found) != len(part):
+                raise FileCorruptError(f"{self._path}: rows that were written have no vector. Restore a backup.")
+            yield self._block(found)
+
+    def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
+        """Documents by their row.
+
+        :param some: rows that are gone are no damage.
+        :raises FileCorruptError: if one is not there or damaged.
+        """
+        found: dict[int, Document] = {}
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            for line in self._connection.execute(f"{_DOCUMENT} WHERE row IN ({_marks(part)})", part):
+                found[line[0]] = self._document(line)
+        missing = [row for row in rows if row not in found]
+        if missing and not some:
+            raise FileCorruptError(f"{self._path}: row {missing[0]} has a vector but no document. Restore a backup.")
+        return found
+
+    def metadata(self, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        """Metadata of ascending rows, in their order; None where a row is gone.
+
+        :raises FileCorruptError: if it is no JSON object.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        query = "SELECT row, metadata FROM documents WHERE row BETWEEN ? AND ?"
+        for row, text in self._connection.execute(query, (int(rows[0]), int(rows[-1])) if len(rows) else (1, 0)):
+            try:
+                value = json.loads(text)
+            except (ValueError, TypeError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise FileCorruptError(f"{self._path}: the metadata in row {row} is damaged. Restore a backup.")
+            found[row] = value
+        return [found.get(row) for row in rows.tolist()]
+
+    def by_id(self, identifier: DocumentId) -> Document | None:
+        """The document called ``identifier``, if there is one."""
+        found = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
+        return None if found is None else self._document(found)
+
+    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
+        """The pieces of a document by their rows, in their order."""
+        lines = self._connection.execute(f"{_DOCUMENT} WHERE source = ? ORDER BY row", (source,))
+        return {line[0]: self._document(line) for line in lines}
+
+    def after(self, row: int, limit: int) -> list[tuple[int, Document]]:
+        """The next documents after a row, with their rows."""
+        query = f"{_DOCUMENT} WHERE row > ? ORDER BY row LIMIT ?"
+        return [(line[0], self._document(line)) for line in self._connection.execute(query, (row, limit))]
+
+    def lexical(self, text: str, among: NDArray[np.int64] | None) -> lexical.Found:
+        """Rows that match a text's words, best first, with BM25 scores; see :func:`index.storage.fts.find`."""
+        return lexical.find(self._connection, text, among)
+
+    def rows_with(self, text: str) -> NDArray[np.int64]:
+        """Rows that have all of a text's words, ascending."""
+        return lexical.rows_with(self._connection, text)
+
+    @cached_property
+    def words(self) -> Words:
+        """What a word is in this collection."""
+        return lexical.words_in(self._connection)
+
+    def some_texts(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Texts of up to ``count`` random documents."""
+        last = self._connection.execute("SELECT max(row) FROM documents").fetchone()[0]
+        rows = sorted({int(row) for row in generator.integers(1, (last or 0) + 1, size=2 * count)})[::2]
+        return [document.text for document in self.by_rows(rows, some=True).values()]
+
+    def ids(self) -> list[DocumentId]:
+        """Of each document, also of those in pieces, in the order of their rows."""
+        lines = self._connection.execute("SELECT coalesce(source, id) FROM documents ORDER BY row")
+        return list(dict.fromkeys(identifier for (identifier,) in lines))
+
+    def rows_of_texts(self, ids: Sequence[DocumentId], texts: Sequence[str]) -> dict[str, int]:
+        """Rows of documents that are called so and have that text already, by the text."""
+        query = "SELECT row FROM documents WHERE id = ? AND text = ?"
+        pairs = zip(ids, texts, strict=True)
+        found = ((text, self._connection.execute(query, (identifier, text)).fetchone()) for identifier, text in pairs)
+        return {text: int(line[0]) for text, line in found if line is not None}
+
+    def row_of(self, identifier: DocumentId) -> int | None:
+        """The row of the document called ``identifier``, if there is one."""
+        found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def damage(self) -> str | None:
+        """The first thing that SQLite finds wrong with its file, or None."""
+        found = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return None if found == "ok" else found
+
+    def _block(self, found: Sequence[tuple[int, Any, Any]]) -> Block:
+        width = 4 * self.about.dim
+        for row, blob, checksum in found:
+            if not isinstance(blob, bytes) or len(blob) != width or vector_checksum(blob) != checksum:
+                raise FileCorruptError(f"{self._path}: the vector in row {row} is damaged. Restore a backup.")
+        matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self.about.dim)
+        return Block(np.array([row for row, _, _ in found], dtype=np.int64), matrix.astype(np.float32))
+
+    def _document(self, line: tuple[int, Any, Any, Any, Any, Any]) -> Document:
+        _, identifier, text, metadata, checksum, source = line
+        whole = isinstance(identifier, str | int) and isinstance(text, str) and isinstance(metadata, str)
+        if not whole or document_checksum(identifier, text, metadata, source) != checksum:
+            raise FileCorruptError(f"{self._path}: document {identifier!r} is damaged. Restore a backup.")
+        return Document(identifier, text, _decode(metadata)[0])
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,1 @@
+"""Words of a text: one rule for stored texts, queries, filters and highlighting."""

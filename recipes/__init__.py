@@ -1,0 +1,1 @@
+"""How things that ship were made; none of it is in the wheel."""

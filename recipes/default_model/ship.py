@@ -1,0 +1,50 @@
+"""From a trained folder to the one inside the package: exported with int8 weights, without its safetensors.
+
+python -m recipes.default_model.ship MODEL TARGET --card CARD
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from encoder_tools.errors import ExportError
+from encoder_tools.export import export
+from encoder_tools.io.staging import staged_folder
+
+MOST_BYTES = 16_000_000
+
+
+def ship(model: Path, target: Path, card: Path) -> int:
+    """Export ``model`` with int8 weights and write what the runtime needs of it to ``target``.
+
+    The graph holds every weight, so the safetensors (four times as large) stay behind; ``export.json`` keeps their
+    digest, and so the fingerprint.
+
+    :param card: model card that becomes ``README.md``.
+    :return: bytes written.
+    :raises ExportError: if the result is above 16 MB.
+    """
+    export(model, store_weights="int8", say=click.echo)
+    with staged_folder(target, overwrite=True) as staged:
+        shutil.copytree(model, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
+        shutil.copy(card, staged / "README.md")
+        size = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
+        if size > MOST_BYTES:
+            raise ExportError(f"The shipped model would take {size} bytes, at most {MOST_BYTES} are allowed.")
+    return size
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--card", type=click.Path(path_type=Path), required=True, help="Model card to put beside it.")
+def main(model: Path, target: Path, card: Path) -> None:
+    """Put a trained model into the package."""
+    click.echo(f"{ship(model, target, card) / 1e6:.2f} MB in {target}")
+
+
+if __name__ == "__main__":
+    main()

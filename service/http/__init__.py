@@ -1,0 +1,1 @@
+"""HTTP below the routes: the protocol, the middleware, request bodies, responses, endpoints and OpenAPI."""

@@ -1,0 +1,176 @@
+"""The gate that every request passes: an id, a deadline, a way out for those who have left, and the end of the day."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.batching import Flow
+from service.errors import ApiError, answer
+from service.request_context import Call, Caller
+from service.serving.state import ServiceState
+
+ALWAYS_OPEN = frozenset({"/health", "/ready", "/metrics", "/info"})
+MOST_HEADER_BYTES = 64 * 1024
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")  # ours; what OpenAI's clients send
+_STATUS_LEFT = 499
+
+Observer: TypeAlias = Callable[[Scope, Call, int, float], None]
+"""Told of a request that is over: its scope, the call, the status (499: its client has left), the seconds it took."""
+
+
+class Gate:
+    """An ASGI application around another.
+
+    :param app: the application inside.
+    :param state: counts what is under way, and knows whether the server drains.
+    :param observers: told of each request that is over, in their order.
+    """
+
+    def __init__(self, app: ASGIApp, state: ServiceState, observers: Sequence[Observer] = ()) -> None:
+        self._app, self._state, self._observers = app, state, tuple(observers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        call = self._open(scope, headers)
+        scope["call"] = call
+        answered = _Answered(send, call)
+        self._state.enter()
+        try:
+            self._check(scope, headers, call)
+            await self._run(scope, receive, answered)
+        except ApiError as refusal:
+            await answer(refusal)(scope, receive, answered)
+        finally:
+            call.release()
+            self._state.leave()
+            self._close(scope, call, answered)
+
+    def _open(self, scope: Scope, headers: Headers) -> Call:
+        given = headers.get("x-request-id", "")
+        call_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        connection = scope.get("client")
+        flow = Flow(connection, connection)
+        seconds = min((self._state.limits.request_seconds, *_seconds_of(headers)))
+        return Call(call_id, Caller(flow, time.monotonic() + seconds), self._state.ledger)
+
+    def _close(self, scope: Scope, call: Call, answered: _Answered) -> None:
+        self._state.metrics.answered(call.route, answered.status, answered.seconds, call.stages, call.tokens)
+        for observer in self._observers:
+            observer(scope, call, answered.status, answered.seconds)
+
+    def _check(self, scope: Scope, headers: Headers, call: Call) -> None:
+        if sum(len(name) + len(value) for name, value in headers.raw) > MOST_HEADER_BYTES:
+            message = f"The headers are longer than {MOST_HEADER_BYTES} bytes. Send shorter ones."
+            raise ApiError(431, message, code="headers_too_large")
+        rights = self._state.access.check(scope["method"], scope["path"], headers)
+        if rights is not None:
+            call.may_write = rights.may_write
+            call.caller = Caller(Flow(rights.tenant, call.caller.flow.connection), call.caller.deadline)
+        if self._state.draining and scope["path"] not in ALWAYS_OPEN:
+            raise ApiError(
+                503,
+                "This server is about to stop and takes no new requests. Send it to another one, or again later.",
+                code="draining",
+                kind="server_error",
+                headers={"retry-after": "5", "connection": "close"},
+            )
+
+    async def _run(self, scope: Scope, receive: Receive, answered: _Answered) -> None:
+        """Run the application, but no longer than somebody waits for its answer."""
+        listener = _Listener(receive)
+        work = asyncio.ensure_future(self._app(scope, listener.receive, answered))
+        left = asyncio.ensure_future(listener.left())
+        try:
+            await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not answered.begun:
+                work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        finally:
+            left.cancel()
+            work.cancel()
+
+
+class _Listener:
+    """Shares ``receive`` between the application, until it has read the body, and whoever watches for the client."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = asyncio.Event()
+        self._read = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """For the application."""
+        if self._read.is_set():
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone.set()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._read.set()
+        return message
+
+    async def left(self) -> None:
+        """Return when the client has left after it had sent its body."""
+        await self._read.wait()
+        while not self._gone.is_set():
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._gone.set()
+
+
+class _Answered:
+    """``send``, which adds the request's id and times to the headers and remembers the status."""
+
+    def __init__(self, send: Send, call: Call) -> None:
+        self._send, self._call = send, call
+        self._opened = time.monotonic()
+        self.status = _STATUS_LEFT
+
+    @property
+    def begun(self) -> bool:
+        """Whether an answer has been begun."""
+        return self.status != _STATUS_LEFT
+
+    @property
+    def seconds(self) -> float:
+        """Since the request's head."""
+        return time.monotonic() - self._opened
+
+    async def __call__(self, message: Message) -> None:
+        """Send on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self._call.id
+            if self._call.truncated:
+                headers["x-truncated-inputs"] = str(self._call.truncated)
+            stages: dict[str, Any] = self._call.stages | {"total": self.seconds}
+            headers["server-timing"] = ", ".join(f"{name};dur={1000 * took:.2f}" for name, took in stages.items())
+        await self._send(message)
+
+
+def _seconds_of(headers: Headers) -> list[float]:
+    """How long the client says that it will wait; what is no positive number of seconds is not heard."""
+    found = []
+    for name in _TIMEOUTS:
+        with contextlib.suppress(ValueError):
+            seconds = float(headers.get(name, ""))
+            if seconds > 0:
+                found.append(seconds)
+    return found

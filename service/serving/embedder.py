@@ -1,0 +1,215 @@
+"""From texts or token ids to vectors, off the event loop and without ever cutting a text in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from encoder_tools.errors import InputError
+from encoder_tools.model.prompts import PromptSet
+from encoder_tools.model.tokenizer import TokenText
+from encoder_tools.protocols import FloatMatrix, TextEncoder
+from service.batching import Engine
+from service.errors import ApiError, bad_request, check_length, refused
+from service.request_context import Call
+from service.serving.threads import Worker
+
+Side: TypeAlias = Literal["left", "right"]
+_SLICE_CHARACTERS = 16_384
+
+
+class ServedEncoder(TextEncoder, Protocol):
+    """What the service needs beyond :class:`TextEncoder`: tokens apart from vectors."""
+
+    @property
+    def name(self) -> str:
+        """Name that the model goes by if it is given no other."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest input in tokens, or None."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompt texts by task name."""
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None, truncate: bool = True) -> list[list[int]]:
+        """Token ids of each text, special tokens included; ``prompt=None`` means the model's default prompt."""
+
+    def cut_tokens(self, ids: Sequence[int], side: Side | None = None) -> list[int]:
+        """Token ids of :meth:`tokenize` cut to ``max_length``, special tokens kept; None for the model's own side."""
+
+    def describe_tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[TokenText]:
+        """The tokens of a text and where they stand in it."""
+
+    def decode_tokens(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for."""
+
+    def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
+        """Check token ids that come from outside; raises InputError."""
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
+        """Unit vectors of token ids, float32 of shape (len(ids), dim); ids from ``tokenize`` need no ``check``."""
+
+    def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
+        """The first ``dim`` columns, normalised again if the model normalises."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How texts are to be embedded, and what they are called in errors.
+
+    :ivar prompt_name: the prompt to put before each; None takes the model's default.
+    :ivar truncate: cut what is too long, at the end of ``side`` (None: the model's own).
+    :ivar dim: width of the vectors; None takes the model's.
+    :ivar field: of the request, where the texts stand.
+    :ivar name: of one text, with its position.
+    """
+
+    prompt_name: str | None = None
+    truncate: bool = False
+    side: Side | None = None
+    dim: int | None = None
+    field: str = "input"
+    name: str = "Input {}"
+
+
+class Embedded(NamedTuple):
+    """Vectors (n, dim) and the number of tokens that the model read for them."""
+
+    vectors: FloatMatrix
+    tokens: int
+
+
+class Embedder:
+    """An encoder behind an :class:`Engine`. A refusal is an :class:`ApiError` that names the field of the request."""
+
+    def __init__(self, encoder: ServedEncoder, engine: Engine, worker: Worker, *, max_tokens: int = 300_000) -> None:
+        self.encoder, self.engine = encoder, engine
+        self._worker, self._max_tokens = worker, max_tokens
+
+    async def embed(self, texts: Sequence[str], call: Call, wanted: Wanted) -> Embedded:
+        """Vectors of ``texts``.
+
+        :raises ApiError: 400 if a text is empty, or too long and not to be cut, or there is no such prompt or width;
+            413 if there are too many tokens.
+        :raises QueueFullError: if there is too much to do.
+        """
+        self._check_dim(wanted.dim)
+        prompt = None if wanted.prompt_name is None else prompt_of(self.encoder, wanted.prompt_name)
+        for place, text in enumerate(texts):
+            if not text:
+                name = wanted.name.format(place)
+                raise bad_request(f"{name} is an empty text, expected at least one character.", param=wanted.field)
+        self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
+        with refused(wanted.field), call.timed("tokenize"):
+            ids = await self._tokenize(texts, prompt)
+        return await self._compute(self._fitted(ids, call, wanted), call, wanted)
+
+    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
+        """Vectors of this model's own token ids, all of which are checked before any is computed.
+
+        :raises ApiError: 400 if an id is outside the vocabulary, a list is empty or too long, or ``dim`` is wrong.
+        """
+        self._check_dim(wanted.dim)
+        self._check_lengths(ids, wanted, "Send fewer ids; lists of ids are never cut.")
+        with refused(wanted.field):
+            await self._worker.run(self.encoder.check_tokens, ids)
+        return await self._compute(ids, call, wanted)
+
+    async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
+        """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
+        if sum(map(len, texts)) <= _SLICE_CHARACTERS:
+            return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=False)
+        ids: list[list[int]] = []
+        for part in _slices_of(texts):
+            with _counted_from(len(ids)):
+                ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=False)
+        return ids
+
+    def _fitted(self, ids: list[list[int]], call: Call, wanted: Wanted) -> list[list[int]]:
+        """Lists that the model takes; what was cut is counted, never silent."""
+        limit = self.encoder.max_length
+        if limit is None or all(len(row) <= limit for row in ids):
+            return ids
+        if not wanted.truncate:
+            self._check_lengths(ids, wanted, 'Shorten it, or send "truncate": true to have it cut.')
+        call.truncated += sum(len(row) > limit for row in ids)
+        return [row if len(row) <= limit else self.encoder.cut_tokens(row, wanted.side) for row in ids]
+
+    async def _compute(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
+        vectors, tokens = await computed(self.engine, ids, call, self._max_tokens, wanted.field)
+        if wanted.dim is not None:
+            vectors = self.encoder.cut(vectors, wanted.dim)
+        nowhere = ~vectors.any(axis=1)
+        if nowhere.any():
+            raise bad_request(
+                f"{wanted.name.format(int(nowhere.argmax()))} gives a zero vector, which has no direction: it holds "
+                "only padding or what this model's tokenizer drops. Send other text.",
+                param=wanted.field,
+            )
+        return Embedded(vectors, tokens)
+
+    def _check_dim(self, dim: int | None) -> None:
+        if dim is not None and not 1 <= dim <= self.encoder.dim:
+            raise bad_request(f"dimensions is {dim}, expected 1 to {self.encoder.dim}.", param="dimensions")
+
+    def _check_lengths(self, ids: Sequence[Sequence[int]], wanted: Wanted, advice: str) -> None:
+        limit = self.encoder.max_length
+        for place, row in enumerate(ids):
+            if limit is not None and len(row) > limit:
+                name = wanted.name.format(place)
+                message = f"{name} has {len(row)} tokens, but the model takes at most {limit}. {advice}"
+                raise bad_request(message, param=wanted.field, code="context_length_exceeded")
+
+
+def prompt_of(encoder: ServedEncoder, name: str | None) -> str:
+    """The text of a prompt; of the model's default prompt if none is named.
+
+    :raises ApiError: 404 if there is no such prompt.
+    """
+    try:
+        return PromptSet(encoder.prompts).resolve(name, None)
+    except InputError as error:
+        raise ApiError(404, str(error), param="prompt_name", code="no_such_prompt") from None
+
+
+async def computed(
+    engine: Engine, ids: Sequence[Sequence[int]], call: Call, max_tokens: int, field: str | None = None
+) -> Embedded:
+    """What a model makes of token lists, computed for a call and counted on it.
+
+    :raises ApiError: 413 if there are too many tokens.
+    :raises QueueFullError: if there is too much to do.
+    """
+    tokens = sum(map(len, ids))
+    check_length(tokens, max_tokens, "tokens", field)
+    call.tokens += tokens
+    vectors, timing = await engine.compute(ids, call.caller.flow, deadline=call.caller.deadline)
+    call.spent("queue", timing.queue)
+    call.spent("inference", timing.inference)
+    return Embedded(vectors, tokens)
+
+
+def _slices_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Neighbours that together have about ``_SLICE_CHARACTERS`` characters."""
+    start = size = 0
+    for place, text in enumerate(texts):
+        if place > start and size + len(text) > _SLICE_CHARACTERS:
+            yield texts[start:place]
+            start, size = place, 0
+        size += len(text)
+    yield texts[start:]
+
+
+@contextmanager
+def _counted_from(first: int) -> Iterator[None]:
+    """Name a text by its place in the whole request, not in its slice."""
+    try:
+        yield
+    except InputError as error:
+        message = re.sub(r"^Text (\d+)", lambda found: f"Text {int(found[1]) + first}", str(error))
+        raise InputError(message) from None
