@@ -1,1 +1,5 @@
-"""The class Collection: its verbs, and what they stand on."""
+"""The class Collection, and what it is composed of: reads, searches and writes of one open state."""
+
+from index.collection.collection import Collection
+
+__all__ = ["Collection"]

@@ -1,46 +1,60 @@
-"""A collection: documents that are never lost, found by the meaning of their text."""
+"""A collection: documents that are never lost, searched by meaning, by words, or by both."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.io.staging import staged_folder
-from encoder_tools.protocols import TextEncoder
+from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.ann.builder import KINDS, Kind
-from index.ann.cache import read_manifest
-from index.collection.encoding import Model, about_of
-from index.collection.searcher import SearchedCollection
-from index.collection.writes import WrittenCollection
-from index.query.filters import Filter, read_filter
+from index.collection.encoding import Model, about_of, is_vector
+from index.collection.opened import OpenState
+from index.collection.reads import Reads
+from index.collection.searcher import Searcher
+from index.collection.writes import Writer
+from index.documents.chunking import Chunking
+from index.query.filters import read_filter
+from index.query.fusion import Fusion
 from index.query.projection import Layout, lay_out
-from index.results import Document, DocumentId, Stats
-from index.storage import fts as lexical
+from index.query.search import Mode, Search
+from index.results import Document, DocumentId, Hit, Stats
 from index.storage import schema
 from index.storage.database import DATABASE_NAME, Database
 from index.storage.fts_rebuild import bring_up_to_date
-from index.storage.integrity import verify
 from index.storage.network_disks import warn_of_network_disk
-from index.storage.reader import Reader
-from index.validation import check_ids, check_score
+from index.storage.schema import About
+from index.validation import check_score
 
-_SCAN_AT_ONCE = 1000
 _log = logging.getLogger(__name__)
 
 
-class Collection(SearchedCollection, WrittenCollection):
+class Collection:
     """A folder with one SQLite database, and its vectors in memory.
 
     Make one with :meth:`create` or :meth:`open`; use it as a context manager or :meth:`close` it. Threads may share it:
     searches run side by side. Other processes may open the same folder: each call sees one committed state, with
     everything that was written before it began. Writers wait ``busy_timeout`` seconds for each other.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> from index import Collection
+        >>> with Collection.create("faq", OnnxEncoder()) as collection:
+        ...     collection.upsert(["card", "rate"], ["My card has not arrived.", "Which exchange rate do you use?"])
+        ...     [hit.id for hit in collection.search("Where is my bank card?", k=1)]
+        2
+        ['card']
     """
+
+    def __init__(self, opened: OpenState) -> None:
+        self._opened = opened
+        self._reads, self._searcher, self._writer = Reads(opened), Searcher(opened), Writer(opened)
 
     @classmethod
     def create(
@@ -48,12 +62,19 @@ class Collection(SearchedCollection, WrittenCollection):
     ) -> Self:
         """Make an empty collection for ``encoder``'s vectors and open it.
 
-        :param stemming: a language of Snowball ("english", "german", ...): the search by words and ``$text`` then find
+        :param folder: that is made; it may exist if it is empty.
+        :param encoder: the model; its fingerprint is stored, and other models are rejected from then on.
+        :param busy_timeout: seconds to wait for another writer.
+        :param stemming: a language of Snowball ("english", "german", ...): the search by words and ``$text`` then match
             a word by its stem ("cards" by "card"). It holds for the life of the collection. None takes words as they
             are written.
         :raises InputError: if ``folder`` exists and is not empty, or there is no such language.
         :raises MissingExtraError: if stemming is not installed.
         :raises SaveError: if it cannot be written.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> Collection.create("notes", OnnxEncoder()).close()
         """
         with staged_folder(Path(folder)) as staged:
             schema.create(staged, about_of(encoder), stemming)
@@ -74,23 +95,31 @@ class Collection(SearchedCollection, WrittenCollection):
         """Open a collection and load its vectors. One of an older version is brought to this one, which is logged.
 
         :param encoder: the model; None for what needs none: searches by words or by vectors, and all but new texts.
-        :param allow_sibling: take an encoder of the same space, if it is not the model that made the vectors: a small
-            one that was distilled in the space of a large one then answers queries over the large one's vectors. What
-            is stored later must bring its vectors along.
+        :param allow_sibling: take an encoder of the same embedding space, if it is not the model that made the vectors:
+            a small one that was distilled in the space of a large one then answers queries over the large one's
+            vectors. What is stored later must bring its vectors along.
         :param busy_timeout: seconds to wait for another writer.
-        :param index: "flat" looks at every vector; "hnsw" at those that a graph leads to, which is built in the
-            background; "ivf" at those in some of many lists, built much faster and searched somewhat slower; "auto"
+        :param index: "flat" compares with every vector; "hnsw" with those that a graph leads to, which is built in the
+            background; "ivf" with those in some of many lists, built much faster and searched somewhat slower; "auto"
             takes the graph from 20,000 documents on. Filtered searches are exact in any case.
-        :param recall: share of the true 1, 10 and 100 nearest that it is tuned to find, for the worst of several groups
-            of queries; see :mod:`index.ann.tuning`.
-        :param remember_queries: keep a sample of 256 vectors that were searched for, in memory and in the folder, to
-            tune with; no texts.
-        A folder on a network disk is warned of.
-
-        :raises FileMissingError: if ``folder`` is not there or holds no collection.
+        :param recall: share of the true 1, 10 and 100 nearest that searches are tuned to return, for the worst of
+            several groups of queries; see :mod:`index.ann.tuning`.
+        :param remember_queries: keep a sample of 256 query vectors, in memory and in the folder, to tune with; no
+            texts.
+        :raises FileMissingError: if ``folder`` does not exist or holds no collection.
         :raises FileCorruptError: if the database is damaged or something else.
         :raises FingerprintError: if the stored vectors are another model's, and it is no sibling or none is allowed.
         :raises InputError: if the encoder gives another width than the stored vectors have.
+
+        A folder on a network disk is warned of.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> encoder = OnnxEncoder()
+            >>> Collection.create("notes", encoder).close()
+            >>> with Collection.open("notes", encoder, recall=0.99) as collection:
+            ...     collection.count()
+            0
         """
         folder = Path(folder)
         if index not in KINDS or not 0 < check_score(recall, "recall") <= 1:
@@ -105,127 +134,15 @@ class Collection(SearchedCollection, WrittenCollection):
             about = schema.read_about(database)
             bring_up_to_date(database)
             model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
-            collection = cls(folder, database, model, index=index, recall=recall, remember_queries=remember_queries)
+            opened = OpenState(folder, database, model, index=index, recall=recall, remember_queries=remember_queries)
+            collection = cls(opened)
             collection.refresh()
             try:
-                with collection._reading() as reader:
-                    collection._check_manifest(reader)
-            except FileCorruptError as error:
+                collection._reads.check_manifest()
+            except FileCorruptError as error:  # the documents that are left can still be served and backed up
                 _log.error("%s", error)
             on_error.pop_all()
         return collection
-
-    def get(self, ids: Sequence[DocumentId]) -> list[Document | None]:
-        """The documents called ``ids``, in that order; None where there is none.
-
-        :raises InputError: for ids that are not distinct strings or integers.
-        """
-        checked = check_ids(ids)
-        with self._reading() as reader:
-            return [reader.by_id(identifier) for identifier in checked]
-
-    def scan(self, *, where: Mapping[str, Any] | None = None) -> Iterator[Document]:
-        """All documents, or those that match a filter, in the order they were last written.
-
-        What is written meanwhile may or may not come.
-
-        :raises InputError: for a wrong filter.
-        """
-        return self._scan_all() if where is None else self._scan_where(read_filter(where))
-
-    def count(self, *, where: Mapping[str, Any] | None = None) -> int:
-        """How many documents are stored, or match a filter.
-
-        :raises InputError: for a wrong filter.
-        """
-        if where is None:
-            with self._reading() as reader:
-                return reader.count()
-        wanted = read_filter(where)
-        with self._at_rest() as rest:
-            return len(rest.matching(wanted))
-
-    def refresh(self) -> None:
-        """Load what other processes wrote since the last call. Searches do so themselves; this only does it earlier.
-
-        :raises FileCorruptError: if stored vectors are damaged.
-        """
-        with self._at_rest():
-            pass
-
-    def compact(self) -> None:
-        """Build the index that searches should have by now, and give back disk space that deletes have left.
-
-        Searches go on meanwhile, and others wait to write only while the file is made smaller.
-
-        :raises SaveError: if another writer does not finish in time, or the disk is full; all is as it was then.
-        """
-        with self._at_rest() as rest:
-            snapshot, builder = rest.snapshot, rest.builder
-        builder.wait_until_built(snapshot)
-        if os.access(self._database.path, os.W_OK):
-            self._database.shrink()
-
-    def stats(self) -> Stats:
-        """What there is, and how it is searched."""
-        with self._at_rest() as rest:
-            rest.builder.wait_until_loaded(rest.snapshot)
-            graph, why = rest.builder.graph, rest.builder.why
-            return Stats(
-                len(rest.snapshot),
-                rest.about.dim,
-                "flat" if graph is None else graph.kind.name,
-                why,
-                None if graph is None else graph.tuning.worst,
-                None if graph is None else graph.tuning.effort(10),
-                sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()),
-                rest.reader.reembedded(),
-                None if graph is None else graph.tuning.recall,
-            )
-
-    @property
-    def sequence(self) -> int:
-        """A number that every write raises."""
-        with self._at_rest() as rest:
-            return rest.snapshot.sequence
-
-    def layout(self) -> Layout:
-        """Where the documents lie in two dimensions, by the principal components of their vectors."""
-        with self._at_rest() as rest:
-            return lay_out(rest)
-
-    def verify(self) -> int:
-        """Read everything, and check it against its checksums and against each other.
-
-        :return: how many documents there are.
-        :raises FileCorruptError: naming the first thing that is damaged.
-        """
-        lost = self._database.lost_writes()
-        if lost is not None:
-            raise FileCorruptError(lost)
-        with self._reading() as reader:
-            self._check_manifest(reader)
-            count = verify(reader, self._database.path)
-        with suppress(SaveError), self._database.writing() as connection:  # in a folder that is read alone, not this
-            lexical.check(connection)
-        return count
-
-    def _check_manifest(self, reader: Reader) -> None:
-        """What was derived from the database cannot be of a later write than the last one that it has."""
-        about = reader.about
-        manifest, _ = read_manifest(self._folder, about.fingerprint, about.dim)
-        if manifest is not None and manifest.sequence > reader.sequence():
-            raise FileCorruptError(_behind(self._database.path, manifest.sequence, reader.sequence()))
-
-    def backup(self, folder: str | Path) -> None:
-        """Write a copy of the collection as it is now into a new folder; reading and writing go on meanwhile.
-
-        :raises InputError: if ``folder`` exists and is not empty.
-        :raises SaveError: if it cannot be written.
-        """
-        self._check_open()
-        with staged_folder(Path(folder)) as staged:
-            self._database.copy(staged / DATABASE_NAME)
 
     @classmethod
     def drop(cls, folder: str | Path) -> None:
@@ -241,45 +158,310 @@ class Collection(SearchedCollection, WrittenCollection):
             database.close()
         shutil.rmtree(folder)
 
+    def close(self) -> None:
+        """Close the database; a second call does nothing."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._opened.folder
+
+    @property
+    def about(self) -> About:
+        """Width, model and embedding space of the vectors."""
+        return self._opened.about
+
+    @property
+    def sibling(self) -> str | None:
+        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
+        return self._opened.sibling
+
+    @property
+    def sequence(self) -> int:
+        """A number that every write raises."""
+        with self._opened.read_view() as view:
+            return view.snapshot.sequence
+
+    def search(
+        self,
+        query: str | FloatMatrix,
+        k: int = 10,
+        *,
+        mode: Mode = "dense",
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+        fusion: Fusion = "rrf",
+        weights: Mapping[str, float] | None = None,
+        group_by: str | None = None,
+        diversity: float = 0.0,
+        highlight: bool = False,
+        vectors: Any = None,
+    ) -> list[Hit]:
+        """The ``k`` documents that match a text or a vector best, best first; all of them if there are fewer.
+
+        :param query: a text, or one vector (dim,) of any length but zero.
+        :param k: how many hits; at least 1.
+        :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
+        :param where: only among the documents that match a filter, exactly; see :mod:`index.query.filters`.
+        :param min_score: leave out hits that score less.
+        :param offset: leave out as many of the best, for further pages.
+        :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores scaled to [0, 1].
+        :param weights: of its parts, "dense" and "lexical"; 1 if not given.
+        :param group_by: a metadata field: of the documents with the same value, such as the chunks of one text, only
+            the best.
+        :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1. Source:
+            Carbonell and Goldstein, "The use of MMR", SIGIR 1998.
+        :param highlight: give each hit the spans of the query's words in its text (texts alone).
+        :param vectors: (1, dim) of the query's text, if it has been encoded already.
+        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
+        :raises FingerprintError: if another process has re-embedded the collection with a model unknown here.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> with Collection.create("faq", OnnxEncoder()) as collection:
+            ...     texts = ["Karte sperren", "Block a card", "Exchange rates"]
+            ...     collection.upsert([1, 2, 3], texts, [{"lang": "de"}, {"lang": "en"}, {"lang": "en"}])
+            ...     hits = collection.search("block my card", k=2, mode="hybrid", where={"lang": "en"})
+            3
+            >>> hits[0].id, hits[0].text
+            (2, 'Block a card')
+        """
+        if not isinstance(query, str) and not is_vector(query):
+            raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
+        return self.search_many(
+            [query],
+            k,
+            mode=mode,
+            where=where,
+            min_score=min_score,
+            offset=offset,
+            fusion=fusion,
+            weights=weights,
+            group_by=group_by,
+            diversity=diversity,
+            highlight=highlight,
+            vectors=vectors,
+        )[0]
+
+    def search_many(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        mode: Mode = "dense",
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        offset: int = 0,
+        fusion: Fusion = "rrf",
+        weights: Mapping[str, float] | None = None,
+        group_by: str | None = None,
+        diversity: float = 0.0,
+        highlight: bool = False,
+        vectors: Any = None,
+    ) -> list[list[Hit]]:
+        """Hits for each of several texts, or of several vectors (n, dim); options as in :meth:`search`.
+
+        :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
+        :raises InputError: as in :meth:`search`.
+        """
+        search = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
+        return self._searcher.search(search, queries, vectors=vectors, highlight=highlight)
+
+    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
+        """The ``k`` documents nearest to a stored one, itself left out.
+
+        :raises InputError: if there is no such document, or as in :meth:`search`.
+        """
+        return self._searcher.search_like(
+            identifier, Search.checked(k, 0, "dense", where, None, "rrf", None, None, 0.0)
+        )
+
+    def upsert(
+        self,
+        ids: Sequence[DocumentId],
+        texts: Sequence[str],
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        vectors: Any = None,
+        *,
+        chunking: Chunking | None = None,
+        show_progress: bool | None = None,
+        known_vectors: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Store documents, replacing those with the same ids; all or nothing, on disk when this returns.
+
+        :param ids: distinct strings or integers.
+        :param metadata: one JSON object (or None) per document.
+        :param vectors: (n, dim) of this collection's model, if they have been computed already; normalized here.
+        :param chunking: store the documents in chunks, each of which is a hit of its own; see
+            :func:`index.collection.chunk_store.cut_documents`. A document is replaced and deleted as a whole, by its
+            own id; chunks that have not changed are not encoded again.
+        :param known_vectors: unit vectors (dim,) by text, of this collection's model, which are not encoded again. Of
+            stored documents only those whose text has changed are encoded, not those whose metadata alone have.
+        :param show_progress: a bar while encoding; None shows it for long inputs on a terminal.
+        :return: how many documents were written: with ``chunking``, those that have not changed are not counted.
+        :raises InputError: for wrong ids, texts, metadata or vectors; nothing is written.
+        :raises SaveError: if another writer does not finish in time or the disk is full; nothing is written.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> from index import Chunking
+            >>> with Collection.create("books", OnnxEncoder()) as collection:
+            ...     collection.upsert(["a"], ["A long text. " * 200], [{"author": "x"}], chunking=Chunking(tokens=64))
+            ...     collection.search("long text", k=1)[0].metadata["author"]
+            1
+            'x'
+        """
+        return self._writer.upsert(
+            ids,
+            texts,
+            metadata,
+            vectors,
+            chunking=chunking,
+            show_progress=show_progress,
+            known_vectors=known_vectors,
+        )
+
+    def set_metadata(self, ids: Sequence[DocumentId], metadata: Sequence[Mapping[str, Any] | None]) -> int:
+        """Give documents other metadata, all or nothing; their texts and vectors stay, and nothing is encoded.
+
+        :param metadata: one JSON object (or None) per document, which replaces what it had.
+        :return: how many documents were changed.
+        :raises InputError: for ids that are not stored, or wrong metadata; nothing is written.
+        :raises SaveError: as in :meth:`upsert`.
+        """
+        return self._writer.set_metadata(ids, metadata)
+
+    def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Delete documents, all or nothing, on disk when this returns; unknown ids are no error.
+
+        :param ids: of the documents, which go with their chunks; or else
+        :param where: a filter that they match; see :mod:`index.query.filters`.
+        :return: how many were deleted, each chunk counted.
+        :raises InputError: for ids that are not distinct strings or integers, the id of a chunk, a wrong filter, one
+            without a condition, or both or neither.
+        :raises SaveError: as in :meth:`upsert`.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> with Collection.create("log", OnnxEncoder()) as collection:
+            ...     collection.upsert([1, 2], ["old", "new"], [{"year": 1999}, {"year": 2026}])
+            ...     collection.delete(where={"year": {"$lt": 2000}}), collection.count()
+            2
+            (1, 1)
+        """
+        return self._writer.delete(ids, where=where)
+
+    def delete_all(self) -> int:
+        """Delete all documents.
+
+        :return: how many were deleted, each chunk counted.
+        :raises SaveError: as in :meth:`upsert`.
+        """
+        return self._writer.delete_all()
+
+    def reembed(
+        self,
+        encoder: TextEncoder,
+        *,
+        restart: bool = False,
+        progress: Callable[[int, int], None] = lambda _done, _count: None,
+    ) -> None:
+        """Give all documents vectors of another model, from their stored texts, and then search with it.
+
+        Searches and writes go on meanwhile, here and in other processes, with the old vectors; what is written
+        meanwhile gets its new vector too. Then all change at once. An interrupted run resumes. This collection uses the
+        new model from then on; other processes must open it again with that model.
+
+        :param encoder: the new model.
+        :param restart: begin anew, where a run with another model was interrupted.
+        :param progress: called with the number of documents that have their new vector, and of all documents.
+        :raises InputError: if another model was begun with, or the vectors are this model's already.
+        :raises SaveError: if another process takes the run over, or the disk is full; the old vectors still serve.
+        """
+        self._writer.reembed(encoder, restart=restart, progress=progress)
+
+    def get(self, ids: Sequence[DocumentId]) -> list[Document | None]:
+        """The documents with these ids, in that order; None where there is none.
+
+        :raises InputError: for ids that are not distinct strings or integers.
+        """
+        return self._reads.get(ids)
+
     def ids(self) -> Iterator[DocumentId]:
-        """The id of each document, in the order they were first written; a document in pieces once."""
-        with self._reading() as reader:
-            found = reader.ids()
-        yield from found
+        """The id of each document, in the order in which they were first written; a document in chunks once."""
+        yield from self._reads.ids()
+
+    def scan(self, *, where: Mapping[str, Any] | None = None) -> Iterator[Document]:
+        """All documents, or those that match a filter, in the order in which they were last written.
+
+        Documents that are written meanwhile may or may not be among them.
+
+        :raises InputError: for a wrong filter.
+        """
+        return self._reads.scan(None if where is None else read_filter(where))
+
+    def count(self, *, where: Mapping[str, Any] | None = None) -> int:
+        """How many documents are stored, or match a filter.
+
+        :raises InputError: for a wrong filter.
+        """
+        return self._reads.count(None if where is None else read_filter(where))
 
     def vectors_by_text(self, ids: Sequence[DocumentId]) -> dict[str, Any]:
-        """Stored vectors (dim,) of documents and of their pieces, by the text that each is of."""
-        found: dict[str, Any] = {}
-        with self._reading() as reader:
-            for identifier in check_ids(ids):
-                row = reader.row_of(identifier)
-                documents = reader.pieces_of(identifier) or ({} if row is None else reader.by_rows([row]))
-                for block in reader.vectors(sorted(documents)):
-                    pairs = zip(block.rows.tolist(), block.vectors, strict=True)
-                    found |= {documents[place].text: vector for place, vector in pairs}
-        return found
+        """Stored vectors (dim,) of documents and of their chunks, by text."""
+        return self._reads.vectors_by_text(ids)
 
-    def _scan_all(self) -> Iterator[Document]:
-        last = -1
-        while True:
-            with self._reading() as reader:
-                part = reader.after(last, _SCAN_AT_ONCE)
-            if not part:
-                return
-            last = part[-1][0]
-            yield from (document for _, document in part)
+    def layout(self) -> Layout:
+        """Where the documents lie in two dimensions, by the principal components of their vectors."""
+        with self._opened.read_view() as view:
+            return lay_out(view)
 
-    def _scan_where(self, wanted: Filter) -> Iterator[Document]:
-        with self._at_rest() as rest:
-            rows = rest.matching(wanted)
-        for start in range(0, len(rows), _SCAN_AT_ONCE):
-            with self._reading() as reader:
-                part = reader.by_rows(rows[start : start + _SCAN_AT_ONCE], some=True)
-            yield from (part[row] for row in sorted(part))
+    def stats(self) -> Stats:
+        """What there is, and how it is searched: the index, its measured recall, bytes on disk."""
+        return self._reads.stats()
 
+    def refresh(self) -> None:
+        """Load what other processes wrote since the last call. Searches do so themselves; this only does it earlier.
 
-def _behind(path: Path, sequence: int, own: int) -> str:
-    return (
-        f"{path} ends with write {own}, but the index beside it was made after write {sequence}: the database lost "
-        "writes, or was put back to an earlier state. Restore a backup; if this state is meant, `compact` says so."
-    )
+        :raises FileCorruptError: if stored vectors are damaged.
+        """
+        self._opened.follow()
+
+    def compact(self) -> None:
+        """Build the index that searches should have by now, and give back disk space that deletes have left.
+
+        Searches go on meanwhile, and others wait to write only while the file is made smaller.
+
+        :raises SaveError: if another writer does not finish in time, or the disk is full; nothing has changed then.
+        """
+        with self._opened.read_view() as view:
+            snapshot, builder = view.snapshot, view.builder
+        builder.wait_until_built(snapshot)
+        if os.access(self._opened.database.path, os.W_OK):
+            self._opened.database.shrink()
+
+    def verify(self) -> int:
+        """Read everything, and check it against its checksums and against each other.
+
+        :return: how many documents there are.
+        :raises FileCorruptError: naming the first thing that is damaged.
+        """
+        return self._reads.verify()
+
+    def backup(self, folder: str | Path) -> None:
+        """Write a copy of the collection as it is now into a new folder; reading and writing go on meanwhile.
+
+        :raises InputError: if ``folder`` exists and is not empty.
+        :raises SaveError: if it cannot be written.
+        """
+        self._opened.check_open()
+        with staged_folder(Path(folder)) as staged:
+            self._opened.database.copy(staged / DATABASE_NAME)

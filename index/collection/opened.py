@@ -1,11 +1,10 @@
-"""An open collection: what all its verbs stand on."""
+"""What all verbs of an open collection stand on: the database, the models, and the state in memory."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder, Kind
 from index.ann.tuning import SAMPLE
 from index.collection.encoding import Model
-from index.query.read_view import Live, Rest
+from index.query.read_view import CollectionState, ReadView
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
@@ -23,8 +22,8 @@ from index.text.query_pieces import pieces_of
 _log = logging.getLogger(__name__)
 
 
-class OpenCollection:
-    """Database, models, and the state in memory."""
+class OpenState:
+    """Database, models, and the state in memory, shared by what searches and what writes."""
 
     def __init__(
         self,
@@ -36,10 +35,10 @@ class OpenCollection:
         recall: float,
         remember_queries: bool,
     ) -> None:
-        self._folder, self._database = folder, database
-        self._models = {model.about: model}
+        self.folder, self.database = folder, database
+        self.models = {model.about: model}
         self._closed = False
-        self._live = Live(
+        self.state = CollectionState(
             database,
             model.about,
             str(folder),
@@ -50,62 +49,77 @@ class OpenCollection:
 
     @property
     def about(self) -> About:
-        """Width, model and space of the vectors."""
-        return self._live.about
+        """Width, model and embedding space of the vectors."""
+        return self.state.about
 
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        model = self._models.get(self.about)
+        model = self.models.get(self.about)
         return self.about.fingerprint if model is not None and model.sibling else None
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
         self._closed = True
-        self._live.close()
-        self._database.close()
+        self.state.close()
+        self.database.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _model(self) -> Model:
+    def model(self) -> Model:
         """For the vectors that there are now.
 
         :raises FingerprintError: if another process has re-embedded the collection.
         """
-        about = self._live.about
-        if about not in self._models:
+        about = self.state.about
+        if about not in self.models:
             raise FingerprintError(
-                f"{self._folder} was re-embedded with model {about.fingerprint} while it was open. Open it again with "
+                f"{self.folder} was re-embedded with model {about.fingerprint} while it was open. Open it again with "
                 "that model."
             )
-        return self._models[about]
+        return self.models[about]
 
     def _query_pieces(self, about: About) -> FloatMatrix | None:
         """Vectors (n, dim) of short pieces of stored texts as queries, if there is a model for them."""
-        model = self._models.get(about)
+        model = self.models.get(about)
         if model is None or model.encoder is None:
             return None
         generator = np.random.default_rng(0)
         try:
-            with self._live.reading() as reader:
+            with self.state.reading() as reader:
                 pieces = pieces_of(reader.some_texts(SAMPLE, generator), generator)
             return model.queries(pieces) if pieces else None
         except Exception:  # noqa: BLE001 - of somebody else's encoder: whatever it is, an index is tuned without
-            _log.exception("%s: the model could not encode short texts; they are left out of the tuning.", self._folder)
+            _log.exception("%s: the model could not encode short texts; they are left out of the tuning.", self.folder)
             return None
 
-    def _reading(self) -> AbstractContextManager[Reader]:
-        self._check_open()
-        return self._live.reading()
+    def reading(self) -> AbstractContextManager[Reader]:
+        """One committed state of the database alone, while the block runs.
 
-    def _at_rest(self) -> AbstractContextManager[Rest]:
-        self._check_open()
-        return self._live.at_rest()
+        :raises InputError: if the collection is closed.
+        """
+        self.check_open()
+        return self.state.reading()
 
-    def _check_open(self) -> None:
+    def read_view(self) -> AbstractContextManager[ReadView]:
+        """The last committed state, in the database and in memory, while the block runs.
+
+        :raises InputError: if the collection is closed.
+        """
+        self.check_open()
+        return self.state.read_view()
+
+    def follow(self) -> None:
+        """Learn which model the vectors belong to by now, and load what was written."""
+        with self.read_view():
+            pass
+
+    def adopt(self, model: Model) -> None:
+        """Know one more model, before vectors are switched to it."""
+        self.models = {**self.models, model.about: model}
+
+    def check_open(self) -> None:
+        """Check that the collection is open.
+
+        :raises InputError: if it is closed.
+        """
         if self._closed:
-            raise InputError(f"The collection {self._folder} is closed. Open it again with Collection.open.")
+            raise InputError(f"The collection {self.folder} is closed. Open it again with Collection.open.")

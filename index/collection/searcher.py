@@ -1,16 +1,15 @@
-"""The verbs of a collection that search."""
+"""Searches of a collection: queries to vectors, one consistent state read, hits with their documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from encoder_tools.errors import FingerprintError, InputError
-from index.collection.encoding import is_list, is_vector
-from index.collection.opened import OpenCollection
-from index.query.fusion import Fused, Fusion
-from index.query.search import Mode, Search
+from index.collection.encoding import is_list
+from index.collection.opened import OpenState
+from index.query.fusion import Fused
+from index.query.search import Search
 from index.results import Document, DocumentId, Hit
 from index.storage.schema import About
 from index.text.highlight import highlights
@@ -18,111 +17,85 @@ from index.text.words import Words
 from index.validation import check_ids, texts_for_ids
 
 
-class SearchedCollection(OpenCollection):
-    """By meaning, by words, by both, by likeness."""
+class Searcher:
+    """Runs checked searches.
 
-    def search(self, query: Any, k: int = 10, **options: Any) -> list[Hit]:
-        """The ``k`` documents nearest to a text or a vector (dim,), best first; all of them if there are fewer.
+    :param opened: the collection that is searched.
+    """
 
-        :param options: see :meth:`search_many`.
-        :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
+    def __init__(self, opened: OpenState) -> None:
+        self._opened = opened
+
+    def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool) -> list[list[Hit]]:
+        """Hits of several texts, or of several vectors (n, dim).
+
+        :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
+        :param highlight: give each hit the spans of the query's words.
+        :raises InputError: for queries of another kind than the search needs.
         """
-        if not isinstance(query, str) and not is_vector(query):
-            raise InputError("The query is neither a text nor one vector (dim,). Use search_many for several.")
-        return self.search_many([query], k, **options)[0]
-
-    def search_many(
-        self,
-        queries: Any,
-        k: int = 10,
-        *,
-        mode: Mode = "dense",
-        where: Mapping[str, Any] | None = None,
-        min_score: float | None = None,
-        offset: int = 0,
-        fusion: Fusion = "rrf",
-        weights: Mapping[str, float] | None = None,
-        group_by: str | None = None,
-        diversity: float = 0.0,
-        highlight: bool = False,
-        vectors: Any = None,
-    ) -> list[list[Hit]]:
-        """Hits for each of several texts, or of several vectors (n, dim).
-
-        :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
-        :param where: among those that match a filter, exactly; see :mod:`index.query.filters`.
-        :param min_score: leave out what scores less.
-        :param offset: leave out as many of the best, for further pages.
-        :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores brought to [0, 1].
-        :param weights: of its parts, "dense" and "lexical"; 1 if not given.
-        :param group_by: a field: of the documents with the same value there, such as the chunks of one text, the best.
-        :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1 (MMR).
-        :param highlight: say where in each text the query's words are (texts alone).
-        :param vectors: (n, dim) of the queries' texts, if they are there already.
-        :raises InputError: as in :meth:`search`.
-        """
-        asked = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
-        self._check_open()
+        self._opened.check_open()
         if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
         if len(queries) == 0:
             return []
-        texts = texts_for_ids(queries, len(queries)) if "lexical" in asked.parts else None
+        texts = texts_for_ids(queries, len(queries)) if "lexical" in search.parts else None
         if highlight and not all(isinstance(query, str) for query in queries):
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
         if vectors is not None and (not is_list(vectors) or len(vectors) != len(queries)):
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
-        marked = list(queries) if highlight else None
-        return self._hits(asked, queries if vectors is None else vectors, texts, marked)
+        return self._hits(search, queries if vectors is None else vectors, texts, list(queries) if highlight else None)
 
-    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
-        """The ``k`` documents nearest to a stored one, itself left out.
+    def search_like(self, identifier: DocumentId, search: Search) -> list[Hit]:
+        """Hits of a stored document's vector, without the document.
 
-        :raises InputError: if there is no such document, or as in :meth:`search`.
+        :raises InputError: if there is no such document.
         """
         (checked,) = check_ids([identifier])
-        asked = Search.checked(k, 0, "dense", where, None, "rrf", None, None, 0.0)
-        with self._at_rest() as rest:
-            row = rest.reader.row_of(checked)
+        with self._opened.read_view() as view:
+            row = view.reader.row_of(checked)
             if row is None:
-                raise InputError(f"There is no document {checked!r} in {self._folder}.")
-            (block,) = rest.reader.vectors([row])
-            found = replace(asked, k=asked.k + 1).run(rest, None, block.vectors)[0]
-            others = [hit for hit in found if hit.row != row][: asked.k]
-            documents = rest.reader.by_rows([hit.row for hit in others])
+                raise InputError(f"There is no document {checked!r} in {self._opened.folder}.")
+            (block,) = view.reader.vectors([row])
+            hits = replace(search, k=search.k + 1).run(view, None, block.vectors)[0]
+            others = [hit for hit in hits if hit.row != row][: search.k]
+            documents = view.reader.by_rows([hit.row for hit in others])
             return [_hit(documents[hit.row], hit) for hit in others]
 
-    def _hits(self, asked: Search, queries: Any, texts: list[str] | None, marked: list[str] | None) -> list[list[Hit]]:
-        dense, first = "dense" in asked.parts, self._live.about
+    def _hits(
+        self, search: Search, queries: Any, texts: list[str] | None, highlighted: list[str] | None
+    ) -> list[list[Hit]]:
+        # The queries are encoded before the state is read, so that no transaction waits for a model. A re-embedding
+        # that ends in between makes the vectors useless: texts are then encoded again by the new model.
+        dense, first = "dense" in search.parts, self._opened.about
         while True:
-            model = self._model() if dense else None
+            model = self._opened.model() if dense else None
             vectors = None if model is None else model.queries(queries)
-            with self._at_rest() as rest:
-                if model is not None and rest.about != model.about:
+            with self._opened.read_view() as view:
+                if model is not None and view.about != model.about:
                     self._check_texts(queries, first)
                     continue  # the collection was re-embedded meanwhile
                 if vectors is not None:
-                    rest.builder.remember(vectors)
-                found = asked.run(rest, texts, vectors)
-                documents = rest.reader.by_rows(sorted({hit.row for hits in found for hit in hits}))
-                if marked is None:
-                    return [[_hit(documents[hit.row], hit) for hit in hits] for hits in found]
+                    view.builder.remember(vectors)
+                rankings = search.run(view, texts, vectors)
+                documents = view.reader.by_rows(sorted({hit.row for hits in rankings for hit in hits}))
+                if highlighted is None:
+                    return [[_hit(documents[hit.row], hit) for hit in hits] for hits in rankings]
                 return [
-                    _highlighted([(documents[hit.row], hit) for hit in hits], rest.reader.words, text)
-                    for hits, text in zip(found, marked, strict=True)
+                    _highlighted([(documents[hit.row], hit) for hit in hits], view.reader.words, text)
+                    for hits, text in zip(rankings, highlighted, strict=True)
                 ]
 
     def _check_texts(self, queries: Any, about: About) -> None:
         """Vectors cannot be made anew."""
         if not all(isinstance(query, str) for query in queries):
             raise FingerprintError(
-                f"{self._folder} was re-embedded with another model meanwhile: a vector of {about.fingerprint} has no "
-                "meaning there. Encode the query again."
+                f"{self._opened.folder} was re-embedded with another model meanwhile: a vector of {about.fingerprint} "
+                "has no meaning there. Encode the query again."
             )
 
 
-def _hit(document: Document, found: Fused, spans: tuple[tuple[int, int], ...] = ()) -> Hit:
-    return Hit(document.id, found.score, document.text, document.metadata, found.parts, spans)
+def _hit(document: Document, fused: Fused, spans: tuple[tuple[int, int], ...] = ()) -> Hit:
+    return Hit(document.id, fused.score, document.text, document.metadata, fused.parts, spans)
 
 
 def _highlighted(hits: list[tuple[Document, Fused]], words: Words, text: str) -> list[Hit]:

@@ -1,4 +1,4 @@
-"""The verbs of a collection that write."""
+"""Writes to a collection: documents stored, changed and deleted, and the switch to another model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.collection import chunk_store as pieces
 from index.collection.encoding import Model, about_of
 from index.collection.metadata_update import metadata_batches
-from index.collection.opened import OpenCollection
+from index.collection.opened import OpenState
 from index.collection.reembedding import Reembedding
 from index.documents.chunking import Chunking, Splitter
 from index.query.filters import All, Filter, has_no_condition, read_filter
@@ -27,8 +27,14 @@ from index.validation import check_ids, check_metadata, texts_for_ids, unit_vect
 _AT_ONCE = 256
 
 
-class WrittenCollection(OpenCollection):
-    """Storing, deleting, changing the model."""
+class Writer:
+    """Runs checked writes, each all or nothing.
+
+    :param opened: the collection that is written to.
+    """
+
+    def __init__(self, opened: OpenState) -> None:
+        self._opened = opened
 
     def upsert(
         self,
@@ -41,28 +47,15 @@ class WrittenCollection(OpenCollection):
         show_progress: bool | None = None,
         known_vectors: Mapping[str, Any] | None = None,
     ) -> int:
-        """Store documents, replacing those with the same ids; all or nothing, on disk when this returns.
-
-        :param metadata: one JSON object (or None) per document.
-        :param vectors: (n, dim) of this collection's model, if they are there already; brought to length one.
-        :param chunking: store the documents in pieces, each found by itself; see
-            :func:`index.collection.chunk_store.cut_documents`. A document is replaced and deleted as a whole, by its
-            own id; pieces that are as they were are not encoded again.
-        :param known_vectors: unit vectors (dim,) by text, of this collection's model, which are not encoded again. The
-            text of a document that is stored with another text alone is encoded; one with other metadata is not.
-        :param show_progress: a bar while encoding; None shows it for long inputs on a terminal.
-        :return: how many documents were written: with ``chunking``, those that are stored just so are passed over.
-        :raises InputError: for wrong ids, texts, metadata or vectors; nothing is written.
-        :raises SaveError: if another writer does not finish in time or the disk is full; nothing is written.
-        """
+        """Store documents; see :meth:`index.collection.collection.Collection.upsert`."""
         checked_ids = check_ids(ids)
         checked_texts = texts_for_ids(texts, len(checked_ids))
         checked_metadata = check_metadata(metadata, len(checked_ids))
-        self._check_open()
+        self._opened.check_open()
         if not checked_ids:
             return 0
         if known_vectors:
-            units = unit_vectors(np.array(list(known_vectors.values())), self._live.about.dim, name="known vector")
+            units = unit_vectors(np.array(list(known_vectors.values())), self._opened.about.dim, name="known vector")
             known_vectors = dict(zip(known_vectors, units, strict=True))
         if chunking is not None:
             if vectors is not None:
@@ -74,13 +67,15 @@ class WrittenCollection(OpenCollection):
         if vectors is not None:
             self._write_vectors(batch, vectors)
             return len(checked_ids)
+        # Encoding takes long, so no transaction is open meanwhile. Before the vectors are written it is checked that
+        # they are still of the model that the collection has; if it was re-embedded meanwhile, all begins again.
         while True:
-            model = self._model()
-            with self._reading() as reader:
+            model = self._opened.model()
+            with self._opened.reading() as reader:
                 same = reader.about == model.about
                 known = dict(known_vectors or {}) | (_stored_vectors(reader, batch) if same else {})
             if not same:
-                self._follow()
+                self._opened.follow()
                 continue
             unknown = [text for text in dict.fromkeys(checked_texts) if text not in known]
             if unknown:
@@ -90,50 +85,33 @@ class WrittenCollection(OpenCollection):
                 return len(checked_ids)
 
     def set_metadata(self, ids: Sequence[DocumentId], metadata: Sequence[Mapping[str, Any] | None]) -> int:
-        """Give documents other metadata, all or nothing; their texts and vectors stay, and nothing is encoded.
-
-        :param metadata: one JSON object (or None) per document, in the place of what there was.
-        :return: how many documents were changed.
-        :raises InputError: for ids that are not there, or wrong metadata; nothing is written.
-        :raises SaveError: as in :meth:`upsert`.
-        """
+        """Give documents other metadata."""
         checked, own = check_ids(ids), list(metadata)
         check_metadata(own, len(checked))
-        self._check_open()
-        with self._database.writing() as connection:
-            reader = Reader(connection, self._database.path)
+        self._opened.check_open()
+        with self._opened.database.writing() as connection:
+            reader = Reader(connection, self._opened.database.path)
             for batch, vectors in metadata_batches(reader, checked, own):
                 writer.upsert(connection, batch, vectors)
-            writer.trim(connection, self._live.kept)
-        self._live.after_write()
+            writer.trim(connection, self._opened.state.kept)
+        self._opened.state.after_write()
         return len(checked)
 
     def delete_all(self) -> int:
-        """Take out all documents; return how many there were, each piece counted.
-
-        :raises SaveError: as in :meth:`upsert`.
-        """
+        """Delete all documents; return how many."""
         return self._delete(lambda connection: self._delete_where(connection, All(())))
 
     def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
-        """Take out documents, all or nothing, on disk when this returns; ids that are not there are no error.
-
-        :param ids: those called so, with their pieces; or else
-        :param where: those that match a filter; see :mod:`index.query.filters`.
-        :return: how many there were, each piece counted.
-        :raises InputError: for ids that are not distinct strings or integers, the id of a piece, a wrong filter, one
-            without a condition, or both or neither.
-        :raises SaveError: as in :meth:`upsert`.
-        """
+        """Delete documents by their ids or by a filter; return how many."""
         if (ids is None) == (where is None):
             raise InputError("delete takes ids or where, one of them.")
         if where is not None:
-            wanted = read_filter(where)
-            if has_no_condition(wanted):
+            condition = read_filter(where)
+            if has_no_condition(condition):
                 raise InputError(
                     "This filter has no condition, so it says nothing of documents. delete_all() deletes all."
                 )
-            return self._delete(lambda connection: self._delete_where(connection, wanted))
+            return self._delete(lambda connection: self._delete_where(connection, condition))
         checked = check_ids(ids)
         return self._delete(lambda connection: writer.delete(connection, checked)) if checked else 0
 
@@ -144,22 +122,11 @@ class WrittenCollection(OpenCollection):
         restart: bool = False,
         progress: Callable[[int, int], None] = lambda _done, _count: None,
     ) -> None:
-        """Give all documents vectors of another model, from their stored texts, and then search with it.
-
-        Searches and writes go on meanwhile, here and in other processes, with the vectors that were there; what is
-        written meanwhile gets its new vector too. Then all change at once. A run that was cut goes on where it was.
-        This collection goes on with the new model by itself; others must be opened again with it.
-
-        :param encoder: the new model.
-        :param restart: begin anew, where another model was begun with.
-        :param progress: called with how many documents have their new vector, and how many there are.
-        :raises InputError: if another model was begun with, or the vectors are this model's already.
-        :raises SaveError: if another process takes it over, or the disk is full; the old vectors still serve.
-        """
-        self._check_open()
-        model = Model(self._folder, about_of(encoder), encoder)
-        run = Reembedding(self._database, model, restart=restart)
-        self._models = {**self._models, model.about: model}  # before the switch, which searches must not see first
+        """Give all documents vectors of another model, and then search with it."""
+        self._opened.check_open()
+        model = Model(self._opened.folder, about_of(encoder), encoder)
+        run = Reembedding(self._opened.database, model, restart=restart)
+        self._opened.adopt(model)  # before the switch, which searches must not see first
         done, count = run.progress()
 
         def step(filled: int) -> None:
@@ -169,7 +136,7 @@ class WrittenCollection(OpenCollection):
 
         progress(done, count)
         run.run(_AT_ONCE, step)
-        self._follow()
+        self._opened.follow()
 
     def _upsert_pieces(
         self,
@@ -181,13 +148,13 @@ class WrittenCollection(OpenCollection):
         known_vectors: Mapping[str, Any],
     ) -> int:
         while True:
-            model = self._model()
+            model = self._opened.model()
             cut = pieces.cut_documents(Splitter(chunking, model.any()), ids, texts, metadata)
-            with self._reading() as reader:
+            with self._opened.reading() as reader:
                 new = pieces.what_is_new(cut, reader, known_vectors)
                 same = reader.about == model.about
             if not same:
-                self._follow()
+                self._opened.follow()
                 continue
             if not new.documents:
                 return 0
@@ -197,44 +164,39 @@ class WrittenCollection(OpenCollection):
                 return new.documents
 
     def _write_vectors(self, batch: Batch, vectors: Any) -> None:
-        model = self._model()
+        model = self._opened.model()
         units = unit_vectors(vectors, model.about.dim)
         if len(units) != len(batch.ids):
             raise InputError(f"Found {len(units)} vectors for {len(batch.ids)} ids, expected one vector per id.")
         if not self._written(batch, units, model):
             raise FingerprintError(
-                f"{self._folder} was re-embedded with another model meanwhile: vectors of {model.about.fingerprint} "
-                "cannot be stored there. Nothing was written; encode the texts again."
+                f"{self._opened.folder} was re-embedded with another model meanwhile: vectors of "
+                f"{model.about.fingerprint} cannot be stored there. Nothing was written; encode the texts again."
             )
 
     def _written(self, batch: Batch, vectors: FloatMatrix, model: Model) -> bool:
         """Store documents, unless the vectors have become another model's since these were made."""
-        with self._database.writing() as connection:
-            self._check_open()
-            same = about_in(connection, self._database.path) == model.about
+        with self._opened.database.writing() as connection:
+            self._opened.check_open()
+            same = about_in(connection, self._opened.database.path) == model.about
             if same:
                 writer.upsert(connection, batch, vectors)
-                writer.trim(connection, self._live.kept)
+                writer.trim(connection, self._opened.state.kept)
         if same:
-            self._live.after_write()
+            self._opened.state.after_write()
         else:
-            self._follow()
+            self._opened.follow()
         return same
 
-    def _follow(self) -> None:
-        """Find out which model the vectors are of now."""
-        with self._at_rest():
-            pass
-
     def _delete(self, delete: Callable[[sqlite3.Connection], int]) -> int:
-        self._check_open()
-        with self._database.writing() as connection:
-            gone = delete(connection)
-            writer.trim(connection, self._live.kept)
-            return gone
+        self._opened.check_open()
+        with self._opened.database.writing() as connection:
+            count = delete(connection)
+            writer.trim(connection, self._opened.state.kept)
+            return count
 
-    def _delete_where(self, connection: sqlite3.Connection, wanted: Filter) -> int:
-        rows = self._live.rest_in(connection).matching(wanted)
+    def _delete_where(self, connection: sqlite3.Connection, condition: Filter) -> int:
+        rows = self._opened.state.view_in(connection).matching(condition)
         writer.delete_rows(connection, rows)
         return len(rows)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.query.read_view import Rest
+from index.query.read_view import ReadView
 from index.results import DocumentId
 
 _AT_ONCE = 2000
@@ -37,21 +37,21 @@ class Layout(NamedTuple):
         return placed
 
 
-def lay_out(rest: Rest) -> Layout:
+def lay_out(view: ReadView) -> Layout:
     """The two directions in which the vectors differ most, and all of them along these."""
-    snapshot = rest.snapshot
+    snapshot = view.snapshot
     alive = np.flatnonzero(snapshot.alive)
     rows = snapshot.rows[alive].tolist()
     ids, metadata, kept = [], [], []
     for start in range(0, len(rows), _AT_ONCE):
-        part = rest.reader.by_rows(rows[start : start + _AT_ONCE], some=True)
+        part = view.reader.by_rows(rows[start : start + _AT_ONCE], some=True)
         for place, row in enumerate(rows[start : start + _AT_ONCE], start):
             if row in part:
                 ids.append(part[row].id)
                 metadata.append(part[row].metadata)
                 kept.append(place)
     vectors = snapshot.vectors[alive[kept]]
-    mean, axes = _principal(vectors, rest.about.dim)
+    mean, axes = _principal(vectors, view.about.dim)
     points = ((vectors - mean) @ axes).astype(np.float32)
     return Layout(snapshot.sequence, ids, metadata, points, mean, axes)
 

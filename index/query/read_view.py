@@ -22,7 +22,7 @@ from index.storage.schema import About
 
 
 @dataclass(frozen=True)
-class Rest:
+class ReadView:
     """One committed state.
 
     :ivar reader: of the database, ``snapshot`` of the vectors.
@@ -37,32 +37,32 @@ class Rest:
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Found]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
 
-        :param mask: bool (n,) over the snapshot's rows: none but those are found, exactly.
+        :param mask: bool (n,) over the snapshot's rows: only those are candidates, exactly.
         """
         if mask is not None:
             return self.snapshot.nearest(queries, k, mask)
         return self.builder.nearest(queries, k, self.snapshot)
 
-    def matching(self, wanted: Filter) -> list[int]:
+    def matching(self, condition: Filter) -> list[int]:
         """Rows that match a filter, ascending."""
-        found: list[int] = self.snapshot.rows[self.mask(wanted)].tolist()
-        return found
+        rows: list[int] = self.snapshot.rows[self.mask(condition)].tolist()
+        return rows
 
-    def mask(self, wanted: Filter) -> NDArray[np.bool_]:
+    def mask(self, condition: Filter) -> NDArray[np.bool_]:
         """Which rows of the snapshot match a filter and are alive, bool (n,)."""
-        return self.columns.mask(wanted, self.snapshot, self.reader)
+        return self.columns.mask(condition, self.snapshot, self.reader)
 
     def lexical(
         self, text: str, k: int, mask: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows and BM25 scores of the ``k`` that match a text's words best.
 
-        :param mask: bool (n,) over the snapshot's rows: none but those are found.
+        :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
         rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
         # terms of a row that is gone would stay if they were made by another version of Unicode
-        there = self.snapshot.holds(rows)
-        return rows[there][:k], scores[there][:k]
+        stored = self.snapshot.holds(rows)
+        return rows[stored][:k], scores[stored][:k]
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class _Generation:
     columns: Columns
 
 
-class Live:
-    """Keeps up with a database. Safe for threads.
+class CollectionState:
+    """The state in memory, which keeps up with the database. Safe for threads.
 
-    :param what: named in errors.
+    :param name: of the collection, in errors.
     :param make_builder: makes the builder of the graph over the vectors of a model.
     """
 
-    def __init__(self, database: Database, about: About, what: str, make_builder: Callable[[About], Builder]) -> None:
-        self._database, self._what, self._make_builder = database, what, make_builder
+    def __init__(self, database: Database, about: About, name: str, make_builder: Callable[[About], Builder]) -> None:
+        self._database, self._name, self._make_builder = database, name, make_builder
         self._advancing = threading.Lock()
         self._now = self._generation(about)
 
@@ -93,7 +93,7 @@ class Live:
         return self._now.about
 
     def kept(self) -> int | None:
-        """Number of the write that the files beside the database are of, if there are any."""
+        """Number of the write that the files beside the database were derived from, if there are any."""
         return self._now.builder.kept()
 
     def close(self) -> None:
@@ -103,8 +103,8 @@ class Live:
     def after_write(self) -> None:
         """Have what was written taken into the index, where searches go through one."""
         if self._now.builder.graph is not None:
-            with self.at_rest() as rest:
-                rest.builder.follow(rest.snapshot)
+            with self.read_view() as view:
+                view.builder.follow(view.snapshot)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -113,7 +113,7 @@ class Live:
             yield self._reader(connection)
 
     @contextmanager
-    def at_rest(self) -> Iterator[Rest]:
+    def read_view(self) -> Iterator[ReadView]:
         """The last committed state."""
         while True:
             with self.reading() as reader:
@@ -121,15 +121,17 @@ class Live:
                 snapshot = now.snapshots.current
                 if snapshot.sequence < sequence:
                     now, snapshot = self._advance(reader)
-                if snapshot.sequence == sequence:  # else another thread was faster: begin a new transaction
-                    yield Rest(reader, snapshot, now.columns, now.builder, now.about)
+                # A snapshot is advanced only forwards. If another thread advanced it beyond this transaction's state,
+                # the two would disagree: begin a new transaction, which sees at least what the snapshot has.
+                if snapshot.sequence == sequence:
+                    yield ReadView(reader, snapshot, now.columns, now.builder, now.about)
                     return
 
-    def rest_in(self, connection: sqlite3.Connection) -> Rest:
+    def view_in(self, connection: sqlite3.Connection) -> ReadView:
         """The state in a transaction that writes, before it has written: there is no later one."""
         reader = self._reader(connection)
         now, snapshot = self._advance(reader)
-        return Rest(reader, snapshot, now.columns, now.builder, now.about)
+        return ReadView(reader, snapshot, now.columns, now.builder, now.about)
 
     def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:
@@ -141,7 +143,7 @@ class Live:
 
     def _generation(self, about: About) -> _Generation:
         builder = self._make_builder(about)
-        return _Generation(about, builder, Snapshots(about.dim, self._what, builder.base), Columns())
+        return _Generation(about, builder, Snapshots(about.dim, self._name, builder.base), Columns())
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
         return Reader(connection, self._database.path)

@@ -16,7 +16,7 @@ from index.query.filters import Filter, Path, read_filter, read_path
 from index.query.fusion import Fused, Fusion, Ranking, fuse, fused_with_rest
 from index.query.metadata_columns import MISSING, key_of, value_at
 from index.query.mmr import diversified
-from index.query.read_view import Rest
+from index.query.read_view import ReadView
 from index.validation import check_score
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
@@ -84,46 +84,46 @@ class Search:
         """Names of the parts it has."""
         return _PARTS[self.mode]
 
-    def run(self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Fused]]:
+    def run(self, view: ReadView, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Fused]]:
         """What each query finds.
 
         :param texts: of the queries, for the lexical part.
         :param vectors: of the queries, unit vectors (n, dim), for the dense part.
         """
-        mask = None if self.where is None else rest.mask(self.where)
+        mask = None if self.where is None else view.mask(self.where)
         end = count = self.k + self.offset
         while True:
-            found = self._ranked(rest, texts, vectors, count, mask)
+            found = self._ranked(view, texts, vectors, count, mask)
             if self.group_by is None:
                 break
-            found = [self._first_of_each(rest, hits) for hits in found]
-            if count >= len(rest.snapshot) or all(len(hits) >= end for hits in found):
+            found = [self._first_of_each(view, hits) for hits in found]
+            if count >= len(view.snapshot) or all(len(hits) >= end for hits in found):
                 break
             count *= _DEEPER  # too many of one group: look further
         pages = [hits[self.offset : end] for hits in found]
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
     def _ranked(
-        self, rest: Rest, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
+        self, view: ReadView, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
     ) -> list[list[Fused]]:
         """The first ``count`` of one ranking of all documents, which depends on nothing of the page."""
         if self.mode == "lexical" and texts is not None:
-            return [_plain(*rest.lexical(text, count, mask)) for text in texts]
+            return [_plain(*view.lexical(text, count, mask)) for text in texts]
         if vectors is None:
             return []
         if self.mode == "dense" and not self.diversity:
-            return [_cosines(*ranking) for ranking in rest.nearest(vectors, count, mask)]
-        first = rest.nearest(vectors, _DEPTH, mask)
+            return [_cosines(*ranking) for ranking in view.nearest(vectors, count, mask)]
+        first = view.nearest(vectors, _DEPTH, mask)
         rankings: list[tuple[list[Fused], NDArray[np.int64]]]
         if self.mode == "hybrid" and texts is not None:
-            by_words = [rest.lexical(text, len(rest.snapshot), mask) for text in texts]
+            by_words = [view.lexical(text, len(view.snapshot), mask) for text in texts]
             rankings = [self._fused(*both, count) for both in zip(first, by_words, strict=True)]
         else:
-            rankings = [(self._diversified(rest, _cosines(*ranking)), ranking[0]) for ranking in first]
+            rankings = [(self._diversified(view, _cosines(*ranking)), ranking[0]) for ranking in first]
         if count <= _DEPTH:
             return [head[:count] for head, _ in rankings]
-        deepest = min(count + max(len(known) for _, known in rankings), len(rest.snapshot))
-        every = rest.snapshot.nearest(vectors, deepest, mask)  # exact: a graph finds others at another depth
+        deepest = min(count + max(len(known) for _, known in rankings), len(view.snapshot))
+        every = view.snapshot.nearest(vectors, deepest, mask)  # exact: a graph finds others at another depth
         return [self._continued(*one, ranking)[:count] for one, ranking in zip(rankings, every, strict=True)]
 
     def _fused(self, dense: Ranking, lexical: Ranking, count: int) -> tuple[list[Fused], NDArray[np.int64]]:
@@ -131,9 +131,9 @@ class Search:
         words = [lexical[0]] if self.weights["lexical"] else []
         return fuse(dense, lexical, self.fusion, self.weights, count), np.concatenate([dense[0], *words])
 
-    def _diversified(self, rest: Rest, hits: list[Fused]) -> list[Fused]:
-        hits = hits if self.group_by is None else self._first_of_each(rest, hits)
-        return diversified(hits, rest.snapshot, self.diversity, len(hits))
+    def _diversified(self, view: ReadView, hits: list[Fused]) -> list[Fused]:
+        hits = hits if self.group_by is None else self._first_of_each(view, hits)
+        return diversified(hits, view.snapshot, self.diversity, len(hits))
 
     def _continued(self, head: list[Fused], known: NDArray[np.int64], ranking: Ranking) -> list[Fused]:
         """A ranking of the first few, and behind them what it does not know, by the cosine."""
@@ -144,9 +144,9 @@ class Search:
             return [*head, *more]
         return fused_with_rest(head, more, self.fusion, self.weights["dense"], _DEPTH)
 
-    def _first_of_each(self, rest: Rest, hits: list[Fused]) -> list[Fused]:
+    def _first_of_each(self, view: ReadView, hits: list[Fused]) -> list[Fused]:
         """The best of each group; what has no such field is a group of its own."""
-        documents = rest.reader.by_rows([hit.row for hit in hits])
+        documents = view.reader.by_rows([hit.row for hit in hits])
         seen: dict[Hashable, Fused] = {}
         for hit in hits:
             value = value_at(documents[hit.row].metadata, self.group_by or ())

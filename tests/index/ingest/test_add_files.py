@@ -28,7 +28,7 @@ def stored(folder: Path, counting: Any):
 
 def add(collection: Collection, files: list[Path], **options: Any) -> list[str]:
     said: list[str] = []
-    add_files(collection, collection._folder, files, AddOptions(chunk_tokens=0, **options), said.append)
+    add_files(collection, collection.folder, files, AddOptions(chunk_tokens=0, **options), said.append)
     return said
 
 
@@ -68,7 +68,7 @@ def test_a_bad_row_does_not_stop_a_file_and_is_told_once(stored: Collection, tmp
     for _ in range(2):
         said = add(stored, [tmp_path / "x.jsonl"])
         assert "2 rejected" in said[0]
-        lines = (stored._folder.with_name("collection.rejected.jsonl")).read_text().splitlines()
+        lines = (stored.folder.with_name("collection.rejected.jsonl")).read_text().splitlines()
         assert [json.loads(line)["row"] for line in lines] == [2, 4]
     assert list(stored.ids()) == [1, 3]
 

@@ -68,7 +68,7 @@ def test_a_reader_sees_what_another_process_has_committed_and_no_half_batch(fold
 
 def test_a_write_that_fails_midway_leaves_nothing(collection: Collection):
     collection.upsert(["kept"], ["kept"])
-    with sqlite3.connect(collection._folder / "collection.db") as other:
+    with sqlite3.connect(collection.folder / "collection.db") as other:
         other.execute(
             "CREATE TRIGGER stop BEFORE INSERT ON documents WHEN new.id = 'b' BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
