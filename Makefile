@@ -20,7 +20,7 @@ test: .venv-dev/.installed
 
 # Branch coverage of what runs without torch; its bar is in pyproject.toml. Tests of what needs torch run apart, because
 # counting lines makes torch's tracing much slower and adds none that are asked for.
-TORCH_TESTS := $(addprefix tests/encoder_tools/,distill train extract export)
+TORCH_TESTS := $(addprefix tests/encoder_tools/,distillation training extraction onnx_export)
 define tests-with-coverage
 	.venv-dev/bin/python -m pytest -q $(TORCH_TESTS)
 	.venv-dev/bin/coverage erase

@@ -1,6 +1,6 @@
 """A collection beside raw FAISS and the embedded peers, in one run: search, filters, writes, deletes, opening.
 
-Clustered unit vectors as in the study (1,000 centres), or real embeddings from a ``.npy`` file. Each engine searches
+Clustered unit vectors as in the study (1,000 centers), or real embeddings from a ``.npy`` file. Each engine searches
 one query at a time on one thread; recall is against exact search. A peer that is not installed is left out and named.
 
 In an environment of its own: ``pip install -e . faiss-cpu qdrant-client lancedb "pymilvus[milvus_lite]"``, then
@@ -28,15 +28,15 @@ from encoder_tools.io.files import write_json
 RESULTS = Path(__file__).parent / "results" / "collection_peers.json"
 K, QUERIES, BATCH, BUCKETS, DELETED = 10, 100, 1000, 1000, 3000
 SHARES = (0.01, 0.026, 0.1, 0.5)
-_CENTRES, _SPREAD = 1000, 0.9
+_CENTERS, _SPREAD = 1000, 0.9
 
 
 def clustered(count: int, dim: int = 384) -> Any:
-    """Unit vectors float32 (count, dim) around random centres."""
+    """Unit vectors float32 (count, dim) around random centers."""
     generator = np.random.default_rng(0)
-    centres = generator.standard_normal((_CENTRES, dim))
-    found = centres[generator.integers(_CENTRES, size=count)] + _SPREAD * generator.standard_normal((count, dim))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    centers = generator.standard_normal((_CENTERS, dim))
+    points = centers[generator.integers(_CENTERS, size=count)] + _SPREAD * generator.standard_normal((count, dim))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 EFFORT, RECALL = 64, 0.95  # efSearch of the bare graph, as in the study, and the recall that ours is tuned to
@@ -135,7 +135,7 @@ class _Faiss(Engine):
             bits = np.packbits(self.buckets < below, bitorder="little")
             options |= {"efSearch": 128, "sel": self.faiss.IDSelectorBitmap(bits)}
         parameters = self.faiss.SearchParametersHNSW(**options)
-        return [int(place) for place in self.index.search(query[None], K, params=parameters)[1][0]]
+        return [int(row) for row in self.index.search(query[None], K, params=parameters)[1][0]]
 
     def reopen(self) -> None:
         self.index = self.faiss.read_index(self.file)
@@ -161,9 +161,9 @@ class _Lance(Engine):
             self.table.add(rows)
 
     def search(self, query: Any, below: int | None) -> list[int]:
-        asked = self.table.search(query).distance_type("cosine").limit(K).select(["id", "_distance"])
-        asked = asked if below is None else asked.where(f"bucket < {below}", prefilter=True)
-        return [row["id"] for row in asked.to_list()]
+        query_ = self.table.search(query).distance_type("cosine").limit(K).select(["id", "_distance"])
+        query_ = query_ if below is None else query_.where(f"bucket < {below}", prefilter=True)
+        return [row["id"] for row in query_.to_list()]
 
     def delete(self, ids: Sequence[int]) -> None:
         self.table.delete(f"id IN ({', '.join(map(str, ids))})")
@@ -198,9 +198,11 @@ class _Milvus(Engine):
         self.client.load_collection("t")
 
     def search(self, query: Any, below: int | None) -> list[int]:
-        wanted = "" if below is None else f"bucket < {below}"
-        found = self.client.search("t", [query.tolist()], filter=wanted, limit=K, search_params={"params": {"ef": 64}})
-        return [hit["id"] for hit in found[0]]
+        condition = "" if below is None else f"bucket < {below}"
+        hits = self.client.search(
+            "t", [query.tolist()], filter=condition, limit=K, search_params={"params": {"ef": 64}}
+        )
+        return [hit["id"] for hit in hits[0]]
 
     def delete(self, ids: Sequence[int]) -> None:
         self.client.delete("t", ids=list(ids))
@@ -229,11 +231,11 @@ class _Qdrant(Engine):
 
     def search(self, query: Any, below: int | None) -> list[int]:
         models = self.models
-        wanted = None
+        condition = None
         if below is not None:
-            wanted = models.Filter(must=[models.FieldCondition(key="bucket", range=models.Range(lt=below))])
+            condition = models.Filter(must=[models.FieldCondition(key="bucket", range=models.Range(lt=below))])
         return [
-            int(hit.id) for hit in self.client.query_points("t", query.tolist(), query_filter=wanted, limit=K).points
+            int(hit.id) for hit in self.client.query_points("t", query.tolist(), query_filter=condition, limit=K).points
         ]
 
     def delete(self, ids: Sequence[int]) -> None:
@@ -251,8 +253,8 @@ ENGINES: dict[str, Callable[[Path, int], Any]] = {
 
 def truth(vectors: Any, queries: Any, keep: Any) -> list[set[int]]:
     """Ids of the true nearest of each query among those to keep."""
-    places = np.flatnonzero(keep)
-    return [set(places[np.argsort(-(vectors[places] @ query), kind="stable")[:K]].tolist()) for query in queries]
+    rows = np.flatnonzero(keep)
+    return [set(rows[np.argsort(-(vectors[rows] @ query), kind="stable")[:K]].tolist()) for query in queries]
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -265,15 +267,15 @@ def timed(call: Callable[[], Any]) -> float:
 def searched(engine: Any, queries: Any, true: list[set[int]], below: int | None) -> dict[str, float]:
     """Median milliseconds and recall at 10."""
     engine.search(queries[0], below)
-    times, found = [], []
-    for query, wanted in zip(queries, true, strict=True):
+    times, results = [], []
+    for query, expected in zip(queries, true, strict=True):
         begun = time.perf_counter()
         hits = engine.search(query, below)
         times.append(time.perf_counter() - begun)
-        found.append(len(wanted & set(hits)) / len(wanted))
+        results.append(len(expected & set(hits)) / len(expected))
         if sum(times) > 30:
             break
-    return {"p50_ms": round(1000 * statistics.median(times), 3), "recall": round(statistics.mean(found), 4)}
+    return {"p50_ms": round(1000 * statistics.median(times), 3), "recall": round(statistics.mean(results), 4)}
 
 
 def measure(engine: Any, vectors: Any, buckets: Any, queries: Any, true: dict[int, list[set[int]]]) -> dict[str, Any]:
@@ -288,28 +290,28 @@ def measure(engine: Any, vectors: Any, buckets: Any, queries: Any, true: dict[in
             part = range(start, min(start + BATCH, count))
             engine.add(part, vectors[start : part.stop], buckets[start : part.stop])
 
-    found: dict[str, Any] = {"stored_per_s": round(count / timed(fill)), "finish_s": round(timed(engine.finish), 2)}
-    found["search"] = searched(engine, queries, true[BUCKETS], None)
+    figures: dict[str, Any] = {"stored_per_s": round(count / timed(fill)), "finish_s": round(timed(engine.finish), 2)}
+    figures["search"] = searched(engine, queries, true[BUCKETS], None)
     for effort in engine.efforts:  # the least one that has the recall which ours is tuned to
         engine.effort = effort
-        found["search, least effort"] = {"effort": effort, **searched(engine, queries, true[BUCKETS], None)}
-        if found["search, least effort"]["recall"] >= RECALL:
+        figures["search, least effort"] = {"effort": effort, **searched(engine, queries, true[BUCKETS], None)}
+        if figures["search, least effort"]["recall"] >= RECALL:
             break
     engine.effort = EFFORT
     for share in SHARES:
         below = round(share * BUCKETS)
-        found[f"filter {share:.1%}"] = searched(engine, queries, true[below], below)
+        figures[f"filter {share:.1%}"] = searched(engine, queries, true[below], below)
     after = []
     for number, query in enumerate(queries[:20]):
         engine.add([count + number], query[None], np.array([BUCKETS]))
         after.append(timed(lambda query=query: engine.search(query, None)))  # type: ignore[misc]
-    found["after_write_p50_ms"] = round(1000 * statistics.median(after), 3)
+    figures["after_write_p50_ms"] = round(1000 * statistics.median(after), 3)
     if engine.deletes:
-        found["delete_3000_s"] = round(timed(lambda: engine.delete(range(DELETED))), 3)
+        figures["delete_3000_s"] = round(timed(lambda: engine.delete(range(DELETED))), 3)
     if engine.opens:
-        found["reopen_s"] = round(timed(engine.reopen), 3)
-        found["first_search_ms"] = round(1000 * timed(lambda: engine.search(queries[0], None)), 1)
-    return found
+        figures["reopen_s"] = round(timed(engine.reopen), 3)
+        figures["first_search_ms"] = round(1000 * timed(lambda: engine.search(queries[0], None)), 1)
+    return figures
 
 
 def main() -> None:
@@ -319,14 +321,18 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="unit vectors (n, dim) in place of clustered ones: a .npy file")
     parser.add_argument("--only", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--json", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    everything = clustered(asked.count + QUERIES) if asked.vectors is None else np.load(asked.vectors)
-    vectors, queries = everything[:-QUERIES][: asked.count], everything[-QUERIES:]
+    arguments = parser.parse_args()
+    everything = clustered(arguments.count + QUERIES) if arguments.vectors is None else np.load(arguments.vectors)
+    vectors, queries = everything[:-QUERIES][: arguments.count], everything[-QUERIES:]
     buckets = np.random.default_rng(1).integers(BUCKETS, size=len(vectors))
     limits = [BUCKETS, *(round(share * BUCKETS) for share in SHARES)]
     true = {below: truth(vectors, queries, buckets < below) for below in limits}
-    results: dict[str, Any] = {"machine": machine(), "count": len(vectors), "data": str(asked.vectors or "clustered")}
-    for name in asked.only:
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "count": len(vectors),
+        "data": str(arguments.vectors or "clustered"),
+    }
+    for name in arguments.only:
         folder = Path(tempfile.mkdtemp())
         try:
             engine = ENGINES[name](folder, vectors.shape[1])
@@ -338,7 +344,7 @@ def main() -> None:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         click.echo(f"{name} {results[name]}")
-        write_json(asked.json, results)
+        write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -34,17 +34,17 @@ def pairs(count: int) -> list[tuple[str, str]]:
 
 
 def ours(model: Any, count: int) -> float:
-    """Seconds of the second of two steps of encoder_tools.train."""
+    """Seconds of the second of two steps of encoder_tools.training."""
     import numpy as np
 
-    from encoder_tools.train.data.examples import Example
-    from encoder_tools.train.objectives.contrastive import ContrastiveObjective, tokenise
-    from encoder_tools.train.recipe import DataSet, Recipe, Training
+    from encoder_tools.training.data.examples import Example
+    from encoder_tools.training.objectives.contrastive import ContrastiveObjective, tokenize
+    from encoder_tools.training.recipe import DataSet, Recipe, Training
 
     data = DataSet("")
     recipe = Recipe("", (data,), Training(batch=count, tokens=_TOKENS))
     examples = [Example(*pair) for pair in pairs(count)]
-    objective = ContrastiveObjective(recipe, model, [tokenise(model, data, examples, 128)])
+    objective = ContrastiveObjective(recipe, model, [tokenize(model, data, examples, 128)])
     spent = 0.0
     for _ in range(2):
         begun = time.monotonic()
@@ -78,7 +78,7 @@ def main(one: tuple[str, str, str] | None) -> None:
     if one is not None:
         _one(*one)
         return
-    from encoder_tools.export.unpack import unpack
+    from encoder_tools.onnx_export.unpack import unpack
 
     result: dict[str, Any] = {"machine": machine(), "tokens_at_a_time": _TOKENS}
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def main(one: tuple[str, str, str] | None) -> None:
 def _one(which: str, count: str, folder: str) -> None:
     import torch
 
-    from encoder_tools.train.base_model import load_trainable
+    from encoder_tools.training.base_model import load_trainable
 
     torch.set_num_threads(1)
     model, _ = load_trainable(Path(folder), "cpu")

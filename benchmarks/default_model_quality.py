@@ -2,7 +2,7 @@
 
     python -m benchmarks.default_model_quality --data DATA --teacher TEACHER [--cache FOLDER] [MODEL]
 
-Both are encoded by the same runtime and measured by ``encoder_tools.evaluate`` at several widths; the model is also
+Both are encoded by the same runtime and measured by ``encoder_tools.evaluation`` at several widths; the model is also
 measured as the encoder of queries over documents by its teacher. TEACHER is an exported all-MiniLM-L6-v2. Figures go to
 ``benchmarks/results/default_model.json``. With ``--cache``, vectors are kept there and found again by their texts: the
 teacher alone takes ten minutes on one core.
@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from encoder_tools.evaluate.evaluation import Figure, evaluate
-from encoder_tools.evaluate.tasks import public_tasks
+from encoder_tools.evaluation.evaluate import Figure, evaluate
+from encoder_tools.evaluation.tasks import public_tasks
 from encoder_tools.io.files import write_json
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime import OnnxEncoder
@@ -58,8 +58,8 @@ class Remembering:
         if not path.is_file():
             self._folder.mkdir(parents=True, exist_ok=True)
             np.save(path, encode(texts), allow_pickle=False)
-        found: FloatMatrix = np.load(path, allow_pickle=False)
-        return found
+        vectors: FloatMatrix = np.load(path, allow_pickle=False)
+        return vectors
 
 
 def measure(encoder: Remembering, data: Path, dims: Sequence[int], documents: Remembering | None) -> dict[str, float]:

@@ -40,10 +40,10 @@ def rates(encoders: list[OnnxEncoder], batch: list[str]) -> list[float]:
     for encoder in encoders:
         encoder.encode(batch)  # warm
     for _ in range(_ROUNDS):
-        for place, encoder in enumerate(encoders):
+        for number, encoder in enumerate(encoders):
             begun = time.perf_counter()
             encoder.encode(batch)
-            seconds[place].append(time.perf_counter() - begun)
+            seconds[number].append(time.perf_counter() - begun)
     return [len(batch) / statistics.median(row) for row in seconds]
 
 
@@ -57,10 +57,10 @@ def main(peer: str, models: tuple[str, ...], write: bool) -> None:
     encoders = [OnnxEncoder(name, threads=1) for name in names]
     result: dict[str, object] = {"machine": machine(), "peer": encoders[0].name}
     for kind, batch in texts().items():
-        found = rates(encoders, batch)
+        figures = rates(encoders, batch)
         result[kind] = {
-            encoder.name: {"texts_per_s": round(rate, 1), "times_the_peer": round(rate / found[0], 2)}
-            for encoder, rate in zip(encoders, found, strict=True)
+            encoder.name: {"texts_per_s": round(rate, 1), "times_the_peer": round(rate / figures[0], 2)}
+            for encoder, rate in zip(encoders, figures, strict=True)
         }
         print(kind, result[kind])
     if write:

@@ -32,7 +32,7 @@ with open("/proc/self/status") as status:
     peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 print("\\n" + json.dumps([peak, sorted(sys.modules)]))
 """
-_OURS = "import sys\nfrom encoder_tools.extract import extract\nextract(sys.argv[1], sys.argv[2])\n" + _PEAK
+_OURS = "import sys\nfrom encoder_tools.extraction import extract\nextract(sys.argv[1], sys.argv[2])\n" + _PEAK
 _FLOOR = (
     """
 import contextlib, importlib, sys
@@ -109,15 +109,15 @@ def run(code: str, *arguments: str) -> Run:
     return Run(*json.loads(result.stdout.splitlines()[-1]))
 
 
-def measure(place: Path, layers: int) -> dict[str, Any]:
+def measure(folder: Path, layers: int) -> dict[str, Any]:
     """The figures, in bytes where they say so."""
-    checkpoint, names = place / "checkpoint", place / "modules"
+    checkpoint, names = folder / "checkpoint", folder / "modules"
     make_checkpoint(checkpoint, layers)
-    ours = run(_OURS, str(checkpoint), str(place / "ours"))
+    ours = run(_OURS, str(checkpoint), str(folder / "ours"))
     names.write_text("\n".join(ours.modules), encoding="utf-8")
     floor = run(_FLOOR, str(names))
-    by_hand = run(_BY_HAND, str(checkpoint), str(place / "by-hand"))
-    encoder = int(json.loads((place / "ours" / "extraction.json").read_text(encoding="utf-8"))["kept_bytes"])
+    by_hand = run(_BY_HAND, str(checkpoint), str(folder / "by-hand"))
+    encoder = int(json.loads((folder / "ours" / "extraction.json").read_text(encoding="utf-8"))["kept_bytes"])
     return {
         "checkpoint_bytes": sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")),
         "encoder_bytes": encoder,
@@ -135,8 +135,8 @@ def measure(place: Path, layers: int) -> dict[str, Any]:
 @click.option("--layers", default=18, show_default=True, help="Layers of the encoder and of the decoder.")
 def main(layers: int) -> None:
     """Measure, print, and write the result; exit 1 if the promise is broken."""
-    with tempfile.TemporaryDirectory() as place:
-        result = measure(Path(place), layers)
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), layers)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))

@@ -1,4 +1,4 @@
-"""Heads beside what people use instead: accuracy, calibration, promises, out-of-scope, label noise, and time.
+"""Heads beside what people use instead: accuracy, calibration, guarantees, out-of-scope, label noise, and time.
 
     python -m benchmarks.heads_quality MODEL [--data ../shared/data] [--seeds 5] [--base FOLDER] [--setfit FILE]
 
@@ -28,9 +28,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_limits
 
 from encoder_tools.runtime import OnnxEncoder
-from heads import FittedHead, LinearHead, MultiLabelHead, PrototypeHead, ZeroShotHead, judge_all
+from heads import FittedHead, LinearHead, MultiLabelHead, PrototypeHead, ZeroShotHead, predict_all
 from heads.estimators.multilabel import as_indicators
-from heads.estimators.pipeline import Examples, Promise, make_head
+from heads.estimators.pipeline import Examples, RiskGuarantee, fit_head
 from heads.evaluation import evaluate, examine
 from heads.metrics import expected_calibration_error, log_loss
 
@@ -57,22 +57,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--base")
     parser.add_argument("--setfit", type=Path)
-    asked = parser.parse_args()
-    encoder = OnnxEncoder(asked.model)
-    sets = {name: Task(asked.data / name, encoder) for name in SETS}
-    result: dict[str, Any] = {"model": encoder.name, "shots": SHOTS, "seeds": asked.seeds}
+    arguments = parser.parse_args()
+    encoder = OnnxEncoder(arguments.model)
+    sets = {name: Task(arguments.data / name, encoder) for name in SETS}
+    result: dict[str, Any] = {"model": encoder.name, "shots": SHOTS, "seeds": arguments.seeds}
     with threadpool_limits(1):
-        result["few labels"] = {name: few_labels(task, asked.seeds, encoder) for name, task in sets.items()}
-        if asked.base:
+        result["few labels"] = {name: few_labels(task, arguments.seeds, encoder) for name, task in sets.items()}
+        if arguments.base:
             for name, task in sets.items():
-                result["few labels"][name]["ours, few-shot"] = few_shot(task, asked.base, asked.seeds)
-        if asked.setfit:
-            add_setfit(result["few labels"], asked.setfit, encoder.name)
+                result["few labels"][name]["ours, few-shot"] = few_shot(task, arguments.base, arguments.seeds)
+        if arguments.setfit:
+            add_setfit(result["few labels"], arguments.setfit, encoder.name)
         result["all labels"] = {name: all_labels(task) for name, task in sets.items()}
-        result["promise of 2 % errors, banking77"] = promises(sets["banking77"], asked.seeds)
+        result["promise of 2 % errors, banking77"] = guarantees(sets["banking77"], arguments.seeds)
         result["out of scope, clinc150"] = scopes(sets["clinc150"], encoder)
         result["5 % flipped labels, banking77"] = noise(sets["banking77"])
-        result["any number of labels, goemotions"] = emotions(asked.data / "goemotions", encoder)
+        result["any number of labels, goemotions"] = emotions(arguments.data / "goemotions", encoder)
         result["ten heads, one text"] = many_heads(encoder)
     print(json.dumps(result, indent=2))
     (RESULTS / f"heads_{encoder.name}.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -93,8 +93,8 @@ class Task:
     def draw(self, seed: int) -> NDArray[np.intp]:
         """Eight examples of each class."""
         rng = np.random.default_rng(seed)
-        places = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
-        return np.concatenate([rng.choice(own, min(SHOTS, len(own)), replace=False) for own in places])
+        rows_by_label = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        return np.concatenate([rng.choice(own, min(SHOTS, len(own)), replace=False) for own in rows_by_label])
 
 
 def few_labels(task: Task, seeds: int, encoder: OnnxEncoder) -> dict[str, dict[str, float]]:
@@ -108,12 +108,14 @@ def few_labels(task: Task, seeds: int, encoder: OnnxEncoder) -> dict[str, dict[s
         "LogisticRegression, C=100": lambda: LogisticRegression(C=100.0, max_iter=300),
         "LogisticRegressionCV": lambda: LogisticRegressionCV(Cs=10, cv=5, max_iter=300),
     }
-    found = {
+    figures = {
         name: mean([measured(make, task, task.draw(seed)) for seed in range(seeds)]) for name, make in methods.items()
     }
     zero = ZeroShotHead(encoder, names).fit()
-    found["ours, label names alone"] = {"accuracy": float((zero.predict(task.test_vectors) == task.test_labels).mean())}
-    return found
+    figures["ours, label names alone"] = {
+        "accuracy": float((zero.predict(task.test_vectors) == task.test_labels).mean())
+    }
+    return figures
 
 
 def all_labels(task: Task) -> dict[str, dict[str, float]]:
@@ -155,13 +157,13 @@ def few_shot(task: Task, base: str, seeds: int) -> dict[str, float]:
     rows = []
     for seed in range(seeds):
         chosen = task.draw(seed)
-        texts, labels = [task.texts[place] for place in chosen], task.labels[chosen]
+        texts, labels = [task.texts[row] for row in chosen], task.labels[chosen]
         with tempfile.TemporaryDirectory() as work:
             began = time.perf_counter()
-            adapter, choice = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), say=print)
+            adapter, choice = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), log=print)
             temperature = choice.temperature if choice.helps else None
             examples = Examples(adapter.encode(texts), labels)
-            head = make_head(LinearHead(), examples, scope=False, temperature=temperature).head
+            head = fit_head(LinearHead(), examples, scope=False, temperature=temperature).head
             seconds = time.perf_counter() - began
         report = evaluate(head, adapter.encode(task.test_texts), task.test_labels)
         figures = {"accuracy": report.accuracy, "calibration_error": report.calibration_error}
@@ -170,51 +172,51 @@ def few_shot(task: Task, base: str, seeds: int) -> dict[str, float]:
     return mean(rows)
 
 
-def add_setfit(found: dict[str, Any], log: Path, model: str) -> None:
+def add_setfit(results: dict[str, Any], log: Path, model: str) -> None:
     """What SetFit gave in its own environment, as far as it got."""
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    for name in found:
+    for name in results:
         own = [row for row in rows if row["set"] == name and row["model"] == model]
         if own:
             figures = mean([{"accuracy": row["accuracy"], "seconds": row["seconds"]} for row in own])
-            found[name]["SetFit 1.2, 20 iterations"] = figures | {"seeds": len(own)}
+            results[name]["SetFit 1.2, 20 iterations"] = figures | {"seeds": len(own)}
 
 
-def promises(task: Task, seeds: int) -> dict[str, Any]:
+def guarantees(task: Task, seeds: int) -> dict[str, Any]:
     """The share of errors among the answers, on the test set, over draws of what is held out."""
-    found = []
+    rows = []
     for seed in range(seeds):
         train = Examples(task.vectors, task.labels)
-        head = make_head(LinearHead(), train, promise=Promise(most_errors=0.02), scope=False, seed=seed).head
+        head = fit_head(LinearHead(), train, guarantee=RiskGuarantee(max_error_rate=0.02), scope=False, seed=seed).head
         kept = evaluate(head, task.test_vectors, task.test_labels).abstention
         assert kept is not None
-        found.append({"errors": kept.errors, "answered": kept.answered})
-    return mean(found) | {"worst_errors": max(row["errors"] for row in found)}
+        rows.append({"errors": kept.errors, "answered": kept.answered})
+    return mean(rows) | {"worst_errors": max(row["errors"] for row in rows)}
 
 
 def scopes(task: Task, encoder: OnnxEncoder) -> dict[str, Any]:
-    """Area under the curve of the head's strangeness, chosen without an example out of scope, and of doubt alone.
+    """Area under the curve of the head's ood_score, chosen without an example out of scope, and of doubt alone.
 
     Lastly with the training file's examples out of scope.
     """
-    found = {}
+    figures = {}
     every, known = np.arange(len(task.labels)), encoder.encode(task.known_outside)
     ways = {"8 labels a class": (task.draw(0), None), "all labels": (every, None), "with examples": (every, known)}
     for name, (chosen, shown) in ways.items():
-        head = make_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen]), outside=shown).head
+        head = fit_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen]), outside=shown).head
         vectors = np.concatenate([task.test_vectors, task.outside])
         outside = np.arange(len(vectors)) >= len(task.test_vectors)
         assert head.scope is not None
-        strange = head.scope.strangeness(vectors, head.decision_function(vectors))
-        rejected = strange > head.scope.threshold
-        found[name] = {
+        ood_scores = head.scope.ood_score(vectors, head.decision_function(vectors))
+        rejected = ood_scores > head.scope.threshold
+        figures[name] = {
             "method": head.scope.name,
-            "auroc": float(roc_auc_score(outside, strange)),
+            "auroc": float(roc_auc_score(outside, ood_scores)),
             "auroc_of_doubt": float(roc_auc_score(outside, 1 - head.predict_proba(vectors).max(axis=1))),
             "accepted_in_scope": float((~rejected[~outside]).mean()),
             "found_out_of_scope": float(rejected[outside].mean()),
         }
-    return found
+    return figures
 
 
 def noise(task: Task) -> dict[str, float]:
@@ -238,7 +240,7 @@ def emotions(folder: Path, encoder: OnnxEncoder) -> dict[str, Any]:
         "LogisticRegression": OneVsRestClassifier(LogisticRegression(max_iter=300)),
         "LogisticRegression, C=100": OneVsRestClassifier(LogisticRegression(C=100.0, max_iter=300)),
     }
-    found = {}
+    figures = {}
     for name, model in methods.items():
         began = time.perf_counter()
         model.fit(vectors, hits)
@@ -247,8 +249,8 @@ def emotions(folder: Path, encoder: OnnxEncoder) -> dict[str, Any]:
         scores = {
             f"{kind}_f1": float(f1_score(truth, given, average=kind, zero_division=0)) for kind in ("micro", "macro")
         }
-        found[name] = scores | {"seconds": seconds}
-    return found
+        figures[name] = scores | {"seconds": seconds}
+    return figures
 
 
 def many_heads(encoder: OnnxEncoder) -> dict[str, float]:
@@ -266,9 +268,9 @@ def many_heads(encoder: OnnxEncoder) -> dict[str, float]:
         began = time.perf_counter()
         vectors = encoder.encode(["Where is my card?"])
         encoded = time.perf_counter()
-        judge_all(nine, vectors)
+        predict_all(nine, vectors)
         judged = time.perf_counter()
-        judge_all(heads, vectors)
+        predict_all(heads, vectors)
         times.append((encoded - began, judged - encoded, time.perf_counter() - judged))
     model, with_nine, with_ten = (1000 * np.median(np.array(times), axis=0)).tolist()
     share = (with_ten - with_nine) / (model + with_nine)
@@ -277,8 +279,8 @@ def many_heads(encoder: OnnxEncoder) -> dict[str, float]:
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure, and the spread of accuracy."""
-    found = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return found | ({"accuracy_sd": float(np.std([row["accuracy"] for row in rows]))} if "accuracy" in found else {})
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return means | ({"accuracy_sd": float(np.std([row["accuracy"] for row in rows]))} if "accuracy" in means else {})
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

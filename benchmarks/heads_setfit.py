@@ -31,16 +31,16 @@ def main() -> None:
     parser.add_argument("sets")
     parser.add_argument("seeds", type=int)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    asked = parser.parse_args()
-    done = [json.loads(line) for line in asked.log.read_text().splitlines()] if asked.log.exists() else []
+    arguments = parser.parse_args()
+    done = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     known = {(row["set"], row["seed"], row["model"]) for row in done}
-    for seed in range(asked.seeds):
-        for name in asked.sets.split(","):
-            if (name, seed, asked.name) not in known:
-                row = {"set": name, "seed": seed, "model": asked.name, "iterations": _ITERATIONS}
-                row |= one_draw(asked.base, asked.data / name, seed)
+    for seed in range(arguments.seeds):
+        for name in arguments.sets.split(","):
+            if (name, seed, arguments.name) not in known:
+                row = {"set": name, "seed": seed, "model": arguments.name, "iterations": _ITERATIONS}
+                row |= one_draw(arguments.base, arguments.data / name, seed)
                 print(row, flush=True)
-                with asked.log.open("a") as log:
+                with arguments.log.open("a") as log:
                     log.write(json.dumps(row) + "\n")
 
 
@@ -54,9 +54,9 @@ def one_draw(base: str, folder: Path, seed: int) -> dict[str, float]:
     train, test = ([r for r in _rows(folder / f"{part}.jsonl.gz") if r["label"] != "oos"] for part in ("train", "test"))
     labels = np.array([row["label"] for row in train])
     rng = np.random.default_rng(seed)
-    places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    chosen = np.concatenate([rng.choice(own, min(_SHOTS, len(own)), replace=False) for own in places])
-    number = {label: place for place, label in enumerate(np.unique(labels).tolist())}
+    rows_by_label = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = np.concatenate([rng.choice(own, min(_SHOTS, len(own)), replace=False) for own in rows_by_label])
+    number = {label: column for column, label in enumerate(np.unique(labels).tolist())}
     examples = {"text": [train[i]["text"] for i in chosen], "label": [number[train[i]["label"]] for i in chosen]}
     model = SetFitModel.from_pretrained(base)
     settings = TrainingArguments(

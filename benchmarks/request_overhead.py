@@ -89,7 +89,7 @@ def measure(model: str) -> Figures:
         times = np.array([[timed(call) for call in calls] for _ in range(_ROUNDS)])
         memory = rss_mb(process.pid)
     encode_ms, tokens_ms, http_ms = (1000 * float(median) for median in np.median(times, axis=0))
-    seconds, now, peak = (statistics.median(float(run[place]) for run in opened) for place in range(3))
+    seconds, now, peak = (statistics.median(float(run[column]) for run in opened) for column in range(3))
     return Figures(encode_ms, tokens_ms, http_ms, seconds, now * 1024 / 1e6, peak * 1024 / 1e6, memory)
 
 

@@ -115,11 +115,11 @@ def serving(model: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stdout is not None
             printed = ""
-            while not (found := re.search(r"listening +(http://\S+)", printed)):
+            while not (match := re.search(r"listening +(http://\S+)", printed)):
                 line = process.stdout.readline()
                 assert line, f"the server ended with {process.wait()}"
                 printed += line
-            yield process, found.group(1)
+            yield process, match.group(1)
         finally:
             process.terminate()
 
@@ -139,9 +139,9 @@ def get(url: str, body: dict[str, str] | None = None) -> Any:
 def rss_mb(pid: int) -> float:
     """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found.group(1)) * 1024 / 1e6
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match.group(1)) * 1024 / 1e6
 
 
 def machine() -> dict[str, Any]:

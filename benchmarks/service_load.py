@@ -43,26 +43,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--soak", type=float, default=0.0, help="seconds at 80 %% of capacity")
     parser.add_argument("--no-write", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     texts = mixed_texts(400)
-    bare = OnnxEncoder(asked.model)
+    bare = OnnxEncoder(arguments.model)
     result: dict[str, Any] = {"model": bare.name, "texts": len(texts), "machine": machine()}
-    result["bare"] = bare_figures(bare, texts, asked.seconds)
+    result["bare"] = bare_figures(bare, texts, arguments.seconds)
     del bare
-    with ours(asked.model) as server:
-        result["encoder-tools"] = asyncio.run(shapes(server, texts, asked.seconds))
-        result["encoder-tools"] |= asyncio.run(stress(server, texts, asked.seconds, asked.soak))
+    with ours(arguments.model) as server:
+        result["encoder-tools"] = asyncio.run(shapes(server, texts, arguments.seconds))
+        result["encoder-tools"] |= asyncio.run(stress(server, texts, arguments.seconds, arguments.soak))
     with ExitStack() as stack:
-        if asked.infinity:
-            server = stack.enter_context(infinity(asked.infinity, asked.onnx))
-            result["infinity"] = asyncio.run(shapes(server, texts, asked.seconds))
+        if arguments.infinity:
+            server = stack.enter_context(infinity(arguments.infinity, arguments.onnx))
+            result["infinity"] = asyncio.run(shapes(server, texts, arguments.seconds))
     with ExitStack() as stack:
-        if asked.plain:
-            server = stack.enter_context(plain(asked.plain, asked.st))
-            result["plain"] = asyncio.run(shapes(server, texts, asked.seconds))
+        if arguments.plain:
+            server = stack.enter_context(plain(arguments.plain, arguments.st))
+            result["plain"] = asyncio.run(shapes(server, texts, arguments.seconds))
     result["ratios"] = ratios(result)
     print(json.dumps(result, indent=2))
-    if not asked.no_write:
+    if not arguments.no_write:
         path = RESULTS / f"service_load_{result['model']}.json"
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
@@ -123,7 +123,7 @@ async def shapes(server: Server, texts: list[str], seconds: float) -> dict[str, 
 
 async def stress(server: Server, texts: list[str], seconds: float, soak: float) -> dict[str, Any]:
     """What only ours is asked: a query beside bulk, vanished clients, too many, and a long run."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     query = embedding_bodies(server.model, [QUERY], 1)
     bulk = embedding_bodies(server.model, texts[:200], 200)
     one = embedding_bodies(server.model, texts, 1)
@@ -132,27 +132,27 @@ async def stress(server: Server, texts: list[str], seconds: float, soak: float) 
     await asyncio.sleep(0.5)
     beside = await closed_loop(server.url, server.path, query, 1, seconds - 1)
     await pressing
-    found["query_beside_bulk"] = {
+    figures["query_beside_bulk"] = {
         "idle_p50_ms": idle.percentile(50),
         "idle_p99_ms": idle.percentile(99),
         "p50_ms": beside.percentile(50),
         "p99_ms": beside.percentile(99),
         "p99_ratio": beside.percentile(99) / idle.percentile(99),
     }
-    found["vanished"] = await vanished(server, bulk[0][0], query[0][0], idle.percentile(50))
+    figures["vanished"] = await vanished(server, bulk[0][0], query[0][0], idle.percentile(50))
     wide = await closed_loop(server.url, server.path, one, 200, seconds)
-    found["connections_200"] = {"statuses": wide.statuses, "texts_per_second": wide.texts_per_second()}
+    figures["connections_200"] = {"statuses": wide.statuses, "texts_per_second": wide.texts_per_second()}
     # by clients that get through all the texts: of 200, those with short ones come round more often
     capacity = (await closed_loop(server.url, server.path, one, 16, seconds)).texts_per_second()
     over = await open_loop(server.url, server.path, one, 2 * capacity, 2 * seconds)
-    found["twice_capacity"] = {
+    figures["twice_capacity"] = {
         "statuses": over.statuses,
         "accepted_p50_ms": over.percentile(50),
         "accepted_p99_ms": over.percentile(99),
     }
     if soak:
-        found["soak"] = await soaked(server, one, 0.8 * capacity, soak)
-    return found
+        figures["soak"] = await soaked(server, one, 0.8 * capacity, soak)
+    return figures
 
 
 async def vanished(server: Server, bulk: bytes, query: bytes, idle_ms: float) -> dict[str, float]:
@@ -199,7 +199,7 @@ async def soaked(server: Server, bodies: list[tuple[bytes, int]], rate: float, s
 def ratios(result: dict[str, Any]) -> dict[str, float]:
     """What the figures are judged by."""
     own, bare = result["encoder-tools"], result["bare"]
-    found = {
+    figures = {
         "saturated / bare": own["saturated_texts_per_second"] / bare["texts_per_second"],
         "16 singles / bare": own["singles_16_texts_per_second"] / bare["texts_per_second"],
         "query p50 less bare, ms": own["query_p50_ms"] - bare["query_p50_ms"],
@@ -207,8 +207,8 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
     for peer in ("infinity", "plain"):
         for name in ("saturated", "singles_16", "request_of_200"):
             if peer in result:
-                found[f"{name} / {peer}"] = own[f"{name}_texts_per_second"] / result[peer][f"{name}_texts_per_second"]
-    return found
+                figures[f"{name} / {peer}"] = own[f"{name}_texts_per_second"] / result[peer][f"{name}_texts_per_second"]
+    return figures
 
 
 if __name__ == "__main__":

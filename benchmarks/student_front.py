@@ -3,8 +3,8 @@
     python -m benchmarks.student_front --data DATA --teacher TEACHER --work WORK 384x3x768 384x2x768 ...
 
 A shape is hidden width x layers x MLP. Each is distilled for the same few steps over the same texts by
-``encoder_tools.distill``, measured on STS-B dev and by its agreement with the teacher on texts held out, exported, and
-timed beside the teacher, an exported all-MiniLM-L6-v2.
+``encoder_tools.distillation``, measured on STS-B dev and by its agreement with the teacher on texts held out,
+exported, and timed beside the teacher, an exported all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 
 from benchmarks.embedder_speed import rates, texts
-from encoder_tools.distill.run import distill
-from encoder_tools.evaluate.evaluation import evaluate
-from encoder_tools.evaluate.tasks import public_tasks
-from encoder_tools.export import export
+from encoder_tools.distillation.run import distill
+from encoder_tools.evaluation.evaluate import evaluate
+from encoder_tools.evaluation.tasks import public_tasks
 from encoder_tools.io.files import write_json
+from encoder_tools.onnx_export import export
 from encoder_tools.runtime import OnnxEncoder
 
 RESULT = Path(__file__).parent / "results" / "student_front.json"
@@ -69,7 +69,7 @@ def measured(shape: str, data: Path, teacher: Path, work: Path, steps: int, prec
         encoding="utf-8",
     )
     out = work / shape
-    distill(recipe, out, work=work / f"run-{shape}", overwrite=True, say=print)
+    distill(recipe, out, work=work / f"run-{shape}", overwrite=True, log=print)
     export(out)
     peer, student = OnnxEncoder(teacher, threads=1), OnnxEncoder(out, threads=1)
     (task,) = public_tasks(data, ("stsb-dev",))
@@ -79,7 +79,7 @@ def measured(shape: str, data: Path, teacher: Path, work: Path, steps: int, prec
     return {
         "unseen_cosine": agreement.mean_cosine,
         "stsb_dev_spearman": round(evaluate(student, task)[0].value, 4),
-        **{f"{kind}_times_the_teacher": round(found[1] / found[0], 2) for kind, found in speed.items()},
+        **{f"{kind}_times_the_teacher": round(pair[1] / pair[0], 2) for kind, pair in speed.items()},
     }
 
 

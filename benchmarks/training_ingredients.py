@@ -37,7 +37,7 @@ base = "{base}"
 [[data]]
 file = "mined.jsonl"
 held_out = 500
-licence = "cc-by-4.0"
+license = "cc-by-4.0"
 {negatives}
 [training]
 steps = {steps}
@@ -55,14 +55,14 @@ seed = 1
 def prepare(data: Path, work: Path, rows: int) -> None:
     """Write pairs with a mined negative each, and the raw encoder."""
     from encoder_tools import OnnxEncoder
-    from encoder_tools.train.data.examples import read_examples, write_examples
-    from encoder_tools.train.data.hard_negatives import mine
-    from encoder_tools.train.recipe import DataSet
+    from encoder_tools.training.data.examples import read_examples, write_examples
+    from encoder_tools.training.data.hard_negatives import mine
+    from encoder_tools.training.recipe import DataSet
 
     if not (work / "mined.jsonl").is_file():
         pairs = DataSet("qa_medquad.tsv.gz", query="anchor", document="positive", limit=rows)
-        found = read_examples(pairs, data / "pairs", 1)
-        mined = mine(OnnxEncoder("default"), found.train)
+        examples = read_examples(pairs, data / "pairs", 1)
+        mined = mine(OnnxEncoder("default"), examples.train)
         write_examples(work / "mined.jsonl", [row for row in mined.examples if row.negatives])
     if not (work / "raw").is_dir():
         make_raw(work)
@@ -73,7 +73,7 @@ def make_raw(work: Path) -> None:
     import torch
     import transformers
 
-    from encoder_tools.extract import extract
+    from encoder_tools.extraction import extract
     from encoder_tools.model.shipped import model_path
 
     default = model_path("default")
@@ -106,16 +106,16 @@ def row(work: Path, start: str, name: str, steps: int, turn: int = 1) -> dict[st
 
     :param turn: a second one has fewer steps (another seed would hold other questions out).
     """
-    from encoder_tools.train.run import train
+    from encoder_tools.training.run import train
 
-    place = work / f"{start}-{list(INGREDIENTS).index(name)}-{turn}"
-    report = place / "row.json"
+    folder = work / f"{start}-{list(INGREDIENTS).index(name)}-{turn}"
+    report = folder / "row.json"
     if report.is_file():
         return read_json(report)
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for shared in ("mined.jsonl", "raw"):
-        if not (place / shared).exists():
-            (place / shared).symlink_to((work / shared).resolve())
+        if not (folder / shared).exists():
+            (folder / shared).symlink_to((work / shared).resolve())
     used = list(INGREDIENTS)[: list(INGREDIENTS).index(name) + 1]
     objective = "".join(INGREDIENTS[part] for part in used)
     negatives = 'negatives = ["negative_1"]' if "+ hard negatives" in used else ""
@@ -125,8 +125,8 @@ def row(work: Path, start: str, name: str, steps: int, turn: int = 1) -> dict[st
     base = "default" if start == "shipped" else "raw"
     steps = max(1, steps - 5 * (turn - 1))
     recipe = _RECIPE.format(base=base, negatives=negatives, steps=steps, rate=rate, objective=objective)
-    (place / "recipe.toml").write_text(recipe)
-    trained = train(place / "recipe.toml", place / "model", work=place / "run", say=click.echo, overwrite=True)
+    (folder / "recipe.toml").write_text(recipe)
+    trained = train(folder / "recipe.toml", folder / "model", work=folder / "run", log=click.echo, overwrite=True)
     before, after = trained.before["mined.jsonl"], trained.after["mined.jsonl"]
     cost = trained.cost.seconds if trained.cost else 0.0
     figures = {"start": start, "row": name, "before": before.value, "after": after.value, "seconds": cost}
@@ -136,22 +136,22 @@ def row(work: Path, start: str, name: str, steps: int, turn: int = 1) -> dict[st
 
 def soup_row(work: Path, start: str) -> dict[str, Any]:
     """The greedy soup of runs that took a few more and fewer steps."""
-    from encoder_tools.train.soup import soup
+    from encoder_tools.training.soup import soup
 
     last = len(INGREDIENTS) - 1
-    places = [work / f"{start}-{last}-{turn}" for turn in _TURNS]
-    models = [place / "model" for place in places]
-    ladles = soup(places[0] / "recipe.toml", models, work / f"{start}-soup", overwrite=True, say=click.echo)
-    best = max(ladle.together for ladle in ladles if ladle.taken)
-    return {"start": start, "row": "+ soup", "after": best, "taken": sum(ladle.taken for ladle in ladles)}
+    folders = [work / f"{start}-{last}-{turn}" for turn in _TURNS]
+    models = [folder / "model" for folder in folders]
+    candidates = soup(folders[0] / "recipe.toml", models, work / f"{start}-soup", overwrite=True, log=click.echo)
+    best = max(candidate.together for candidate in candidates if candidate.taken)
+    return {"start": start, "row": "+ soup", "after": best, "taken": sum(candidate.taken for candidate in candidates)}
 
 
 def sts(data: Path, folder: Path) -> float:
     """Spearman on STS-B's development part, by the sentence-transformers model."""
     import numpy as np
 
-    from encoder_tools.evaluate.metrics import sts_spearman
-    from encoder_tools.train.base_model import load_trainable
+    from encoder_tools.evaluation.metrics import sts_spearman
+    from encoder_tools.training.base_model import load_trainable
 
     model, _ = load_trainable(folder, "cpu")
     with gzip.open(data / "stsb" / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
@@ -175,8 +175,8 @@ def main(data: Path, work: Path, rows: int, steps: int) -> None:
     for start in STARTS:
         first = len(table)
         for name in INGREDIENTS:
-            place = work / f"{start}-{list(INGREDIENTS).index(name)}-1"
-            table.append({**row(work, start, name, steps), "sts_dev": sts(data, place / "model")})
+            folder = work / f"{start}-{list(INGREDIENTS).index(name)}-1"
+            table.append({**row(work, start, name, steps), "sts_dev": sts(data, folder / "model")})
             click.echo(table[-1])
         for turn in _TURNS[1:]:
             row(work, start, list(INGREDIENTS)[-1], steps, turn)

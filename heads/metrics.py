@@ -37,14 +37,14 @@ def reliability(confidences: NDArray[np.floating], right: NDArray[np.bool_], bin
     :param confidences: probability of the best label, shape (n,).
     :param right: whether it is the true one, shape (n,).
     """
-    place = np.clip((np.asarray(confidences) * bins).astype(int), 0, bins - 1)
-    found = []
+    bin_of = np.clip((np.asarray(confidences) * bins).astype(int), 0, bins - 1)
+    bins_ = []
     for number in range(bins):
-        inside = place == number
+        inside = bin_of == number
         if inside.any():
             mean, share = float(confidences[inside].mean()), float(right[inside].mean())
-            found.append(ReliabilityBin(number / bins, (number + 1) / bins, mean, share, int(inside.sum())))
-    return found
+            bins_.append(ReliabilityBin(number / bins, (number + 1) / bins, mean, share, int(inside.sum())))
+    return bins_
 
 
 def expected_calibration_error(confidences: NDArray[np.floating], right: NDArray[np.bool_], bins: int = _BINS) -> float:

@@ -40,15 +40,15 @@ class Keys:
 
         :raises InputError: if one is short, not ASCII, or given twice.
         """
-        found: dict[bytes, Rights] = {}
+        rights_by_digest: dict[bytes, Rights] = {}
         for key, may_write in [(key, True) for key in write] + [(key, False) for key in read]:
             if len(key) < _SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
                 raise InputError(f"A key must have {_SHORTEST} printable ASCII letters or more, and no spaces.")
             digest = _digest(key)
-            if digest in found:
+            if digest in rights_by_digest:
                 raise InputError("The same key was given twice. Give each its own.")
-            found[digest] = Rights(f"key {digest.hex()[:8]}", may_write)
-        return cls(found)
+            rights_by_digest[digest] = Rights(f"key {digest.hex()[:8]}", may_write)
+        return cls(rights_by_digest)
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -63,11 +63,11 @@ class Keys:
         """
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip() if scheme.lower() == "bearer" else headers.get("api-key", headers.get("x-api-key", ""))
-        digest, found = _digest(key), None
+        digest, granted = _digest(key), None
         for known, rights in self.rights.items():
             if hmac.compare_digest(known, digest):
-                found = rights
-        if found is None:
+                granted = rights
+        if granted is None:
             wrong = "The key is wrong." if key else "There is no key."
             raise ApiError(
                 401,
@@ -75,7 +75,7 @@ class Keys:
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
-        return found
+        return granted
 
 
 @dataclass(frozen=True)

@@ -108,15 +108,15 @@ def named(values: Sequence[str], fallback: str) -> dict[str, str]:
 
     :raises InputError: if a name is given twice.
     """
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for value in values:
         name, equals, path = value.partition("=")
         if not equals or "/" in name:
             name, path = fallback, value
-        if name in found:
+        if name in by_name:
             raise InputError(f"There are two called {name!r}. Give each a name: NAME=FOLDER.")
-        found[name] = path
-    return found
+        by_name[name] = path
+    return by_name
 
 
 def _assigned(config: ServeConfig, parts: Mapping[str, PartConfig]) -> dict[str, PartConfig]:

@@ -77,13 +77,13 @@ def refused(field: str) -> Iterator[None]:
         raise bad_request(str(error), param=field) from None
 
 
-def check_length(found: int, most: int, what: str, field: str | None = None) -> None:
+def check_length(count: int, most: int, what: str, field: str | None = None) -> None:
     """Check that what a request asks for is not too much.
 
     :raises ApiError: 413.
     """
-    if found > most:
-        message = f"The request has {found:,} {what}, at most {most:,} are allowed. Send it in parts."
+    if count > most:
+        message = f"The request has {count:,} {what}, at most {most:,} are allowed. Send it in parts."
         raise ApiError(413, message, param=field, code="request_too_large")
 
 

@@ -1,4 +1,4 @@
-"""Labelled texts in files, and the command line over them."""
+"""Labeled texts in files, and the command line over them."""
 
 from __future__ import annotations
 

@@ -17,26 +17,26 @@ MODULES = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") f
 
 FLOOR = tuple(
     f"encoder_tools.{name}"
-    for name in ("arguments", "errors", "extras", "io", "model", "protocols", "runtime", "vectors")
+    for name in ("aliases", "arguments", "errors", "extras", "io", "model", "protocols", "runtime", "vectors")
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
     f"encoder_tools.{name}"
-    for name in ("arguments", "errors", "extras", "io", "model.embedding_space", "protocols", "vectors")
+    for name in ("aliases", "arguments", "errors", "extras", "io", "model.embedding_space", "protocols", "vectors")
 )
 """What heads and index may know of encoder_tools: files, and a protocol, not a class."""
 LAYERS = {
     "encoder_tools": (
-        "errors protocols",
+        "errors protocols aliases",
         "extras arguments vectors",
         "io",
         "model",
         "runtime families",
-        "extract export evaluate",
-        "train",
-        "distill",
+        "extraction onnx_export evaluation",
+        "training",
+        "distillation",
     ),
-    "heads": ("validation metrics", "serving data", "selection", "estimators", "evaluation", "workflows"),
+    "heads": ("validation metrics labeled", "serving", "selection", "estimators", "evaluation", "workflows"),
     "index": ("results", "validation text documents", "storage", "ann", "query", "collection", "ingest"),
     "service": (
         "batching responses",
@@ -56,7 +56,7 @@ LAYERS = {
 MAX_MODULES = 12
 MANY_OF_A_KIND = {"service.cli": "one file per command", "service.routes": "one file per subject"}
 PARALLEL = {"recipe", "run"}
-"""Names that two stages share, because the two are told apart by their folders: train.run and distill.run."""
+"""Names that two stages share, because the two are told apart by their folders: training.run and distillation.run."""
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "accelerate", "onnx", "onnxscript", "optimum")
 ON_DEMAND = {("encoder_tools.io.rows", "datasets")}
 """Imported inside the one function that reads what only that library wrote."""
@@ -118,10 +118,10 @@ def test_every_import_follows_the_arrows():
 def test_the_arrows_can_be_broken():
     runtime, heads = ROOT / "encoder_tools/runtime/session.py", ROOT / "heads/estimators/linear.py"
     assert forbidden(runtime, "torch")
-    assert forbidden(runtime, "encoder_tools.export.exporter")
+    assert forbidden(runtime, "encoder_tools.onnx_export.exporter")
     assert forbidden(heads, "index.Collection")
     assert forbidden(heads, "encoder_tools.runtime.OnnxEncoder")
-    assert forbidden(ROOT / "encoder_tools/export/exporter.py", "service.app")
+    assert forbidden(ROOT / "encoder_tools/onnx_export/exporter.py", "service.app")
 
 
 def internal_imports() -> dict[str, set[str]]:

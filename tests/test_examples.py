@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from encoder_tools.train.recipe import read_recipe
-from encoder_tools.train.run import train
+from encoder_tools.training.recipe import read_recipe
+from encoder_tools.training.run import train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*/recipe.toml"))
@@ -21,11 +21,11 @@ def test_there_is_an_example():
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 def test_an_examples_recipe_can_be_run(recipe: Path, tmp_path: Path):
     said: list[str] = []
-    trained = train(recipe, tmp_path / "out", work=tmp_path / "work", dry_run=True, say=said.append)
+    trained = train(recipe, tmp_path / "out", work=tmp_path / "work", dry_run=True, log=said.append)
     assert trained.plan.steps > 0
     assert "about" in said[-1]
     for row in read_recipe(recipe).data:
-        assert row.licence
+        assert row.license
         assert row.held_out
 
 

@@ -54,7 +54,7 @@ def test_every_command_of_the_readme_is_one_that_exists():
 
 
 def test_the_recipe_of_the_readme_is_one(tmp_path: Path):
-    from encoder_tools.distill.recipe import read_recipe
+    from encoder_tools.distillation.recipe import read_recipe
 
     (recipe,) = blocks("toml")
     (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")

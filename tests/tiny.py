@@ -11,7 +11,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from encoder_tools.extract.proof_texts import sample_texts
+from encoder_tools.extraction.proof_texts import sample_texts
 
 VOCAB = 320
 GEMMA_SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>"]

@@ -40,10 +40,10 @@ class Tally:
     @property
     def statuses(self) -> dict[str, int]:
         """How many of each status."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for _, status, _, _ in self.answers:
-            found[str(status)] = found.get(str(status), 0) + 1
-        return found
+            counts[str(status)] = counts.get(str(status), 0) + 1
+        return counts
 
     def texts_per_second(self) -> float:
         """Texts that were answered well, until the last answer: what was begun is counted to its end."""

@@ -43,8 +43,8 @@ class Server:
 def ours(model: str, port: int = 18080) -> Iterator[Server]:
     """``encoder-tools serve``."""
     command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--no-access-log"]
-    with _running([*command, "--model", f"m={model}", "--port", str(port)], f"http://127.0.0.1:{port}/ready") as found:
-        yield Server("encoder-tools", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *found)
+    with _running([*command, "--model", f"m={model}", "--port", str(port)], f"http://127.0.0.1:{port}/ready") as server:
+        yield Server("encoder-tools", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *server)
 
 
 @contextmanager
@@ -53,16 +53,16 @@ def infinity(python: Path, folder: Path, port: int = 18081) -> Iterator[Server]:
     command = [str(python.with_name("infinity_emb")), "v2", "--model-id", "./", "--served-model-name", "m"]
     command += ["--engine", "optimum", "--device", "cpu", "--url-prefix", "/v1", "--no-model-warmup"]
     command += ["--pooling-method", "mean", "--port", str(port), "--host", "127.0.0.1"]
-    with _running(command, f"http://127.0.0.1:{port}/health", folder) as found:
-        yield Server("infinity", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *found)
+    with _running(command, f"http://127.0.0.1:{port}/health", folder) as server:
+        yield Server("infinity", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *server)
 
 
 @contextmanager
 def plain(python: Path, folder: Path, port: int = 18082) -> Iterator[Server]:
     """What people write themselves: FastAPI, sentence-transformers, a threadpool."""
     command = [str(python), str(PLAIN), str(folder), str(port)]
-    with _running(command, f"http://127.0.0.1:{port}/health") as found:
-        yield Server("FastAPI + sentence-transformers", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *found)
+    with _running(command, f"http://127.0.0.1:{port}/health") as server:
+        yield Server("FastAPI + sentence-transformers", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *server)
 
 
 @contextmanager

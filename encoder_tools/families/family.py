@@ -90,13 +90,13 @@ class Family(ABC):
 
         named = config.get("architectures") or [self.default_architecture]
         name = str(named[0] if isinstance(named, list) else named)
-        found = class_of_transformers(_OLD_NAMES.get(name, name))
-        if not isinstance(found, type) or f".{self.model_types[0]}." not in found.__module__:
+        class_ = class_of_transformers(_OLD_NAMES.get(name, name))
+        if not isinstance(class_, type) or f".{self.model_types[0]}." not in class_.__module__:
             raise CheckpointFamilyError(
                 f"config.json names the class {name!r}, which is not a {self.name} class of the installed transformers "
                 f"{transformers.__version__}. Expected something like {self.default_architecture}."
             )
-        return found
+        return class_
 
     def encoder_in(self, model: torch.nn.Module) -> tuple[str, torch.nn.Module]:
         """The encoder inside a full model, and the prefix of its tensor names."""

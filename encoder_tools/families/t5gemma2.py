@@ -7,7 +7,7 @@ The one difference is in the sliding window w. T5Gemma 2 sees (w + 1) // 2 - 1 t
 right; Gemma 3 sees w // 2 on both sides. For odd w they are the same; for even w the first input that can tell them
 apart has w // 2 + 1 tokens.
 
-Hazard: ``T5Gemma2Encoder.from_pretrained`` on a full checkpoint silently initialises the encoder at random. Checkpoints
+Hazard: ``T5Gemma2Encoder.from_pretrained`` on a full checkpoint silently initializes the encoder at random. Checkpoints
 are named with and without ``text_model.``, depending on the version of transformers that saved them.
 """
 

@@ -11,9 +11,10 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from encoder_tools.aliases import Reject
 from encoder_tools.errors import FileCorruptError, InputError
 from encoder_tools.io.decoding import lines_of
-from encoder_tools.io.row_checks import Reject, check_column_names
+from encoder_tools.io.row_checks import check_column_names
 
 LONGEST_CELL = 2**24
 """Characters of a cell; a longer one is a quotation mark that is never closed."""

@@ -36,8 +36,8 @@ def write_parquet(path: Path, read: Callable[[], Iterable[Mapping[str, Any]]], a
     for row in read():
         for name, value in row.items():
             if value is not None:
-                found = _kind(value)
-                kinds[name] = _both(kinds.get(name), found, name in as_text)
+                kind_ = _kind(value)
+                kinds[name] = _both(kinds.get(name), kind_, name in as_text)
             else:
                 kinds.setdefault(name, None)
     if not kinds:
@@ -46,7 +46,7 @@ def write_parquet(path: Path, read: Callable[[], Iterable[Mapping[str, Any]]], a
         "int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_(),
         "str": pyarrow.string(), "json": pyarrow.string(), "text": pyarrow.string(),
     }  # fmt: skip
-    types |= {f"list {kind}": pyarrow.list_(found) for kind, found in types.items() if kind not in ("json", "text")}
+    types |= {f"list {kind}": pyarrow.list_(kind_) for kind, kind_ in types.items() if kind not in ("json", "text")}
     schema = pyarrow.schema([(name, types[kind or "str"]) for name, kind in kinds.items()])
     count = 0
     with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:

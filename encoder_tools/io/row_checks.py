@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from encoder_tools.errors import InputError
 
-Reject: TypeAlias = Callable[[int, str, Any], None]
 """Is told the number of a row that cannot be read, from 1 on, the reason, and what is there."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from encoder_tools.aliases import Reject, Row
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, one_line
 from encoder_tools.extras import require_extra
 from encoder_tools.io.csv_rows import separated_rows
 from encoder_tools.io.decoding import lines_of, opener
 from encoder_tools.io.files import replacing
 from encoder_tools.io.parquet_rows import as_json, parquet_rows
-from encoder_tools.io.row_checks import Reject
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _COLUMNS_BY = 1000  # rows: an object of JSON may lack what others have
@@ -36,7 +36,6 @@ __all__ = [
     "read_rows",
     "write_rows",
 ]
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -203,9 +202,9 @@ def _folder(path: Path, how: Reading) -> Iterator[Row]:
     files = sorted(path.rglob("*.parquet"))
     chosen = [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
     if not chosen:
-        found = ", ".join(sorted({file.stem.split("-")[0] for file in files})) or "no Parquet file"
+        splits = ", ".join(sorted({file.stem.split("-")[0] for file in files})) or "no Parquet file"
         raise FileMissingError(
-            f"{path} has no split {split!r}, found {found}. Name a folder of datasets' save_to_disk, or of Parquet "
+            f"{path} has no split {split!r}, found {splits}. Name a folder of datasets' save_to_disk, or of Parquet "
             "files named by their split."
         )
     for file in chosen:
@@ -222,17 +221,19 @@ def _saved(path: Path, split: str) -> Iterator[Row]:
     from datasets import DatasetDict, load_from_disk
 
     try:
-        found = load_from_disk(str(path))
+        dataset = load_from_disk(str(path))
     except Exception as error:  # noqa: BLE001 - datasets' errors share no base below Exception
         raise FileCorruptError(
             f"{path} cannot be read as a folder of datasets ({type(error).__name__}: {one_line(error)}). Save it again."
         ) from None
-    if isinstance(found, DatasetDict):
-        if split not in found:
-            raise FileMissingError(f"{path} has no split {split!r}, it has {', '.join(found)}. Set split of [[data]].")
-        found = found[split]
+    if isinstance(dataset, DatasetDict):
+        if split not in dataset:
+            raise FileMissingError(
+                f"{path} has no split {split!r}, it has {', '.join(dataset)}. Set split of [[data]]."
+            )
+        dataset = dataset[split]
     try:
-        for row in found:
+        for row in dataset:
             yield {name: as_json(value) for name, value in row.items()}
     except Exception as error:  # noqa: BLE001 - as above
         raise FileCorruptError(f"{path} cannot be read to its end ({one_line(error)}). Save it again.") from None

@@ -37,18 +37,18 @@ def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     :raises InputError: if ``target`` cannot be replaced, or exists and ``overwrite`` is false.
     :raises SaveError: if the disk is full or the place cannot be written.
     """
-    asked, target = target, Path(os.path.realpath(target))
+    given, target = target, Path(os.path.realpath(target))
     try:
-        _check_target(asked, target)
+        _check_target(given, target)
         _make_parents(target.parent)
         _recover(target)
         sweep(target.parent, temporary_prefix(target))
-        _check_empty(asked, target, overwrite)
+        _check_empty(given, target, overwrite)
         staged, descriptor = _make_staged(target)
     except OSError as error:
         if isinstance(error, EncoderToolsError):
             raise
-        raise save_error(asked, error) from error
+        raise save_error(given, error) from error
     try:
         yield staged
         staged.chmod(0o755)  # mkdtemp makes 0700, which a service under another user could not read
@@ -58,7 +58,7 @@ def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, EncoderToolsError) or not _is_write_error(error, staged, target):
             raise
-        raise save_error(asked, error) from error
+        raise save_error(given, error) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)  # after an exchange it holds what was replaced
         os.close(descriptor)
@@ -72,7 +72,7 @@ def check_destination(target: Path, *, overwrite: bool = False) -> None:
     real = Path(os.path.realpath(target))
     _check_target(target, real)
     _check_empty(target, real, overwrite)
-    ground = next(place for place in real.parents if place.exists())
+    ground = next(parent for parent in real.parents if parent.exists())
     if not ground.is_dir() or not os.access(ground, os.W_OK):
         raise InputError(
             f"{target} cannot be made: {ground} is no folder that can be written to. Choose another place."
@@ -106,18 +106,18 @@ def keep_others(old: Path, staged: Path, ours: Container[str]) -> None:
             shutil.copy2(path, copy, follow_symlinks=False)
 
 
-def _check_target(asked: Path, target: Path) -> None:
+def _check_target(given: Path, target: Path) -> None:
     if target.exists() and not target.is_dir():
-        raise InputError(f"{asked} is a file, expected a folder to write. Choose another name.")
+        raise InputError(f"{given} is a file, expected a folder to write. Choose another name.")
     if target.parent == target or _is_mount(target):
-        raise InputError(f"{asked} is a mount point, which cannot be replaced. Choose a folder inside it.")
+        raise InputError(f"{given} is a mount point, which cannot be replaced. Choose a folder inside it.")
     if target.is_dir() and Path(os.path.realpath(Path.cwd())).is_relative_to(target):
-        raise InputError(f"{asked} holds the current folder, so it cannot be replaced. Choose a folder inside it.")
+        raise InputError(f"{given} holds the current folder, so it cannot be replaced. Choose a folder inside it.")
 
 
-def _check_empty(asked: Path, target: Path, overwrite: bool) -> None:
+def _check_empty(given: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir() and not overwrite and any(target.iterdir()):
-        raise InputError(f"{asked} already exists and is not empty. Choose another folder or pass --overwrite.")
+        raise InputError(f"{given} already exists and is not empty. Choose another folder or pass --overwrite.")
 
 
 def _is_mount(path: Path) -> bool:
@@ -135,7 +135,7 @@ def _is_mount(path: Path) -> bool:
 def _make_parents(folder: Path) -> None:
     """``mkdir -p`` that also flushes the folders in which new ones were made."""
     missing = [folder, *folder.parents]
-    missing = missing[: next(place for place, path in enumerate(missing) if path.exists())]
+    missing = missing[: next(number for number, path in enumerate(missing) if path.exists())]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync_folder(path.parent)

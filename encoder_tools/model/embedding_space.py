@@ -61,7 +61,7 @@ class Space:
     agreement: Agreement | None = None
 
 
-class _Mark(msgspec.Struct, frozen=True):
+class _StoredSpace(msgspec.Struct, frozen=True):
     """What is read of ``space.json``."""
 
     format: str
@@ -88,7 +88,7 @@ def read_space(folder: Path, fingerprint: str, name: str) -> Space:
             f"{path} is {content.get('format')!r} of version {content.get('format_version')!r}, expected {_FORMAT!r} "
             f"of version {_FORMAT_VERSION}. Remove it, or upgrade encoder-tools."
         )
-    mark = checked_as(content, _Mark, str(path))
+    mark = checked_as(content, _StoredSpace, str(path))
     if not LEAST_AGREEMENT <= mark.agreement.mean_cosine <= 1:
         raise FileCorruptError(f"{path} says {mark.agreement}, which no model of one space has. Remove the file.")
     return Space(mark.root, mark.name, mark.agreement) if mark.of == fingerprint else Space(fingerprint, name)
@@ -121,7 +121,7 @@ def write_space(folder: Path, fingerprint: str, root: Space, agreement: Agreemen
     write_json(folder / SPACE_NAME, mark)
 
 
-def carry_mark(before: Path, old: str, after: Path, new: str) -> None:
+def carry_space(before: Path, old: str, after: Path, new: str) -> None:
     """Rewrite a copied mark for a folder with the same numbers under another fingerprint; drop one that is stale.
 
     :param old: fingerprint of the model in ``before``; ``new``, of the one in ``after``.

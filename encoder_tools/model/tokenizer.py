@@ -133,8 +133,8 @@ class TextTokenizer:
         :raises InputError: as a call does.
         """
         check_texts([text])
-        found = self._tokenizer.encode(text, add_special_tokens=special)
-        rows = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
+        encoding = self._tokenizer.encode(text, add_special_tokens=special)
+        rows = zip(encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True)
         return [
             TokenText(
                 token, piece if mask else text[start:stop], bool(mask), *((None, None) if mask else (start, stop))

@@ -107,14 +107,14 @@ class OnnxCrossEncoder:
         """The same, and which pairs were too long; raises as :meth:`pair_tokens`."""
         check_texts([query])
         check_texts(texts)
-        found = self._tokenizer.pairs(query, texts, self._strategy)
+        encodings = self._tokenizer.pairs(query, texts, self._strategy)
         ids = [
             [token + (segment << _TYPE_BIT) for token, segment in zip(pair.ids, pair.segments, strict=True)]
             if self._segments
             else pair.ids
-            for pair in found
+            for pair in encodings
         ]
-        return Pairs(ids, [pair.cut for pair in found])
+        return Pairs(ids, [pair.cut for pair in encodings])
 
     def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
         """Scores of pairs from :meth:`pair_tokens`: float32 of shape (n, dim), logits.

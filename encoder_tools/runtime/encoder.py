@@ -33,7 +33,7 @@ from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
 _OUTPUT = "sentence_embedding"
-_WINDOW = 8192  # texts tokenised and sorted at a time: enough to sort well, little enough to hold
+_WINDOW = 8192  # texts tokenized and sorted at a time: enough to sort well, little enough to hold
 _PROGRESS_FROM = 1000
 
 
@@ -244,7 +244,7 @@ class OnnxEncoder:
 
         :param prompt_name: use the prompt of this name instead.
         :param prompt: put this text before each input instead.
-        :param dim: cut the vectors to this width and normalise them again.
+        :param dim: cut the vectors to this width and normalize them again.
         :param show_progress: progress bar on stderr; by default for 1,000 texts or more on a terminal.
         :return: float32 of shape (n_texts, dim), in the order of ``texts``.
         :raises InputError: if an input is not a text, or there is no such prompt or width.
@@ -305,7 +305,7 @@ class OnnxEncoder:
         return self._tokenizer.decode(ids, skip_special=skip_special)
 
     def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
-        """Keep the first ``dim`` columns; a prefix of a unit vector is not one, so it is normalised again.
+        """Keep the first ``dim`` columns; a prefix of a unit vector is not one, so it is normalized again.
 
         :param vectors: of this model, of shape (n, ``dim`` or more).
         :return: float32 of shape (n, dim).

@@ -70,7 +70,7 @@ class Manifest:
 
     :ivar fingerprint: the model's fingerprint at the time of the export.
     :ivar weights_digest: digest of the safetensors the graphs were made from.
-    :ivar graphs: by variant, "fp32" and, where made, "qint8" (weights and activations quantised, the latter at run
+    :ivar graphs: by variant, "fp32" and, where made, "qint8" (weights and activations quantized, the latter at run
         time).
     :ivar tolerance: largest difference the fp32 graph was allowed.
     :ivar battery: number of texts by kind in the parity battery.
@@ -208,10 +208,10 @@ def external_data(graph: Path) -> Iterator[str]:
         kept = b""
         while chunk := file.read(_SCANNED_AT_ONCE):
             data = kept + chunk
-            for found in _LOCATION.finditer(data):
-                length = found.group(1)
+            for match in _LOCATION.finditer(data):
+                length = match.group(1)
                 size = length[0] if len(length) == 1 else (length[0] & 0x7F) | length[1] << 7
-                yield data[found.end() : found.end() + size].decode("utf-8", "replace")
+                yield data[match.end() : match.end() + size].decode("utf-8", "replace")
             kept = data[-_LONGEST_LOCATION:]  # an entry may lie across two chunks; its name is then read twice
 
 

@@ -37,21 +37,21 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     import onnxruntime
 
     _check_pair()
-    wanted = _ORT_NAMES[provider]
-    if wanted not in onnxruntime.get_available_providers():
-        raise ProviderError(_unavailable(wanted, onnxruntime.get_available_providers()))
+    ort_name = _ORT_NAMES[provider]
+    if ort_name not in onnxruntime.get_available_providers():
+        raise ProviderError(_unavailable(ort_name, onnxruntime.get_available_providers()))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads or min(usable_cores(), MOST_THREADS)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # patterns are kept per input shape, and here every batch has its own
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=[wanted])
+        session = onnxruntime.InferenceSession(str(graph), options, providers=[ort_name])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base below Exception
         raise _cannot_open(graph, provider, error) from None
     running = session.get_providers()[0]
-    if running != wanted:
-        raise ProviderError(f"Asked ONNX Runtime for {wanted}, but it runs on {running}. {_gpu_advice()}")
+    if running != ort_name:
+        raise ProviderError(f"Asked ONNX Runtime for {ort_name}, but it runs on {running}. {_gpu_advice()}")
     return session
 
 
@@ -112,8 +112,8 @@ def _check_pair() -> None:
     )
 
 
-def _unavailable(wanted: str, available: list[str]) -> str:
-    return f"{wanted} is not available; this ONNX Runtime has {', '.join(available)}. {_gpu_advice()}"
+def _unavailable(ort_name: str, available: list[str]) -> str:
+    return f"{ort_name} is not available; this ONNX Runtime has {', '.join(available)}. {_gpu_advice()}"
 
 
 def _gpu_advice() -> str:

@@ -35,7 +35,7 @@ class HeadEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
     encoder: Any
 
     def _training_vectors(self, X: Any, y: Any) -> NDArray[Any]:  # noqa: N803
-        """Vectors (n, dim) of what is to be learnt from, as many as ``y`` has entries."""
+        """Vectors (n, dim) of what is to be learned from, as many as ``y`` has entries."""
         if self.encoder is not None:
             checked_encoder(self.encoder)
         texts = as_texts(X)
@@ -98,7 +98,7 @@ class ClassifierHead(ClassifierMixin, HeadEstimator):  # type: ignore[misc]
         """Learn from texts (n,) or vectors (n, dim) and one label per example.
 
         Examples of equal vector and label count as one with the sum of their weights, so that a text that occurs twice
-        is never both learnt from and held out.
+        is never both learned from and held out.
 
         :param sample_weight: shape (n,), not negative; None weighs all alike.
         :raises InputError: for empty or wrong input, NaN or infinity, labels of mixed kinds, fewer than two classes.

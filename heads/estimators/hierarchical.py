@@ -23,7 +23,7 @@ class HierarchicalHead(ScoredHead):
     :param parents: name of the parent of each label; None takes what stands before ``separator`` in the label.
     :param separator: between parent and child in labels such as "LOC:city".
     :param class_weight: None, "balanced", or a weight for each label, as in scikit-learn.
-    :param random_state: seed of the splits that choose the regularisation.
+    :param random_state: seed of the splits that choose the regularization.
 
     Learnt: ``classes_`` (the leaves), ``parents_`` (their distinct parents), ``scorer_``, ``n_features_in_``,
     ``fingerprint_``, ``space_``.

@@ -23,7 +23,7 @@ class LinearHead(ClassifierHead):
     """Multinomial logistic regression on texts or on their vectors.
 
     :param encoder: a :class:`~encoder_tools.protocols.TextEncoder`; needed for texts; clones share it.
-    :param C: inverse regularisation strength as in scikit-learn; None chooses it on held-out examples, and
+    :param C: inverse regularization strength as in scikit-learn; None chooses it on held-out examples, and
         with it a temperature, by which the weights are multiplied so that probabilities are what they say.
     :param class_weight: None, "balanced", or a weight for each class, as in scikit-learn.
     :param max_iter: most iterations of the solver (L-BFGS) per fit.
@@ -86,7 +86,7 @@ class LinearHead(ClassifierHead):
         if len(vectors) * len(self.classes_) > LONG_FIT:
             warnings.warn(
                 f"{len(self.classes_)} classes of {len(vectors)} examples take a LinearHead an hour or more; "
-                "PrototypeHead and NeighbourHead take seconds.",
+                "PrototypeHead and NeighborHead take seconds.",
                 stacklevel=3,
             )
         with few_threads(vectors, len(self.classes_)):

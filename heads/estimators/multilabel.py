@@ -22,7 +22,7 @@ from heads.serving.scorers import Linear
 from heads.validation import checked_weights
 
 _FOLDS = 3
-_ASKED = 5  # labels that are asked for the regularisation
+_ASKED = 5  # labels that are asked for the regularization
 _FEWEST = 10  # positive examples from which a label has a threshold of its own
 
 
@@ -30,7 +30,7 @@ class MultiLabelHead(HeadEstimator):
     """Independent labels on texts or vectors.
 
     :param encoder: a :class:`~encoder_tools.protocols.TextEncoder`; needed for texts; clones share it.
-    :param C: inverse regularisation strength of each label's logistic regression; None chooses one for all.
+    :param C: inverse regularization strength of each label's logistic regression; None chooses one for all.
     :param random_state: seed of the folds.
 
     Learnt: ``classes_`` (n_labels,), ``coef_`` (n_labels, dim), ``intercept_``, ``thresholds_`` (n_labels,), ``C_``,
@@ -84,8 +84,8 @@ class MultiLabelHead(HeadEstimator):
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
         """Micro-averaged F1 of the labels."""
-        hits, found = as_indicators(y, self.classes_)[1], self.predict(X)
-        return float(2 * (hits * found).sum() / max(1, hits.sum() + found.sum()))
+        hits, predicted = as_indicators(y, self.classes_)[1], self.predict(X)
+        return float(2 * (hits * predicted).sum() / max(1, hits.sum() + predicted.sum()))
 
     def to_fitted(self, *, fingerprint: str | None = None) -> FittedHead:
         """What serving needs, without scikit-learn."""
@@ -160,7 +160,7 @@ def as_indicators(y: Any, classes: NDArray[Any] | None = None) -> tuple[NDArray[
             raise InputError(f"Labels have {array.shape[1]} columns, expected one for each of {len(classes)} labels.")
         known = np.arange(array.shape[1]) if classes is None else classes
         return np.array(named) if named is not None else known, array.astype(np.int64)
-    rows = [_as_row(place, row) for place, row in enumerate(y)]
+    rows = [_as_row(row_number, row) for row_number, row in enumerate(y)]
     names = {name for row in rows for name in row}
     if classes is None:
         if not names:
@@ -168,7 +168,7 @@ def as_indicators(y: Any, classes: NDArray[Any] | None = None) -> tuple[NDArray[
         if len({isinstance(name, str) for name in names}) > 1:
             raise InputError("Labels mix strings and numbers, expected one kind.")
         classes = np.array(sorted(names))
-    place_of = {name: place for place, name in enumerate(classes.tolist())}
+    place_of = {name: row_number for row_number, name in enumerate(classes.tolist())}
     unknown = names - set(place_of)
     if unknown:
         raise InputError(f"Label {min(map(str, unknown))!r} was in none of the examples that the head was fitted on.")
@@ -188,13 +188,13 @@ def _is_matrix(y: Any) -> bool:
     )
 
 
-def _as_row(place: int, row: Any) -> list[Any]:
+def _as_row(row_number: int, row: Any) -> list[Any]:
     if isinstance(row, str) or not isinstance(row, Iterable):
-        raise InputError(f"Labels of example {place} are a {type(row).__name__}, expected a list of labels.")
+        raise InputError(f"Labels of example {row_number} are a {type(row).__name__}, expected a list of labels.")
     names = list(row)
     for name in names:
         if not isinstance(name, str | int | np.integer):
-            raise InputError(f"Labels of example {place} hold a {type(name).__name__}, expected names or numbers.")
+            raise InputError(f"Labels of example {row_number} hold a {type(name).__name__}, expected names or numbers.")
     return names
 
 
@@ -204,10 +204,10 @@ def _one_per_label(
     n, labels = hits.shape
     coef, intercept = np.zeros((labels, vectors.shape[1])), np.zeros(labels)
     for label in range(labels):
-        found = hits[:, label].sum()
-        if 0 < found < n:
+        true_positives = hits[:, label].sum()
+        if 0 < true_positives < n:
             model = LogisticRegression(C=strength, max_iter=300, tol=1e-4).fit(vectors, hits[:, label], weights)
             coef[label], intercept[label] = model.coef_[0], model.intercept_[0]
         else:  # never or always: the odds of the next example being the first of its kind
-            intercept[label] = np.log((found + 0.5) / (n - found + 0.5))
+            intercept[label] = np.log((true_positives + 0.5) / (n - true_positives + 0.5))
     return coef, intercept

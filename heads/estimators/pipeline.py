@@ -1,4 +1,4 @@
-"""From labelled vectors to a head that can be served: fitted, calibrated, with promises kept on what was held out."""
+"""From labeled vectors to a head that can be served: fitted, calibrated, with guarantees kept on what was held out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heads.estimators.base import ClassifierHead
 from heads.estimators.linear import LinearHead
 from heads.selection.calibrator import choose_calibration
 from heads.selection.folds import within_class
-from heads.selection.ood_method import FitScores, Scores, choose_scope
+from heads.selection.ood_method import FitScores, Scores, choose_ood_method
 from heads.serving.abstention import Abstention, answer_at_least, keep_errors_below
 from heads.serving.calibration import Calibration
 from heads.serving.fitted_head import FittedHead
@@ -25,27 +25,27 @@ _MOST_SCORES = 2 * 10**7  # of which a calibration is chosen
 
 
 @dataclass(frozen=True)
-class Promise:
+class RiskGuarantee:
     """What a head should be sure of.
 
-    :ivar most_errors: greatest share of wrong answers among its answers; it gives none where it is not sure.
-    :ivar answers: least share of the texts that it answers, the surest.
-    :ivar confidence: how sure the promise is, over the draw of the held-out examples; None: on average.
+    :ivar max_error_rate: greatest share of wrong answers among its answers; it gives none where it is not sure.
+    :ivar min_coverage: least share of the texts that it answers, the surest.
+    :ivar confidence: how sure the guarantee is, over the draw of the held-out examples; None: on average.
     :ivar held_out: share of the examples that is held out to keep it, where no others are given.
     """
 
-    most_errors: float | None = None
-    answers: float | None = None
+    max_error_rate: float | None = None
+    min_coverage: float | None = None
     confidence: float | None = 0.9
     held_out: float = 0.2
 
     @property
-    def asked(self) -> bool:
-        """Whether anything is promised."""
-        return self.most_errors is not None or self.answers is not None
+    def required(self) -> bool:
+        """Whether anything is guaranteed."""
+        return self.max_error_rate is not None or self.min_coverage is not None
 
 
-NO_PROMISE = Promise()
+NO_GUARANTEE = RiskGuarantee()
 
 
 class Examples(NamedTuple):
@@ -55,12 +55,12 @@ class Examples(NamedTuple):
     labels: NDArray[Any]
 
 
-class Made(NamedTuple):
+class FitResult(NamedTuple):
     """A head, and what was found on the way.
 
     :ivar head: to be saved and served.
     :ivar n_train: examples it was fitted on; the others were held out.
-    :ivar scope_auroc: of the strangenesses that were tried, on texts that were held out.
+    :ivar scope_auroc: of the OOD scores that were tried, on texts that were held out.
     """
 
     head: FittedHead
@@ -68,37 +68,37 @@ class Made(NamedTuple):
     scope_auroc: dict[str, float]
 
 
-def make_head(
+def fit_head(
     estimator: ClassifierHead,
     train: Examples,
     *,
-    promise: Promise = NO_PROMISE,
+    guarantee: RiskGuarantee = NO_GUARANTEE,
     held_out: Examples | None = None,
     outside: NDArray[Any] | None = None,
     scope: bool = True,
     temperature: float | None = None,
     fingerprint: str | None = None,
     seed: int = 0,
-) -> Made:
+) -> FitResult:
     """Fit, calibrate, and set the thresholds.
 
     Probabilities are calibrated by predictions for examples that the head was not fitted on, in three folds of
-    ``train``. Only then are the examples held out looked at, so that the promise holds for texts drawn like them.
+    ``train``. Only then are the examples held out looked at, so that the guarantee holds for texts drawn like them.
 
     :param estimator: a classifier that has ``to_fitted``; it is cloned.
-    :param held_out: examples for the promise; None takes a share of ``train``, of every class.
+    :param held_out: examples for the guarantee; None takes a share of ``train``, of every class.
     :param outside: vectors of texts out of scope, shape (m, dim).
     :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
         set a threshold by, it does not.
     :param temperature: what to multiply the scores by, of a linear head in place of the temperature that it found
         itself, where that is known; None finds the calibration. It must be given where the model itself was trained on
-        the examples: on vectors that it has learnt, nothing is held out.
+        the examples: on vectors that it has learned, nothing is held out.
     :param fingerprint: of the model that made the vectors.
-    :raises InputError: for wrong input, or if a promise cannot be kept.
+    :raises InputError: for wrong input, or if a guarantee cannot be kept.
     """
     rng = np.random.RandomState(seed)
-    if promise.asked and held_out is None:
-        train, held_out = split(train, promise.held_out, rng)
+    if guarantee.required and held_out is None:
+        train, held_out = split(train, guarantee.held_out, rng)
     model = clone(estimator).fit(train.vectors, train.labels)
     fitted: FittedHead = model.to_fitted(fingerprint=fingerprint)
     targets = np.searchsorted(model.classes_, train.labels)
@@ -108,27 +108,29 @@ def make_head(
         own = model.temperature_ if isinstance(model, LinearHead) else 1.0
         calibration = Calibration("temperature", temperature / own)
     fitted = replace(fitted, calibration=calibration)
-    if promise.asked and held_out is not None:
-        fitted = replace(fitted, abstention=abstention_of(fitted, held_out, promise))
+    if guarantee.required and held_out is not None:
+        fitted = replace(fitted, abstention=abstention_of(fitted, held_out, guarantee))
     if not scope:
-        return Made(fitted, len(targets), {})
-    found = choose_scope(train.vectors, targets, _scores(model), outside=outside, rng=rng)
-    return Made(replace(fitted, scope=found.scope), len(targets), found.auroc)
+        return FitResult(fitted, len(targets), {})
+    choice = choose_ood_method(train.vectors, targets, _scores(model), outside=outside, rng=rng)
+    return FitResult(replace(fitted, scope=choice.scope), len(targets), choice.auroc)
 
 
-def abstention_of(head: FittedHead, held_out: Examples, promise: Promise) -> Abstention:
-    """The threshold on ``head``'s probabilities that keeps a promise.
+def abstention_of(head: FittedHead, held_out: Examples, guarantee: RiskGuarantee) -> Abstention:
+    """The threshold on ``head``'s probabilities that keeps a guarantee.
 
-    :raises InputError: if both promises are asked for, or the one cannot be kept.
+    :raises InputError: if both guarantees are asked for, or the one cannot be kept.
     """
-    if promise.most_errors is not None and promise.answers is not None:
-        raise InputError("Found two promises, expected one: at most some errors, or at least some answers.")
+    if guarantee.max_error_rate is not None and guarantee.min_coverage is not None:
+        raise InputError("Found two guarantees, expected one: at most some errors, or at least some answers.")
     probabilities = head.predict_proba(held_out.vectors)
     confidences = probabilities.max(axis=1)
-    if promise.most_errors is not None:
+    if guarantee.max_error_rate is not None:
         right = np.asarray(head.labels, dtype=object)[probabilities.argmax(axis=1)] == held_out.labels
-        return keep_errors_below(promise.most_errors, confidences, right.astype(bool), confidence=promise.confidence)
-    return answer_at_least(float(promise.answers or 0), confidences, confidence=promise.confidence)
+        return keep_errors_below(
+            guarantee.max_error_rate, confidences, right.astype(bool), confidence=guarantee.confidence
+        )
+    return answer_at_least(float(guarantee.min_coverage or 0), confidences, confidence=guarantee.confidence)
 
 
 def split(examples: Examples, share: float, rng: np.random.RandomState) -> tuple[Examples, Examples]:
@@ -145,8 +147,8 @@ def split(examples: Examples, share: float, rng: np.random.RandomState) -> tuple
     ends = np.repeat(np.cumsum(sizes), sizes)
     size = np.repeat(sizes, sizes)
     # Places from a class's end, with a random start: classes of three lose one in some draws and none in others.
-    place = (ends - np.arange(len(order)) - 1 + rng.random_sample(len(sizes)).repeat(sizes)) / size
-    held = (place < share) & (np.arange(len(order)) > ends - size)
+    share_of_class = (ends - np.arange(len(order)) - 1 + rng.random_sample(len(sizes)).repeat(sizes)) / size
+    held = (share_of_class < share) & (np.arange(len(order)) > ends - size)
     if not held.any():
         raise InputError("No class has two examples, so that none can be held out. Give more, or others to hold out.")
     kept, out = np.sort(order[~held]), np.sort(order[held])
@@ -213,7 +215,7 @@ def _calibrated(
 
 
 def _scores(model: ClassifierHead) -> FitScores | None:
-    """How the head's scores are made again on other examples; None where they say nothing of strangeness."""
+    """How the head's scores are made again on other examples; None where they say nothing of ood_score."""
     if not isinstance(model, LinearHead):
         return None
     strength, temperature = model.C_, np.float32(model.temperature_)

@@ -12,7 +12,7 @@ from encoder_tools.errors import InputError
 from encoder_tools.vectors import unit_rows
 from heads.estimators.scorer_head import ScoredHead
 from heads.selection.regularization import fit_temperature
-from heads.serving.scorers import Linear, Neighbours
+from heads.serving.scorers import Linear, Neighbors
 
 _NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 # The first is plain voting, in which nearness decides between equal numbers of votes alone.
@@ -54,7 +54,7 @@ class PrototypeHead(ScoredHead):
         self.scorer_ = Linear(weight, np.zeros(len(weight), dtype=np.float32))
 
 
-class NeighbourHead(ScoredHead):
+class NeighborHead(ScoredHead):
     """Vote of the nearest examples by cosine, exact; k and the sharpness of the vote chosen with each example left out.
 
     :param encoder: a :class:`~encoder_tools.protocols.TextEncoder`; needed for texts; clones share it.
@@ -101,7 +101,7 @@ class NeighbourHead(ScoredHead):
                     loss, sharpness = float(losses.mean()), candidate
             best = (loss, k, sharpness) if best is None or loss < best[0] else best
         _, self.k_, self.sharpness_ = best or (0.0, ks[0], _SHARPNESSES[0])
-        self.scorer_ = Neighbours(unit, targets, classes, int(self.k_), float(self.sharpness_), _FLOOR)
+        self.scorer_ = Neighbors(unit, targets, classes, int(self.k_), float(self.sharpness_), _FLOOR)
 
 
 def _is_better(

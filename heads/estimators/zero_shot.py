@@ -65,7 +65,7 @@ class ZeroShotHead(ScoredHead):
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
         """Learn from the descriptions, and from texts (n,) or vectors (n, dim) with labels if there are any.
 
-        Labels without an example are known by their descriptions; examples of a label without description are learnt
+        Labels without an example are known by their descriptions; examples of a label without description are learned
         from zero.
 
         :raises InputError: for wrong input, or fewer than two labels.
@@ -91,16 +91,19 @@ class ZeroShotHead(ScoredHead):
             raise InputError("Found fewer than two descriptions, expected labels to tell apart.")
 
     def _described(self) -> NDArray[Any]:
-        found = self.descriptions
-        if not isinstance(found, Mapping | list | tuple):
+        descriptions = self.descriptions
+        if not isinstance(descriptions, Mapping | list | tuple):
             raise InputError(
-                f"descriptions is a {type(found).__name__}, expected a dict from label to text, or a list of labels."
+                f"descriptions is a {type(descriptions).__name__}, expected a dict from label to text, or a list of "
+                "labels."
             )
-        check_label_kinds(list(found))
-        for label, text in found.items() if isinstance(found, Mapping) else zip(found, found, strict=True):
+        check_label_kinds(list(descriptions))
+        for label, text in (
+            descriptions.items() if isinstance(descriptions, Mapping) else zip(descriptions, descriptions, strict=True)
+        ):
             if not str(text).strip():
                 raise InputError(f"The description of {label!r} is empty, expected a text. Describe it or drop it.")
-        return np.unique(np.array(list(found)))
+        return np.unique(np.array(list(descriptions)))
 
     def _descriptions_of(self, labels: list[Label]) -> NDArray[np.float32]:
         """Unit vectors (n_labels, dim); zeros for a label without description."""
@@ -110,8 +113,8 @@ class ZeroShotHead(ScoredHead):
         texts = {label: self.template.replace("{}", readable(given[label])) for label in labels if label in given}
         vectors = np.zeros((len(labels), self.encoder.dim), dtype=np.float32)
         if texts:
-            found = unit_rows(self.encoder.encode(list(texts.values())))
-            vectors[[labels.index(label) for label in texts]] = found
+            encoded = unit_rows(self.encoder.encode(list(texts.values())))
+            vectors[[labels.index(label) for label in texts]] = encoded
         return vectors
 
     def _learn(self, vectors: NDArray[Any], targets: NDArray[np.intp], weights: NDArray[Any] | None) -> None:
@@ -169,7 +172,7 @@ class ZeroShotHead(ScoredHead):
 def fit_around(
     start: NDArray[Any], x: NDArray[Any], targets: NDArray[np.intp], shares: NDArray[Any], strength: float
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights (n_classes, dim) and biases that minimise ``strength * log-loss + |weights - start|^2 / 2``.
+    """Weights (n_classes, dim) and biases that minimize ``strength * log-loss + |weights - start|^2 / 2``.
 
     scikit-learn's solvers draw weights to zero and take no offset, hence our own few lines.
     """
@@ -187,8 +190,8 @@ def fit_around(
         return value, (np.column_stack([slope.T @ x, slope.sum(axis=0)]) + moved).ravel()
 
     options = {"maxiter": 200, "ftol": 1e-7}
-    found = minimize(loss, np.zeros(classes * (dim + 1)), jac=True, method="L-BFGS-B", options=options).x
-    moved = found.reshape(classes, dim + 1)
+    weights = minimize(loss, np.zeros(classes * (dim + 1)), jac=True, method="L-BFGS-B", options=options).x
+    moved = weights.reshape(classes, dim + 1)
     return start + moved[:, :dim], moved[:, dim]
 
 
@@ -200,9 +203,9 @@ def _are_positions(seen: NDArray[Any], described: NDArray[Any]) -> bool:
 
 def _blended(cosines: NDArray[Any], targets: NDArray[np.intp], shares: NDArray[Any]) -> float:
     """Temperature of the cosines with the descriptions: the examples' own, drawn to the usual while they are few."""
-    found, _ = fit_temperature(cosines, targets, shares)
+    temperature, _ = fit_temperature(cosines, targets, shares)
     trust = shares.sum() / (shares.sum() + _PRIOR_EXAMPLES)
-    return float(np.exp(trust * np.log(found) + (1 - trust) * np.log(_PRIOR_TEMPERATURE)))
+    return float(np.exp(trust * np.log(temperature) + (1 - trust) * np.log(_PRIOR_TEMPERATURE)))
 
 
 def readable(name: object) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a fitted head on labelled examples."""
+"""Figures of a fitted head on labeled examples."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Abstained(NamedTuple):
     :ivar errors: share of the answers that are wrong; texts out of scope that are answered count as wrong.
     """
 
-    promise: str
+    guarantee: str
     level: float
     confidence: float | None
     answered: float
@@ -59,7 +59,7 @@ class Abstained(NamedTuple):
 class InScope(NamedTuple):
     """What the head's test of scope does on these texts.
 
-    :ivar auroc: the chance that a text out of scope is stranger than one in scope; None without such texts.
+    :ivar auroc: the chance that a text out of scope is scored higher than one in scope; None without such texts.
     :ivar auroc_of_doubt: the same of one minus the greatest probability.
     :ivar accepted: share of the texts in scope that are taken as such.
     :ivar rejected: share of those out of scope that are found to be; None without such texts.
@@ -117,8 +117,8 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
         raise InputError("The head gives no single label, expected one that does. See evaluate_many, evaluate_numbers.")
     scores = head.decision_function(vectors)
     probabilities = head.probabilities(scores)
-    place = {label: number for number, label in enumerate(head.labels)}
-    targets = np.array([place.get(label, -1) for label in np.asarray(labels, dtype=object).tolist()])
+    column_of = {label: number for number, label in enumerate(head.labels)}
+    targets = np.array([column_of.get(label, -1) for label in np.asarray(labels, dtype=object).tolist()])
     known = targets >= 0
     if not known.any():
         raise InputError(f"None of the labels is one of the head's ({', '.join(map(str, head.labels[:5]))}, ...).")
@@ -178,7 +178,7 @@ def _abstained(head: FittedHead, probabilities: NDArray[Any], targets: NDArray[A
     answered = probabilities.max(axis=1) >= kept.below
     wrong = probabilities.argmax(axis=1) != targets
     errors = float(wrong[answered].mean()) if answered.any() else 0.0
-    return Abstained(kept.promise, kept.level, kept.confidence, float(answered.mean()), errors)
+    return Abstained(kept.guarantee, kept.level, kept.confidence, float(answered.mean()), errors)
 
 
 def _in_scope(
@@ -186,11 +186,11 @@ def _in_scope(
 ) -> InScope | None:
     if head.scope is None:
         return None
-    strange = head.scope.strangeness(vectors, scores)
-    rejected = strange > head.scope.threshold
+    ood_scores = head.scope.ood_score(vectors, scores)
+    rejected = ood_scores > head.scope.threshold
     accepted = float((~rejected[known]).mean())
     if known.all():
         return InScope(head.scope.name, None, None, accepted, None)
     doubt = 1 - head.probabilities(scores).max(axis=1)
-    aurocs = float(roc_auc_score(~known, strange)), float(roc_auc_score(~known, doubt))
+    aurocs = float(roc_auc_score(~known, ood_scores)), float(roc_auc_score(~known, doubt))
     return InScope(head.scope.name, *aurocs, accepted, float(rejected[~known].mean()))

@@ -71,15 +71,15 @@ def write_page(
 
 
 def _tested(tested: TestedOn) -> list[str]:
-    found = [
+    rows = [
         f'<p class="note">{tested.texts - tested.out_of_scope} texts in scope, {tested.out_of_scope} out of it.</p>'
     ]
     if tested.leaked:
-        found.append(
+        rows.append(
             f'<p class="warn">{tested.leaked} of the texts were among the examples that the head was fitted on: the '
             "figures are too good by what they count for.</p>"
         )
-    return found
+    return rows
 
 
 def _other_figures(report: ManyReport | NumberReport) -> list[str]:
@@ -99,9 +99,11 @@ def _figures(report: Report) -> list[str]:
     kept = report.abstention
     if kept is not None:
         sure = "on average" if kept.confidence is None else f"{kept.confidence:.0%} sure"
-        asked = f"at most {kept.level:.1%} wrong" if kept.promise == "errors" else f"at least {kept.level:.0%} answered"
+        guarantee = (
+            f"at most {kept.level:.1%} wrong" if kept.guarantee == "errors" else f"at least {kept.level:.0%} answered"
+        )
         cards += [
-            ("Answered", f"{kept.answered:.1%}", f"asked: {asked}, {sure}"),
+            ("Answered", f"{kept.answered:.1%}", f"asked: {guarantee}, {sure}"),
             ("Errors among answers", f"{kept.errors:.2%}", "texts out of scope count as errors"),
         ]
     scope = report.scope
@@ -110,19 +112,19 @@ def _figures(report: Report) -> list[str]:
         if scope.auroc is not None and scope.rejected is not None:
             cards.append(("Out of scope, found", f"{scope.rejected:.1%}", ""))
             cards.append(("Scope AUROC", f"{scope.auroc:.3f}", f"{scope.auroc_of_doubt:.3f} by probability alone"))
-    found = [_cards(cards)]
+    parts = [_cards(cards)]
     answered = None if kept is None else (kept.answered, kept.errors)
-    found.append(
+    parts.append(
         f'<div class="charts">{reliability_chart(report.reliability)}{risk_chart(report.risk_coverage, answered)}</div>'
     )
-    found.append("<h2>Classes</h2>" + _classes(report.classes))
+    parts.append("<h2>Classes</h2>" + _classes(report.classes))
     if report.confused:
         rows = ([escape(str(c.truth)), escape(str(c.given)), c.texts] for c in report.confused)
-        found.append("<h2>Most confused</h2>" + _table(("true label", "taken for", "texts"), rows))
+        parts.append("<h2>Most confused</h2>" + _table(("true label", "taken for", "texts"), rows))
     matrix = confusion_chart(report.confusion, report.labels)
     if matrix:
-        found.append(f"<h2>Confusion matrix</h2>{matrix}")
-    return found
+        parts.append(f"<h2>Confusion matrix</h2>{matrix}")
+    return parts
 
 
 def _classes(classes: Iterable[ClassFigures]) -> str:
@@ -135,7 +137,7 @@ def _classes(classes: Iterable[ClassFigures]) -> str:
 
 
 def _examples(examples: ExamplesReport, texts: Sequence[str], pool: Sequence[str]) -> list[str]:
-    found = ["<h2>Map of the examples</h2>", map_chart(examples.points, examples.labels, texts)]
+    parts = ["<h2>Map of the examples</h2>", map_chart(examples.points, examples.labels, texts)]
     suspects = [suspect for suspect in examples.suspects if suspect.other_probability > suspect.probability]
     if suspects:
         rows = (
@@ -148,7 +150,7 @@ def _examples(examples: ExamplesReport, texts: Sequence[str], pool: Sequence[str
             ]
             for s in suspects[:_MOST_SUSPECTS]
         )
-        found.append(
+        parts.append(
             "<h2>Labels that look wrong</h2>"
             f'<p class="note">{len(suspects)} examples whose label a head that was not fitted on them finds less '
             f"probable than another; the first {min(_MOST_SUSPECTS, len(suspects))} are shown.</p>"
@@ -166,7 +168,7 @@ def _examples(examples: ExamplesReport, texts: Sequence[str], pool: Sequence[str
             ]
             for d in examples.duplicates
         )
-        found.append(
+        parts.append(
             "<h2>Near-duplicates of different labels</h2>" + _table(("cosine", "text", "label", "text", "label"), rows)
         )
     if examples.following:
@@ -174,8 +176,8 @@ def _examples(examples: ExamplesReport, texts: Sequence[str], pool: Sequence[str
             [str(number), escape(pool[n.place]), escape(str(n.best)), f"{n.probability:.1%}", escape(str(n.second))]
             for number, n in enumerate(examples.following, start=1)
         )
-        found.append("<h2>Worth a label next</h2>" + _table(("", "text", "perhaps", "", "or"), rows))
-    return found
+        parts.append("<h2>Worth a label next</h2>" + _table(("", "text", "perhaps", "", "or"), rows))
+    return parts
 
 
 def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
@@ -187,7 +189,7 @@ def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     rows = list(rows)
-    numbers = [all(_is_numeric(row[place]) for row in rows) for place in range(len(names))]
+    numbers = [all(_is_numeric(row[column]) for row in rows) for column in range(len(names))]
     head = "".join(
         f'<th scope="col"{" class=n" * right}>{name}</th>' for name, right in zip(names, numbers, strict=True)
     )

@@ -89,7 +89,7 @@ def examine(
     following: int = 50,
     seed: int = 0,
 ) -> ExamplesReport:
-    """Look at labelled vectors (n, dim), each judged by heads that were not fitted on it.
+    """Look at labeled vectors (n, dim), each judged by heads that were not fitted on it.
 
     :param estimator: a classifier; it is cloned.
     :param head: that chooses from ``pool``.
@@ -115,7 +115,7 @@ def next_to_label(head: FittedHead, pool: NDArray[Any], n: int) -> list[Next]:
     """The ``n`` texts of least margin between the two best labels, spread out: no two of the same kind.
 
     Of the texts of least margin, twenty times ``n``, each next one is the farthest from those chosen, weighed by how
-    small its margin is (Zhdanov 2019; k-centre of Sener & Savarese, ICLR 2018).
+    small its margin is (Zhdanov 2019; k-center of Sener & Savarese, ICLR 2018).
     """
     probabilities = head.predict_proba(pool)
     best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
@@ -157,7 +157,7 @@ def _suspects(
 
 
 def _duplicates(unit: NDArray[np.float32], targets: NDArray[np.intp]) -> list[Duplicate]:
-    found: list[Duplicate] = []
+    duplicates: list[Duplicate] = []
     step = max(1, _MOST_COSINES // max(1, len(unit)))
     for start in range(0, len(unit), step):
         cosines = unit[start : start + step] @ unit.T
@@ -167,9 +167,9 @@ def _duplicates(unit: NDArray[np.float32], targets: NDArray[np.intp]) -> list[Du
         near = cosines[rows, columns]
         # a thousand equal texts are half a million pairs
         best = np.argsort(-near, kind="stable")[:_MOST_DUPLICATES]
-        found += [Duplicate(start + int(rows[i]), int(columns[i]), min(1.0, float(near[i]))) for i in best]
-        found = sorted(found, key=lambda pair: -pair.cosine)[:_MOST_DUPLICATES]
-    return found
+        duplicates += [Duplicate(start + int(rows[i]), int(columns[i]), min(1.0, float(near[i]))) for i in best]
+        duplicates = sorted(duplicates, key=lambda pair: -pair.cosine)[:_MOST_DUPLICATES]
+    return duplicates
 
 
 def _points(unit: NDArray[np.float32], targets: NDArray[np.intp], rng: np.random.RandomState) -> list[Point]:
@@ -184,6 +184,4 @@ def _points(unit: NDArray[np.float32], targets: NDArray[np.intp], rng: np.random
     plane = unit[some] @ axes[:2].T
     if plane.shape[1] < 2:
         plane = np.column_stack([plane, np.zeros(len(plane))])
-    return [
-        Point(float(x), float(y), int(targets[place]), int(place)) for (x, y), place in zip(plane, some, strict=True)
-    ]
+    return [Point(float(x), float(y), int(targets[row]), int(row)) for (x, y), row in zip(plane, some, strict=True)]

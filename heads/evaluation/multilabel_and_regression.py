@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, r2_score
 
 from encoder_tools.errors import InputError
-from heads.data.labelled import as_numbers
 from heads.evaluation.classification import ClassFigures, Report, TestedOn, class_figures
+from heads.labeled import as_numbers
 from heads.serving.fitted_head import FittedHead, Label
 
 
@@ -64,13 +64,13 @@ def evaluate_many(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leake
     """
     if head.link != "sigmoid" or head.thresholds is None:
         raise InputError("The head does not give any number of labels, expected one that does.")
-    place = {label: number for number, label in enumerate(head.labels)}
+    column_of = {label: number for number, label in enumerate(head.labels)}
     truth = np.zeros((len(labels), len(head.labels)), dtype=bool)
     unknown = np.zeros(len(labels), dtype=int)
     for number, row in enumerate(labels):
         for label in set(row):
-            if label in place:
-                truth[number, place[label]] = True
+            if label in column_of:
+                truth[number, column_of[label]] = True
             else:
                 unknown[number] += 1
     if not truth.any():
@@ -80,10 +80,10 @@ def evaluate_many(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leake
     hits, said, true = int((truth & given).sum()), int(given.sum()), int(truth.sum() + unknown.sum())
     classes = class_figures(head, truth, given)
     occurring = truth.any(axis=0)
-    strange = int(((unknown > 0) & ~truth.any(axis=1)).sum())
+    without_labels = int(((unknown > 0) & ~truth.any(axis=1)).sum())
     return ManyReport(
         head.labels,
-        TestedOn(len(labels), strange, leaked),
+        TestedOn(len(labels), without_labels, leaked),
         2 * hits / max(1, said + true),
         hits / max(1, said),
         hits / max(1, true),
@@ -102,13 +102,13 @@ def evaluate_numbers(head: FittedHead, vectors: NDArray[Any], numbers: Any, *, l
     if head.link != "identity":
         raise InputError("The head gives labels, expected one that gives a number.")
     truth = as_numbers(numbers)
-    found = np.asarray(head.predict(vectors), dtype=np.float64)
-    errors = found - truth
+    predicted = np.asarray(head.predict(vectors), dtype=np.float64)
+    errors = predicted - truth
     ranked = len(truth) > 1 and np.ptp(truth) > 0
     return NumberReport(
         TestedOn(len(truth), 0, leaked),
         float(np.abs(errors).mean()),
         float(np.sqrt((errors**2).mean())),
-        float(r2_score(truth, found)) if ranked else None,
-        float(spearmanr(truth, found).statistic) if ranked and np.ptp(found) > 0 else None,
+        float(r2_score(truth, predicted)) if ranked else None,
+        float(spearmanr(truth, predicted).statistic) if ranked and np.ptp(predicted) > 0 else None,
     )

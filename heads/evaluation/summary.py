@@ -18,13 +18,13 @@ def summary(report: AnyReport) -> dict[str, float]:
             "exactly right": report.exact,
         }
     if isinstance(report, NumberReport):
-        found = {
+        figures = {
             "mean absolute error": report.mean_absolute_error,
             "root mean squared error": report.root_mean_squared_error,
             "R2": report.r2,
             "rank correlation": report.spearman,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in figures.items() if value is not None}
     return _of_one_label(report)
 
 

@@ -10,7 +10,7 @@ from heads.metrics import ReliabilityBin, RiskAtCoverage
 
 _SIZE, _PAD = 320, 56
 _MOST_CELLS = 40
-_MOST_COLOURS = 12
+_MOST_COLORS = 12
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> str:
@@ -43,7 +43,7 @@ def risk_chart(curve: Sequence[RiskAtCoverage], answered: tuple[float, float] | 
 
 
 def map_chart(points: Sequence[Point], labels: Sequence[object], texts: Sequence[str]) -> str:
-    """The examples in a plane, coloured by class; a text appears under the pointer."""
+    """The examples in a plane, colored by class; a text appears under the pointer."""
     if not points:
         return ""
     xs, ys = [point.x for point in points], [point.y for point in points]
@@ -51,7 +51,7 @@ def map_chart(points: Sequence[Point], labels: Sequence[object], texts: Sequence
     width, height = max(right - left, 1e-9), max(high - low, 1e-9)
     dots = "".join(
         f'<circle cx="{12 + 696 * (p.x - left) / width:.1f}" cy="{12 + 396 * (high - p.y) / height:.1f}" r="3" '
-        f'fill="{colour_of(p.label, len(labels))}"><title>{escape(str(labels[p.label]))}: '
+        f'fill="{color_of(p.label, len(labels))}"><title>{escape(str(labels[p.label]))}: '
         f"{escape(_short(texts[p.place]))}</title></circle>"
         for p in points
     )
@@ -85,16 +85,16 @@ def confusion_chart(confusion: Sequence[Sequence[int]], labels: Sequence[object]
     return f'<svg class="confusion" viewBox="{size}" role="img" aria-label="Confusion matrix">{"".join(cells)}</svg>'
 
 
-def colour_of(number: int, n: int) -> str:
-    """A hue for a class; golden-angle steps keep neighbours apart."""
+def color_of(number: int, n: int) -> str:
+    """A hue for a class; golden-angle steps keep neighbors apart."""
     return f"hsl({number * 137.508 % 360:.0f} 65% {45 + 10 * (number % 3)}%)" if n > 1 else "hsl(210 65% 50%)"
 
 
 def _legend(labels: Sequence[object]) -> str:
-    if len(labels) > _MOST_COLOURS:
+    if len(labels) > _MOST_COLORS:
         return f'<p class="note">{len(labels)} classes; point at a dot to see which one it is.</p>'
     items = "".join(
-        f'<li><span class="dot" style="background:{colour_of(number, len(labels))}"></span>{escape(str(label))}</li>'
+        f'<li><span class="dot" style="background:{color_of(number, len(labels))}"></span>{escape(str(label))}</li>'
         for number, label in enumerate(labels)
     )
     return f'<ul class="legend">{items}</ul>'

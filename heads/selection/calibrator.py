@@ -36,8 +36,8 @@ def choose_calibration(scores: NDArray[Any], targets: NDArray[np.intp], rng: np.
     for number in range(_FOLDS):
         held = fold == number
         for method, fit in _METHODS.items():
-            found = fit(scores[~held], targets[~held]).probabilities(scores[held].astype(np.float32), "softmax")
-            losses[method] += held.sum() * log_loss(found, targets[held]) / len(targets)
+            probabilities = fit(scores[~held], targets[~held]).probabilities(scores[held].astype(np.float32), "softmax")
+            losses[method] += held.sum() * log_loss(probabilities, targets[held]) / len(targets)
     best = min(losses, key=lambda method: losses[method] + (0 if method == "temperature" else _LEAST_GAIN))
     return _METHODS[best](scores, targets)
 
@@ -61,8 +61,8 @@ def _platt(scores: NDArray[Any], targets: NDArray[np.intp]) -> Calibration:
 
     start = np.zeros(classes + 1)
     start[0] = np.log(fit_temperature(scores, targets)[0])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
-    return Calibration("platt", float(np.exp(found[0])), found[1:])
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+    return Calibration("platt", float(np.exp(solution[0])), solution[1:])
 
 
 def _isotonic(scores: NDArray[Any], targets: NDArray[np.intp]) -> Calibration:

@@ -15,6 +15,6 @@ def within_class(targets: NDArray[np.intp], rng: np.random.RandomState) -> NDArr
     order = rng.permutation(len(targets))
     order = order[np.argsort(targets[order], kind="stable")]
     sizes = np.bincount(targets)
-    place = np.empty(len(targets), dtype=np.intp)
-    place[order] = np.arange(len(targets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return place
+    rank = np.empty(len(targets), dtype=np.intp)
+    rank[order] = np.arange(len(targets)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank

@@ -1,4 +1,4 @@
-"""How to tell texts that are out of scope: strangenesses tried on classes that were hidden, or on examples given."""
+"""How to tell texts that are out of scope: OOD scores tried on classes that were hidden, or on examples given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from encoder_tools.errors import InputError
 from encoder_tools.vectors import unit_rows
 from heads.selection.folds import within_class
-from heads.serving.ood import Distance, Doubt, Energy, Mahalanobis, Scope, Strangeness
+from heads.serving.ood import Distance, Energy, Mahalanobis, MaxProbability, OodMethod, Scope
 
 Scores = Callable[[NDArray[Any]], NDArray[np.float32]]
 FitScores = Callable[[NDArray[Any], NDArray[np.intp]], Scores]
@@ -35,16 +35,16 @@ class Scoped(NamedTuple):
     """A scope and what it was chosen by.
 
     :ivar scope: None where too few examples could be held out to set a threshold by: what a head was fitted on looks
-        less strange than any other text, and by it all others would be out of scope.
+        nearer than any other text, and by it all others would be out of scope.
     :ivar auroc: of each part, of their "sum", and of the "chosen" one, on texts that were held out: the chance that a
-        text out of scope is stranger than one in scope. Empty where there were too few classes to hide any.
+        text out of scope has a higher OOD score than one in scope. Empty where there were too few classes to hide any.
     """
 
     scope: Scope | None
     auroc: dict[str, float]
 
 
-def choose_scope(
+def choose_ood_method(
     vectors: NDArray[Any],
     targets: NDArray[np.intp],
     fit_scores: FitScores | None,
@@ -53,7 +53,7 @@ def choose_scope(
     accepts: float = 0.95,
     rng: np.random.RandomState,
 ) -> Scoped:
-    """The strangeness, or sum of several, that tells best what a head was not fitted on.
+    """The ood_score, or sum of several, that tells best what a head was not fitted on.
 
     Without examples that are out of scope, classes play them: in each of three rounds a quarter of the classes is
     hidden. With examples, there are three more, each with a third of them. Logistic regression weighs the parts;
@@ -61,7 +61,7 @@ def choose_scope(
 
     :param vectors: that the head is fitted on, shape (n, dim).
     :param targets: their class numbers, shape (n,).
-    :param fit_scores: fits the head's scores; None where they say nothing of strangeness.
+    :param fit_scores: fits the head's scores; None where they say nothing of ood_score.
     :param outside: vectors of texts out of scope, shape (m, dim).
     :param accepts: share of the texts in scope that should be accepted.
     :raises InputError: if ``accepts`` is not between 0 and 1.
@@ -77,7 +77,9 @@ def choose_scope(
     if outside is not None:
         rounds += _rounds(some, their, fit_scores, outside, rng)
     names = _names(fit_scores)
-    auroc = {name: _mean_auroc(rounds, np.eye(len(names))[place]) for place, name in enumerate(names)} if rounds else {}
+    auroc = (
+        {name: _mean_auroc(rounds, np.eye(len(names))[number]) for number, name in enumerate(names)} if rounds else {}
+    )
     weights = np.eye(len(names))[names.index("distance")]
     if rounds:
         weights = np.eye(len(names))[int(np.argmax([auroc[name] for name in names]))]
@@ -89,10 +91,10 @@ def choose_scope(
     scale = np.maximum(held.std(axis=0), _LEAST_SPREAD)
     used = np.flatnonzero(weights)
     final = weights[used] / scale[used]
-    centres = held.mean(axis=0)[used]
-    threshold = float(np.quantile((held[:, used] - centres) @ final, accepts))
+    centers = held.mean(axis=0)[used]
+    threshold = float(np.quantile((held[:, used] - centers) @ final, accepts))
     parts = _fit_parts(vectors, targets, fit_scores is not None)
-    return Scoped(Scope(tuple(parts[p] for p in used), final, centres, threshold, accepts), auroc)
+    return Scoped(Scope(tuple(parts[p] for p in used), final, centers, threshold, accepts), auroc)
 
 
 class _Round(NamedTuple):
@@ -123,17 +125,17 @@ def _rounds(
         if outside is None:
             hidden = np.isin(targets, rng.permutation(classes)[: max(1, len(classes) // _HIDDEN)])
         held = ~hidden & (within_class(targets, rng) % _HELD == 0)
-        learnt = ~hidden & ~held
-        if len(np.unique(targets[learnt])) < 2 or not held.any():
+        learned = ~hidden & ~held
+        if len(np.unique(targets[learned])) < 2 or not held.any():
             continue
-        strange = vectors[hidden] if outside is None or share is None else outside[share == number]
-        if not len(strange):
+        unknown = vectors[hidden] if outside is None or share is None else outside[share == number]
+        if not len(unknown):
             continue
-        judged = np.concatenate([vectors[held], strange])
-        measures = _measure(vectors[learnt], targets[learnt], judged, fit_scores)
+        tested = np.concatenate([vectors[held], unknown])
+        measures = _measure(vectors[learned], targets[learned], tested, fit_scores)
         inside = measures[: held.sum()]
         scaled = (measures - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), _LEAST_SPREAD)
-        yield _Round(scaled, np.arange(len(judged)) >= held.sum())
+        yield _Round(scaled, np.arange(len(tested)) >= held.sum())
 
 
 def _held_in(
@@ -141,35 +143,35 @@ def _held_in(
 ) -> NDArray[Any]:
     """Strangenesses (n, n_parts) of texts in scope that were held out, all classes being known.
 
-    A fifth at a time, of all examples: the fewer are left, the stranger the others look. Of many one fifth is enough.
+    A fifth at a time, of all examples: the fewer are left, the higher the others score. Of many one fifth is enough.
     """
-    place = within_class(targets, rng)
+    rank = within_class(targets, rng)
     alone = np.bincount(targets)[targets] == 1  # without it its class would not be known
-    found = []
+    rounds = []
     for number in range(_PARTS if len(targets) * (_PARTS - 1) <= 2 * _MOST_EXAMPLES else 1):
-        held = (place % _PARTS == number) & ~alone
+        held = (rank % _PARTS == number) & ~alone
         if held.any() and len(np.unique(targets[~held])) > 1:
-            found.append(_measure(vectors[~held], targets[~held], vectors[held], fit_scores))
-    return np.concatenate(found) if found else np.zeros((0, len(_names(fit_scores))))
+            rounds.append(_measure(vectors[~held], targets[~held], vectors[held], fit_scores))
+    return np.concatenate(rounds) if rounds else np.zeros((0, len(_names(fit_scores))))
 
 
 def _measure(
-    vectors: NDArray[Any], targets: NDArray[np.intp], judged: NDArray[Any], fit_scores: FitScores | None
+    vectors: NDArray[Any], targets: NDArray[np.intp], tested: NDArray[Any], fit_scores: FitScores | None
 ) -> NDArray[Any]:
     _, numbers = np.unique(targets, return_inverse=True)
-    scores = np.zeros((len(judged), 1), np.float32) if fit_scores is None else fit_scores(vectors, numbers)(judged)
+    scores = np.zeros((len(tested), 1), np.float32) if fit_scores is None else fit_scores(vectors, numbers)(tested)
     parts = _fit_parts(vectors, numbers, fit_scores is not None)
-    return np.column_stack([part.measure(judged.astype(np.float32), scores) for part in parts])
+    return np.column_stack([part.measure(tested.astype(np.float32), scores) for part in parts])
 
 
 def _names(fit_scores: FitScores | None) -> list[str]:
     by_vectors = [Mahalanobis.kind, Distance.kind]
-    return by_vectors if fit_scores is None else [Doubt.kind, Energy.kind, *by_vectors]
+    return by_vectors if fit_scores is None else [MaxProbability.kind, Energy.kind, *by_vectors]
 
 
-def _fit_parts(vectors: NDArray[Any], targets: NDArray[np.intp], with_scores: bool) -> list[Strangeness]:
-    by_vectors: list[Strangeness] = [fit_mahalanobis(vectors, targets), Distance(unit_rows(vectors.astype(np.float32)))]
-    return [Doubt(), Energy(), *by_vectors] if with_scores else by_vectors
+def _fit_parts(vectors: NDArray[Any], targets: NDArray[np.intp], with_scores: bool) -> list[OodMethod]:
+    by_vectors: list[OodMethod] = [fit_mahalanobis(vectors, targets), Distance(unit_rows(vectors.astype(np.float32)))]
+    return [MaxProbability(), Energy(), *by_vectors] if with_scores else by_vectors
 
 
 def fit_mahalanobis(vectors: NDArray[Any], targets: NDArray[np.intp], shrinkage: float = _SHRINKAGE) -> Mahalanobis:
@@ -193,7 +195,7 @@ def _sum_of_parts(rounds: list[_Round]) -> _Sum:
 
 
 def _weights(rounds: list[_Round]) -> NDArray[Any]:
-    """By logistic regression, none below zero: no part may speak for a text because it is strange."""
+    """By logistic regression, none below zero: no part may lower the score of a text that is out of distribution."""
     measures = np.concatenate([r.measures for r in rounds])
     out = np.concatenate([r.out for r in rounds])
     # In every round the texts in scope count as much as those out of it: a class that was hidden has many, the examples
@@ -204,8 +206,8 @@ def _weights(rounds: list[_Round]) -> NDArray[Any]:
     return weights if weights.any() else np.ones(len(weights))
 
 
-def _auroc(found: _Round, weights: NDArray[Any]) -> float:
-    return float(roc_auc_score(found.out, found.measures @ weights))
+def _auroc(round_: _Round, weights: NDArray[Any]) -> float:
+    return float(roc_auc_score(round_.out, round_.measures @ weights))
 
 
 def _mean_auroc(rounds: list[_Round], weights: NDArray[Any]) -> float:

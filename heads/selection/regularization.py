@@ -1,4 +1,4 @@
-"""How much to regularise a logistic regression, and how bold its probabilities may be, found on held-out examples."""
+"""How much to regularize a logistic regression, and how bold its probabilities may be, found on held-out examples."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def choose_c(
 ) -> Choice:
     """Pick C by held-out log-loss at its best temperature, going from :data:`START` for as long as it gets better.
 
-    Regularisation does two things: it decides which way the boundaries lie, and how bold the probabilities are. The
+    Regularization does two things: it decides which way the boundaries lie, and how bold the probabilities are. The
     second is undone here by one number (temperature scaling: Guo et al., ICML 2017, fitted on what was held out), so
     that C is chosen for the first. Every fold keeps one model that starts from its solution for a stronger one. Few
     examples are cross-validated in three folds, many (from 5,000 on) judged on one third, as are other strengths than
@@ -86,22 +86,22 @@ def choose_c(
     if dear:
         tol, max_iter = tol * _LOOSE, min(max_iter, _PATH_ITERATIONS)
     path = _HeldOut(vectors, targets, weights, folds, tol, max_iter)
-    place = PATH.index(START)
+    position = PATH.index(START)
     some = 1 if dear else _FOLDS  # folds that tell whether another strength is worth it
-    stronger = path.judge(PATH[place - 1] / scale, some)
-    best = path.judge(PATH[place] / scale)
+    stronger = path.evaluate(PATH[position - 1] / scale, some)
+    best = path.evaluate(PATH[position] / scale)
     path.usual = best.scale
     stronger, best = stronger.tempered(path.usual), best.tempered(path.usual)
     if stronger.beats(best):
-        while place > 0 and stronger.beats(best):
-            place, best = place - 1, stronger
+        while position > 0 and stronger.beats(best):
+            position, best = position - 1, stronger
             path.forget()  # from a weaker one's solution, its loose tolerance would not move at all
-            stronger = path.judge(PATH[place - 1] / scale, some) if place else best
+            stronger = path.evaluate(PATH[position - 1] / scale, some) if position else best
     elif best.beats(stronger):
-        weaker = path.judge(PATH[place + 1] / scale, some)
+        weaker = path.evaluate(PATH[position + 1] / scale, some)
         if weaker.beats(best):
-            place, best = place + 1, weaker
-    return Choice(PATH[place] / scale, best.temperature, path.n_iter, best.solution)
+            position, best = position + 1, weaker
+    return Choice(PATH[position] / scale, best.temperature, path.n_iter, best.solution)
 
 
 class _Judged(NamedTuple):
@@ -171,7 +171,7 @@ class _HeldOut:
         settings = {"tol": self._tol, "max_iter": self._max_iter, "warm_start": True}
         self._models = [LogisticRegression(**settings) for _ in self._folds]
 
-    def judge(self, strength: float, n_folds: int = _FOLDS) -> _Judged:
+    def evaluate(self, strength: float, n_folds: int = _FOLDS) -> _Judged:
         """How good this inverse strength is on what was held out, in the first folds."""
         logits = []
         models = self._models[:n_folds]
@@ -181,9 +181,9 @@ class _HeldOut:
             self.n_iter += int(model.n_iter_.max())
             logits.append(as_logits(self._vectors[fold] @ model.coef_.T + model.intercept_))
         held = np.concatenate(logits)
-        places = self._held[: len(held)]
-        truth = self._targets[places]
-        shares = np.ones(len(truth)) if self._weights is None else self._weights[places]
+        rows = self._held[: len(held)]
+        truth = self._targets[rows]
+        shares = np.ones(len(truth)) if self._weights is None else self._weights[rows]
         coef = np.mean([model.coef_ for model in models], axis=0)
         solution = coef, np.mean([m.intercept_ for m in models], axis=0)
         return _Judged(held, truth, shares, solution).tempered(self.usual)
@@ -197,7 +197,7 @@ def check_size(n: int, n_classes: int) -> None:
     if n * n_classes > _MOST_SCORES:
         raise InputError(
             f"{n} examples of {n_classes} classes need {8 * n * n_classes / 1e9:.0f} GB for their scores alone. Fit a "
-            "PrototypeHead or NeighbourHead (--kind prototype, knn), which need none, or merge rare classes; or is the "
+            "PrototypeHead or NeighborHead (--kind prototype, knn), which need none, or merge rare classes; or is the "
             "label another column?"
         )
 
@@ -232,8 +232,8 @@ def fit_temperature(
         away = 0.0 if usual is None else logarithm - np.log(usual)
         return loss(logarithm) + _PRIOR * away**2 / 2 / len(targets)
 
-    found = minimize_scalar(with_prior, bounds=_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x)), loss(float(found.x))
+    result = minimize_scalar(with_prior, bounds=_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(result.x)), loss(float(result.x))
 
 
 def as_logits(scores: NDArray[Any]) -> NDArray[Any]:

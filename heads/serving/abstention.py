@@ -1,4 +1,4 @@
-"""When to give no answer: thresholds on the greatest probability that keep a promise, from held-out examples.
+"""When to give no answer: thresholds on the greatest probability that keep a guarantee, from held-out examples.
 
 Reading and applying one needs numpy only; choosing one imports scipy.
 """
@@ -22,21 +22,21 @@ class Abstention:
     """A text is answered if the probability of its best label is ``below`` or more.
 
     :param below: the threshold.
-    :param promise: "errors": at most ``level`` of the answers are wrong; "answers": at least ``level`` of the texts are
-        answered.
-    :param confidence: how sure the promise is, over the draw of the held-out examples; None: on average over it.
+    :param guarantee: "errors": at most ``level`` of the answers are wrong; "answers": at least ``level`` of the texts
+        are answered.
+    :param confidence: how sure the guarantee is, over the draw of the held-out examples; None: on average over it.
     :param examples: how many held-out examples it rests on.
     """
 
     below: float
-    promise: Literal["errors", "answers"]
+    guarantee: Literal["errors", "answers"]
     level: float
     confidence: float | None
     examples: int
 
     def __post_init__(self) -> None:
-        if self.promise not in ("errors", "answers"):
-            raise InputError(f"Promise {self.promise!r} is not known, expected errors or answers.")
+        if self.guarantee not in ("errors", "answers"):
+            raise InputError(f"Promise {self.guarantee!r} is not known, expected errors or answers.")
         for name in ("below", "level", "confidence"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -55,7 +55,7 @@ def keep_errors_below(
 
     :param confidences: greatest probability of each held-out example, shape (n,).
     :param right: whether its label is the true one, shape (n,); false for texts that are out of scope.
-    :raises InputError: if ``level`` is not between 0 and 1, or no threshold can be promised with these examples.
+    :raises InputError: if ``level`` is not between 0 and 1, or no threshold can be guaranteed with these examples.
     """
     _check_share(level, "The share of errors")
     order = np.argsort(-confidences, kind="stable")
@@ -65,7 +65,7 @@ def keep_errors_below(
     counts = np.flatnonzero(last_of_ties) + 1
     passing = _average(level, counts, wrong) if confidence is None else _sure(level, counts, wrong, confidence)
     if not passing:
-        raise InputError(_cannot_promise(level, len(right), int(wrong[-1]), confidence))
+        raise InputError(_cannot_guarantee(level, len(right), int(wrong[-1]), confidence))
     below = float(sorted_confidences[max(passing) - 1])
     return Abstention(_just_below(below), "errors", level, confidence, len(right))
 
@@ -77,14 +77,16 @@ def answer_at_least(level: float, confidences: NDArray[np.floating], *, confiden
     distribution of order statistics (a beta distribution).
 
     :param confidences: greatest probability of each held-out example, shape (n,).
-    :raises InputError: if ``level`` is not between 0 and 1, or there are too few examples to promise it.
+    :raises InputError: if ``level`` is not between 0 and 1, or there are too few examples to guarantee it.
     """
     from scipy.stats import beta
 
     _check_share(level, "The share of answers")
     n = len(confidences)
-    places = np.arange(1, n + 1)  # the threshold at the i-th smallest leaves a share Beta(n + 1 - i, i) above it
-    surely = (n + 1 - places) / (n + 1) if confidence is None else beta.ppf(1 - confidence, n + 1 - places, places)
+    positions = np.arange(1, n + 1)  # the threshold at the i-th smallest leaves a share Beta(n + 1 - i, i) above it
+    surely = (
+        (n + 1 - positions) / (n + 1) if confidence is None else beta.ppf(1 - confidence, n + 1 - positions, positions)
+    )
     good = np.flatnonzero(surely >= level)
     if not len(good):
         raise InputError(
@@ -113,14 +115,14 @@ def _sure(level: float, counts: NDArray[np.intp], wrong: NDArray[np.intp], confi
     # Few answers are the surest but prove little, so that the starts lie closer together there.
     starts = np.searchsorted(tested, np.geomspace(fewest, len(wrong) + 1, _STARTS + 1)[:-1])
     for start in starts.tolist():
-        for place in range(start, len(tested)):
-            if bound[place] > level:
+        for position in range(start, len(tested)):
+            if bound[position] > level:
                 break
-            passing.append(int(tested[place]))
+            passing.append(int(tested[position]))
     return passing
 
 
-def _cannot_promise(level: float, n: int, wrong: int, confidence: float | None) -> str:
+def _cannot_guarantee(level: float, n: int, wrong: int, confidence: float | None) -> str:
     sure = "on average" if confidence is None else f"with confidence {confidence:.0%}"
     risk = 1.0 if confidence is None else (1 - confidence) / _STARTS
     needed = 1 / level if confidence is None else np.log(risk) / np.log1p(-level)

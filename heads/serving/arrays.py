@@ -29,10 +29,16 @@ def frozen_numbers(values: ArrayLike, name: str, below: int) -> NDArray[np.int32
 
     :raises InputError: otherwise.
     """
-    found = np.asarray(values)
-    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found) or found.min() < 0 or found.max() >= below:
-        raise InputError(f"The head's {name} have shape {found.shape}, expected integers from 0 to {below - 1}.")
-    array = found.astype(np.int32)
+    values_ = np.asarray(values)
+    if (
+        values_.ndim != 1
+        or values_.dtype.kind not in "iu"
+        or not len(values_)
+        or values_.min() < 0
+        or values_.max() >= below
+    ):
+        raise InputError(f"The head's {name} have shape {values_.shape}, expected integers from 0 to {below - 1}.")
+    array = values_.astype(np.int32)
     array.flags.writeable = False
     return array
 

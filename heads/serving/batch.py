@@ -13,7 +13,7 @@ from encoder_tools.errors import InputError
 from encoder_tools.protocols import TextEncoder
 from heads.serving.arrays import checked_vectors
 from heads.serving.chunking import pieces_of, together, together_as_vectors
-from heads.serving.fitted_head import FittedHead, Judgement, check_scores
+from heads.serving.fitted_head import FittedHead, Prediction, check_scores
 from heads.serving.scorers import Linear
 from heads.validation import checked_encoder
 
@@ -22,32 +22,32 @@ _STACKS = 8
 
 def classify(
     encoder: TextEncoder, texts: Sequence[str], heads: Mapping[str, FittedHead], *, top: int = 5, chunk: bool = True
-) -> dict[str, list[Judgement]]:
+) -> dict[str, list[Prediction]]:
     """What every head says of every text; the texts are encoded once.
 
-    :param chunk: judge texts that are longer than the model reads in pieces, whose scores are averaged; else only
+    :param chunk: predict texts that are longer than the model reads in pieces, whose scores are averaged; else only
         their beginning is read.
-    :return: by the name of the head, one judgement per text.
+    :return: by the name of the head, one prediction per text.
     :raises InputError: if a head takes other vectors than the encoder gives, or ``top`` is not positive.
     """
     for name, head in heads.items():
         if head.fingerprint not in (None, checked_encoder(encoder).fingerprint) and head.space is None:
             raise InputError(f"Head {name!r} was fitted with model {head.fingerprint}, not {encoder.fingerprint}.")
     if not chunk:
-        return judge_all(heads, encoder.encode(texts), top)
+        return predict_all(heads, encoder.encode(texts), top)
     pieces = pieces_of(encoder, texts)
-    return judge_all(heads, encoder.encode(pieces.texts), top, pieces.owners)
+    return predict_all(heads, encoder.encode(pieces.texts), top, pieces.owners)
 
 
-def judge_all(
+def predict_all(
     heads: Mapping[str, FittedHead], vectors: ArrayLike, top: int = 5, owners: NDArray[np.int64] | None = None
-) -> dict[str, list[Judgement]]:
+) -> dict[str, list[Prediction]]:
     """What every head says of every vector; linear heads are one product with one matrix.
 
     :param vectors: of shape (n, dim), of the model that the heads belong to.
     :param owners: where several vectors belong to a text, the number of each one's text, ascending; their scores are
         averaged.
-    :raises InputError: if a head is of another width, or as :meth:`FittedHead.judge` does.
+    :raises InputError: if a head is of another width, or as :meth:`FittedHead.predictions` does.
     """
     if not heads:
         return {}
@@ -60,7 +60,7 @@ def judge_all(
     linear = tuple(head.scorer for head in heads.values() if isinstance(head.scorer, Linear))
     with np.errstate(over="ignore", invalid="ignore"):
         stacked = _stacked(linear).scores(matrix) if linear else np.empty((len(matrix), 0), dtype=np.float32)
-    found, column = {}, 0
+    predictions, column = {}, 0
     vectors_of_texts = matrix if owners is None else together_as_vectors(matrix, owners)
     counts = None if owners is None else np.bincount(owners)
     for name, head in heads.items():
@@ -71,11 +71,11 @@ def judge_all(
             scores = head.scorer.scores(matrix)
         check_scores(scores)
         scores = scores if owners is None else together(scores, owners)
-        judged = head.judge_scores(vectors_of_texts, scores, n)
+        judged = head.predictions_from_scores(vectors_of_texts, scores, n)
         if counts is not None and counts.max() > 1:
             judged = [one._replace(pieces=int(count)) for one, count in zip(judged, counts, strict=True)]
-        found[name] = judged
-    return found
+        predictions[name] = judged
+    return predictions
 
 
 @lru_cache(maxsize=_STACKS)

@@ -61,12 +61,12 @@ class Calibration:
         logits = np.float32(self.factor) * scores
         if self.bias is not None:
             logits = logits + self.bias
-        found: NDArray[np.float32] = softmax(logits) if link == "softmax" else sigmoid(logits)
+        probabilities: NDArray[np.float32] = softmax(logits) if link == "softmax" else sigmoid(logits)
         if self.grid is not None and self.values is not None:
-            found = np.interp(found, self.grid, self.values).astype(np.float32)
+            probabilities = np.interp(probabilities, self.grid, self.values).astype(np.float32)
             if link == "softmax":
-                found /= np.maximum(found.sum(axis=1, keepdims=True), np.float32(1e-12))
-        return found
+                probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), np.float32(1e-12))
+        return probabilities
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Its arrays, by name."""

@@ -43,13 +43,13 @@ def pieces_of(encoder: TextEncoder, texts: Sequence[str]) -> Pieces:
     tokenizer = _tokenizer(encoder.tokenizer_file)
     pieces: list[str] = []
     owners: list[int] = []
-    for place, text in enumerate(texts):
-        found = [text]
+    for number, text in enumerate(texts):
+        chunks = [text]
         if len(text) > room:  # fewer letters are fewer tokens
             offsets = tokenizer.encode(text, add_special_tokens=False).offsets
-            found = _cut(text, [start for start, stop in offsets if stop > start], room, len(offsets))
-        pieces += found
-        owners += [place] * len(found)
+            chunks = _cut(text, [start for start, stop in offsets if stop > start], room, len(offsets))
+        pieces += chunks
+        owners += [number] * len(chunks)
     return Pieces(pieces, np.array(owners, dtype=np.int64))
 
 
@@ -66,8 +66,8 @@ def together(values: NDArray[Any], owners: NDArray[np.int64]) -> NDArray[Any]:
 
 def together_as_vectors(vectors: FloatMatrix, owners: NDArray[np.int64]) -> FloatMatrix:
     """The direction of the mean of each text's unit vectors."""
-    found = together(vectors, owners)
-    return vectors if found is vectors else unit_rows(found)
+    pooled = together(vectors, owners)
+    return vectors if pooled is vectors else unit_rows(pooled)
 
 
 def _cut(text: str, starts: list[int], room: int, tokens: int) -> list[str]:
@@ -88,7 +88,7 @@ def _cut(text: str, starts: list[int], room: int, tokens: int) -> list[str]:
 def _tokenizer(file: Path) -> Any:
     from tokenizers import Tokenizer
 
-    found = Tokenizer.from_file(str(file))
-    found.no_truncation()
-    found.no_padding()
-    return found
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

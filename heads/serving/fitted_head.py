@@ -31,7 +31,7 @@ class LabelProbability(NamedTuple):
     probability: float
 
 
-class Judgement(NamedTuple):
+class Prediction(NamedTuple):
     """What a head says of one text.
 
     :ivar labels: the most probable ones, best first; of a regression none.
@@ -151,10 +151,10 @@ class FittedHead:
         if self.link == "softmax":
             labels: NDArray[Any] = np.asarray(self.labels)[probabilities.argmax(axis=1)]
             return labels
-        found = np.empty(len(scores), dtype=object)
+        predicted = np.empty(len(scores), dtype=object)
         for row, shares in enumerate(probabilities):
-            found[row] = self._chosen(shares)
-        return found
+            predicted[row] = self._chosen(shares)
+        return predicted
 
     def top(self, vectors: ArrayLike, n: int = 5) -> list[tuple[LabelProbability, ...]]:
         """The ``n`` most probable classes of each vector, best first (all of them if there are fewer).
@@ -164,30 +164,32 @@ class FittedHead:
         n = checked_integer(n, "n", 1)
         return self._top(self.predict_proba(vectors), n)
 
-    def judge(self, vectors: ArrayLike, n: int = 5) -> list[Judgement]:
-        """All that the head has to say of each vector, its ``n`` best labels included.
+    def predictions(self, vectors: ArrayLike, n: int = 5) -> list[Prediction]:
+        """Everything that the head predicts of each vector, its ``n`` best labels included.
 
         :raises InputError: if ``n`` is not a positive integer, or as in :meth:`decision_function`.
         """
         matrix = checked_vectors(vectors, self.dim)
-        return self.judge_scores(matrix, self._scores(matrix), checked_integer(n, "n", 1))
+        return self.predictions_from_scores(matrix, self._scores(matrix), checked_integer(n, "n", 1))
 
-    def judge_scores(self, matrix: FloatMatrix, scores: NDArray[np.float32], n: int) -> list[Judgement]:
-        """What :meth:`judge` says, of checked vectors (rows, dim) and their scores (rows, n_labels)."""
-        strange = self._strange(matrix, scores)
+    def predictions_from_scores(self, matrix: FloatMatrix, scores: NDArray[np.float32], n: int) -> list[Prediction]:
+        """What :meth:`predictions` gives, of checked vectors (rows, dim) and their scores (rows, n_labels)."""
+        out_of_scope = self._out_of_scope(matrix, scores)
         if self.link == "identity":
-            return [Judgement((), False, s, None, float(row[0])) for row, s in zip(scores, strange, strict=True)]
+            return [Prediction((), False, s, None, float(row[0])) for row, s in zip(scores, out_of_scope, strict=True)]
         probabilities = self.probabilities(scores)
         below = 0.0 if self.abstention is None else self.abstention.below
         return [
-            Judgement(best, bool(best[0].probability < below), s, self._chosen(row) if self.link == "sigmoid" else None)
-            for best, row, s in zip(self._top(probabilities, n), probabilities, strange, strict=True)
+            Prediction(
+                best, bool(best[0].probability < below), s, self._chosen(row) if self.link == "sigmoid" else None
+            )
+            for best, row, s in zip(self._top(probabilities, n), probabilities, out_of_scope, strict=True)
         ]
 
-    def _strange(self, matrix: FloatMatrix, scores: NDArray[np.float32]) -> list[bool | None]:
+    def _out_of_scope(self, matrix: FloatMatrix, scores: NDArray[np.float32]) -> list[bool | None]:
         if self.scope is None:
             return [None] * len(matrix)
-        return list((self.scope.strangeness(matrix, scores) > self.scope.threshold).tolist())
+        return list((self.scope.ood_score(matrix, scores) > self.scope.threshold).tolist())
 
     def _scores(self, matrix: FloatMatrix) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):

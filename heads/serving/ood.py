@@ -17,7 +17,7 @@ from heads.serving.arrays import frozen_floats, log_sum_exp, softmax
 _ROWS_AT_A_TIME = 1024
 
 
-class Strangeness(ABC):
+class OodMethod(ABC):
     """One number per text, greater for texts that are less like the head's examples."""
 
     kind: ClassVar[str]
@@ -36,30 +36,30 @@ class Strangeness(ABC):
         return cls()
 
 
-class Doubt(Strangeness):
+class MaxProbability(OodMethod):
     """One minus the greatest probability (Hendrycks & Gimpel, ICLR 2017): what is to be beaten."""
 
     kind = "doubt"
 
     def measure(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`Strangeness`."""
-        found: NDArray[np.float32] = 1 - softmax(scores).max(axis=1)
-        return found
+        """See :class:`OodMethod`."""
+        doubt: NDArray[np.float32] = 1 - softmax(scores).max(axis=1)
+        return doubt
 
 
-class Energy(Strangeness):
+class Energy(OodMethod):
     """Minus the log of the sum of exponentials of the scores (Liu et al., NeurIPS 2020)."""
 
     kind = "energy"
 
     def measure(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`Strangeness`."""
-        found: NDArray[np.float32] = -log_sum_exp(scores)
-        return found
+        """See :class:`OodMethod`."""
+        energy: NDArray[np.float32] = -log_sum_exp(scores)
+        return energy
 
 
 @dataclass(frozen=True, eq=False)
-class Mahalanobis(Strangeness):
+class Mahalanobis(OodMethod):
     """Distance to the nearest class mean under the classes' shared covariance (Lee et al., NeurIPS 2018).
 
     :param means: of the classes, whitened, float32 of shape (n_classes, rank).
@@ -77,24 +77,24 @@ class Mahalanobis(Strangeness):
             raise InputError(f"Means of shape {self.means.shape} do not fit a whitening of {self.whitening.shape}.")
 
     def measure(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`Strangeness`."""
+        """See :class:`OodMethod`."""
         white = vectors @ self.whitening
         squares = (white**2).sum(axis=1)[:, None] - 2 * white @ self.means.T + (self.means**2).sum(axis=1)
-        found: NDArray[np.float32] = np.sqrt(np.maximum(squares.min(axis=1), 0))
-        return found
+        distances: NDArray[np.float32] = np.sqrt(np.maximum(squares.min(axis=1), 0))
+        return distances
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """See :class:`Strangeness`."""
+        """See :class:`OodMethod`."""
         return {"means": self.means, "whitening": self.whitening}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """See :class:`Strangeness`."""
+        """See :class:`OodMethod`."""
         return cls(tensors["means"], tensors["whitening"])
 
 
 @dataclass(frozen=True, eq=False)
-class Distance(Strangeness):
+class Distance(OodMethod):
     """One minus the cosine of the nearest example (Sun et al., ICML 2022, with k = 1).
 
     :param examples: unit vectors, float32 of shape (n, dim).
@@ -109,49 +109,51 @@ class Distance(Strangeness):
             raise InputError("A distance needs examples, found none.")
 
     def measure(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :class:`Strangeness`."""
-        found = np.empty(len(vectors), dtype=np.float32)
+        """See :class:`OodMethod`."""
+        distances = np.empty(len(vectors), dtype=np.float32)
         for start in range(0, len(vectors), _ROWS_AT_A_TIME):
             part = slice(start, start + _ROWS_AT_A_TIME)
-            found[part] = 1 - (vectors[part] @ self.examples.T).max(axis=1)
-        return found
+            distances[part] = 1 - (vectors[part] @ self.examples.T).max(axis=1)
+        return distances
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """See :class:`Strangeness`."""
+        """See :class:`OodMethod`."""
         return {"examples": self.examples}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """See :class:`Strangeness`."""
+        """See :class:`OodMethod`."""
         return cls(tensors["examples"])
 
 
-STRANGENESSES: dict[str, type[Strangeness]] = {kind.kind: kind for kind in (Doubt, Energy, Mahalanobis, Distance)}
+STRANGENESSES: dict[str, type[OodMethod]] = {
+    kind.kind: kind for kind in (MaxProbability, Energy, Mahalanobis, Distance)
+}
 """Every kind by the name that files give it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """A weighted sum of strangenesses, each brought to one scale, and where "out of scope" begins.
+    """A weighted sum of OOD scores, each brought to one scale, and where "out of scope" begins.
 
     :param parts: what is added up.
     :param weights: of the parts, float32 of shape (n_parts,).
-    :param centres: of the parts on texts in scope, of the same shape.
+    :param centers: of the parts on texts in scope, of the same shape.
     :param threshold: texts above are out of scope.
     :param accepts: share of the texts in scope that the threshold was chosen to accept.
     """
 
-    parts: tuple[Strangeness, ...]
+    parts: tuple[OodMethod, ...]
     weights: NDArray[np.float32]
-    centres: NDArray[np.float32]
+    centers: NDArray[np.float32]
     threshold: float
     accepts: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", frozen_floats(self.weights, "scope weights", ndim=1))
-        object.__setattr__(self, "centres", frozen_floats(self.centres, "scope centres", ndim=1))
-        if not len(self.parts) == len(self.weights) == len(self.centres) or not self.parts:
-            raise InputError(f"A scope of {len(self.parts)} parts needs as many weights and centres, one or more.")
+        object.__setattr__(self, "centers", frozen_floats(self.centers, "scope centers", ndim=1))
+        if not len(self.parts) == len(self.weights) == len(self.centers) or not self.parts:
+            raise InputError(f"A scope of {len(self.parts)} parts needs as many weights and centers, one or more.")
         if not np.isfinite(self.threshold) or not 0 <= self.accepts <= 1:
             raise InputError(f"The scope's threshold {self.threshold} or share {self.accepts} is not a usable number.")
 
@@ -160,9 +162,9 @@ class Scope:
         """Kinds of its parts, joined by "+"."""
         return "+".join(part.kind for part in self.parts)
 
-    def strangeness(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def ood_score(self, vectors: FloatMatrix, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of shape (n,): greater for texts that are less like the head's examples."""
         total = np.zeros(len(vectors), dtype=np.float32)
-        for part, weight, centre in zip(self.parts, self.weights, self.centres, strict=True):
-            total += weight * (part.measure(vectors, scores) - centre)
+        for part, weight, center in zip(self.parts, self.weights, self.centers, strict=True):
+            total += weight * (part.measure(vectors, scores) - center)
         return total

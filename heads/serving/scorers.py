@@ -90,8 +90,8 @@ class Linear(Scorer):
 
     def scores(self, vectors: FloatMatrix) -> NDArray[np.float32]:
         """See :class:`Scorer`."""
-        found: NDArray[np.float32] = vectors @ self.weights.T + self.bias
-        return found
+        scores: NDArray[np.float32] = vectors @ self.weights.T + self.bias
+        return scores
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """See :class:`Scorer`."""
@@ -142,7 +142,7 @@ class Layers(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours(Scorer):
+class Neighbors(Scorer):
     """Logarithms of what the nearest examples vote for: each with ``exp(sharpness * (cosine - nearest))``.
 
     Votes are relative to the nearest one's, which is 1: the class of a far text is told by its neighbors too.
@@ -187,11 +187,11 @@ class Neighbours(Scorer):
 
     def scores(self, vectors: FloatMatrix) -> NDArray[np.float32]:
         """See :class:`Scorer`."""
-        found = np.empty((len(vectors), self.classes), dtype=np.float32)
+        scores = np.empty((len(vectors), self.classes), dtype=np.float32)
         for start in range(0, len(vectors), _ROWS_AT_A_TIME):
             part = slice(start, start + _ROWS_AT_A_TIME)
-            found[part] = self._votes(vectors[part])
-        return found
+            scores[part] = self._votes(vectors[part])
+        return scores
 
     def _votes(self, vectors: FloatMatrix) -> NDArray[np.float32]:
         cosines = unit_rows(vectors) @ self.vectors.T
@@ -260,8 +260,8 @@ class Hierarchy(Scorer):
         for parent in range(self.parents.n_outputs):
             siblings = self.parent_of == parent
             leaves[:, siblings] -= log_sum_exp(leaves[:, siblings])[:, None]
-        found: NDArray[np.float32] = parents[:, self.parent_of] + leaves
-        return found
+        scores: NDArray[np.float32] = parents[:, self.parent_of] + leaves
+        return scores
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """See :class:`Scorer`."""
@@ -282,5 +282,5 @@ class Hierarchy(Scorer):
         return cls(above, below, tensors["parent_of"])
 
 
-SCORERS: dict[str, type[Scorer]] = {kind.kind: kind for kind in (Linear, Layers, Neighbours, Hierarchy)}
+SCORERS: dict[str, type[Scorer]] = {kind.kind: kind for kind in (Linear, Layers, Neighbors, Hierarchy)}
 """Every kind of scorer by the name that files give it."""

@@ -40,9 +40,9 @@ class _Calibrated(msgspec.Struct, frozen=True):
     factor: float
 
 
-class _Abstention(msgspec.Struct, frozen=True):
+class _Abstention(msgspec.Struct, frozen=True, rename={"guarantee": "promise"}):  # files keep the earlier name
     below: float
-    promise: str
+    guarantee: str
     level: float
     confidence: float | None
     examples: int
@@ -146,9 +146,9 @@ def _tensors(head: FittedHead) -> dict[str, Any]:
     if head.thresholds is not None:
         tensors["thresholds"] = head.thresholds
     if head.scope is not None:
-        tensors |= {_SCOPE + "weights": head.scope.weights, _SCOPE + "centres": head.scope.centres}
-        for place, part in enumerate(head.scope.parts):
-            tensors |= {f"{_SCOPE}{place}.{name}": array for name, array in part.tensors().items()}
+        tensors |= {_SCOPE + "weights": head.scope.weights, _SCOPE + "centres": head.scope.centers}
+        for number, part in enumerate(head.scope.parts):
+            tensors |= {f"{_SCOPE}{number}.{name}": array for name, array in part.tensors().items()}
     return {name: np.array(array) for name, array in tensors.items()}  # contiguous: safetensors writes the buffer
 
 
@@ -165,7 +165,7 @@ def _description(head: FittedHead, tensors_sha256: str) -> dict[str, Any]:
         "space": head.space,
         "labels": list(head.labels),
         "calibration": {"method": head.calibration.method, "factor": float(head.calibration.factor)},
-        "abstention": None if abstention is None else asdict(abstention),
+        "abstention": None if abstention is None else msgspec.to_builtins(_Abstention(**asdict(abstention))),
         "scope": None
         if scope is None
         else {"kinds": [p.kind for p in scope.parts], "threshold": scope.threshold, "accepts": scope.accepts},
@@ -209,7 +209,7 @@ def _read(folder: Path) -> FittedHead:
 
 def _restored(described: _Description, tensors: dict[str, Any]) -> FittedHead:
     """The head of what was read; raises what its parts raise, or KeyError for a part that is not there."""
-    found, asked = described.calibration or _Calibrated("temperature", 1.0), described.abstention
+    calibration, abstention = described.calibration or _Calibrated("temperature", 1.0), described.abstention
     grouped: dict[str, dict[str, Any]] = {_SCORER: {}, _CALIBRATION: {}, _SCOPE: {}}
     for name, array in tensors.items():
         prefix = next((p for p in (_CALIBRATION, _SCOPE) if name.startswith(p)), _SCORER)
@@ -221,17 +221,17 @@ def _restored(described: _Description, tensors: dict[str, Any]) -> FittedHead:
         described.fingerprint,
         described.space,
         cast(Link, described.link),
-        Calibration(cast(Method, found.method), found.factor, **grouped[_CALIBRATION]),
+        Calibration(cast(Method, calibration.method), calibration.factor, **grouped[_CALIBRATION]),
         thresholds,
-        None if asked is None else Abstention(**msgspec.structs.asdict(asked)),
+        None if abstention is None else Abstention(**msgspec.structs.asdict(abstention)),
         None if described.scope is None else _restored_scope(described.scope, grouped[_SCOPE]),
     )
 
 
 def _restored_scope(described: _Scope, tensors: dict[str, Any]) -> Scope:
     parts = []
-    for place, kind in enumerate(described.kinds):
-        prefix = f"{place}."
+    for number, kind in enumerate(described.kinds):
+        prefix = f"{number}."
         own = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
         parts.append(STRANGENESSES[kind].restore(own))
     return Scope(tuple(parts), tensors["weights"], tensors["centres"], described.threshold, described.accepts)
@@ -240,16 +240,17 @@ def _restored_scope(described: _Scope, tensors: dict[str, Any]) -> Scope:
 def _check_format(path: Path, described: dict[str, Any]) -> None:
     if described.get("format") != _FORMAT:
         raise FileCorruptError(f"{path} does not describe a linear {_FORMAT}. Point to a folder that save_head wrote.")
-    found = described.get("format_version")
-    if isinstance(found, bool) or found not in (_WITHOUT_CHECKSUM, _LINEAR_ONLY, _FORMAT_VERSION):
+    version = described.get("format_version")
+    if isinstance(version, bool) or version not in (_WITHOUT_CHECKSUM, _LINEAR_ONLY, _FORMAT_VERSION):
         raise FileCorruptError(
-            f"{path} has format version {found!r}, this encoder-tools reads {_WITHOUT_CHECKSUM} to {_FORMAT_VERSION}. "
+            f"{path} has format version {version!r}, this encoder-tools reads {_WITHOUT_CHECKSUM} to "
+            f"{_FORMAT_VERSION}. "
             "Upgrade encoder-tools or fit the head again."
         )
-    if found != _WITHOUT_CHECKSUM and described.get("checksum") != _checksum(described):
+    if version != _WITHOUT_CHECKSUM and described.get("checksum") != _checksum(described):
         raise FileCorruptError(f"{path} was changed after it was written. Restore the head or fit it again.")
     kind, known = described.get("kind"), list(SCORERS)
-    if kind not in (["linear"] if found != _FORMAT_VERSION else known):
+    if kind not in (["linear"] if version != _FORMAT_VERSION else known):
         raise FileCorruptError(
             f"{path} describes a head of kind {kind!r}, expected one of {', '.join(known)}. Upgrade encoder-tools."
         )

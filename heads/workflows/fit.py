@@ -7,27 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from encoder_tools.aliases import Log
 from encoder_tools.errors import InputError
+from encoder_tools.io.columns import TEXT_AND_LABEL, LabeledColumns
 from encoder_tools.model.embedding_space import space_of
 from encoder_tools.protocols import TextEncoder
-from heads.data.columns import TEXT_AND_LABEL, Layout
-from heads.data.labelled import Labelled, Say, as_labels, as_numbers, leaked, read_labels, read_texts
 from heads.estimators.base import ClassifierHead
 from heads.estimators.hierarchical import HierarchicalHead
 from heads.estimators.linear import LONG_FIT, LinearHead
 from heads.estimators.mlp import MLPHead
 from heads.estimators.multilabel import MultiLabelHead
-from heads.estimators.pipeline import NO_PROMISE, Examples, Promise, make_head
-from heads.estimators.prototype import NeighbourHead, PrototypeHead
+from heads.estimators.pipeline import NO_GUARANTEE, Examples, RiskGuarantee, fit_head
+from heads.estimators.prototype import NeighborHead, PrototypeHead
 from heads.estimators.regression import RegressionHead
 from heads.estimators.zero_shot import ZeroShotHead
+from heads.labeled import Labeled, as_labels, as_numbers, leaked, read_labels, read_texts
 from heads.serving.fitted_head import FittedHead
 
 CLASSIFIERS: dict[str, type[ClassifierHead]] = {
     "linear": LinearHead,
     "mlp": MLPHead,
     "prototype": PrototypeHead,
-    "knn": NeighbourHead,
+    "knn": NeighborHead,
     "hierarchical": HierarchicalHead,
 }
 """Kinds that give one label of several."""
@@ -41,21 +42,21 @@ _MISSING = frozenset({"na", "n/a", "nan", "none", "null", "nil", "-", "?", "unkn
 class FitJob:
     """What to fit to what.
 
-    :ivar train: file of labelled texts.
+    :ivar train: file of labeled texts.
     :ivar out: folder that the head will be written to; rows that cannot be used are put beside it.
-    :ivar held_out: file of examples for the promise; None takes a share of ``train``.
+    :ivar held_out: file of examples for the guarantee; None takes a share of ``train``.
     :ivar outside: file of texts that are out of scope.
     :ivar outside_label: label of such texts in ``train``.
     :ivar descriptions: of the labels, for the kind "zero-shot"; None takes their names.
-    :ivar temperature: of the scores, where the encoder was trained on the examples itself; see :func:`make_head`.
+    :ivar temperature: of the scores, where the encoder was trained on the examples itself; see :func:`fit_head`.
     """
 
     train: Path
     out: Path
-    layout: Layout = TEXT_AND_LABEL
+    columns: LabeledColumns = TEXT_AND_LABEL
     kind: str = "linear"
     split: str = "train"
-    promise: Promise = NO_PROMISE
+    guarantee: RiskGuarantee = NO_GUARANTEE
     held_out: Path | None = None
     outside: Path | None = None
     outside_label: str | None = None
@@ -64,42 +65,42 @@ class FitJob:
     descriptions: dict[str, str] | None = None
 
 
-def fit_file(encoder: TextEncoder, job: FitJob, say: Say) -> FittedHead:
+def fit_file(encoder: TextEncoder, job: FitJob, log: Log) -> FittedHead:
     """The head of a file; what is odd about the examples is said.
 
-    :raises InputError: if the kind is not known, the promise cannot be kept, or the examples cannot be fitted.
+    :raises InputError: if the kind is not known, the guarantee cannot be kept, or the examples cannot be fitted.
     """
     _check(job)
-    layout = replace(job.layout, many=job.kind == "multi-label")
-    train = read_labels(job.train, job.out, layout, job.split, say)
+    columns = replace(job.columns, many=job.kind == "multi-label")
+    train = read_labels(job.train, job.out, columns, job.split, log)
     if job.kind in _OTHERS:
-        return _other_kind(encoder, train, job.kind, say)
-    train, strange = _set_apart(train, job)
+        return _other_kind(encoder, train, job.kind, log)
+    train, outside = _split_off_out_of_scope(train, job)
     _refuse_one_label(train, job.train)
-    _say_what_is_odd(train.labels, say)
-    _say_what_is_rare(train, say)
-    _say_what_is_large(train, job.kind, say)
+    _say_what_is_odd(train.labels, log)
+    _say_what_is_rare(train, log)
+    _say_what_is_large(train, job.kind, log)
     if job.outside is not None:
-        strange += read_texts(job.outside, job.out, layout, job.split, say)
+        outside += read_texts(job.outside, job.out, columns, job.split, log)
     held = None
     if job.held_out is not None:
-        others = read_labels(job.held_out, job.out, layout, job.split, say)
-        _say_what_leaked(train.texts, others.texts, job.held_out, say)
+        others = read_labels(job.held_out, job.out, columns, job.split, log)
+        _say_what_leaked(train.texts, others.texts, job.held_out, log)
         held = Examples(encoder.encode(others.texts), as_labels(others.labels))
-    say(f"encoding {len(train.texts) + len(strange)} texts")
-    made = make_head(
+    log(f"encoding {len(train.texts) + len(outside)} texts")
+    made = fit_head(
         _estimator(encoder, job, train.labels),
         Examples(encoder.encode(train.texts), as_labels(train.labels)),
-        promise=job.promise,
+        guarantee=job.guarantee,
         held_out=held,
-        outside=encoder.encode(strange) if strange else None,
+        outside=encoder.encode(outside) if outside else None,
         scope=job.scope,
         temperature=job.temperature,
         fingerprint=str(encoder.fingerprint),
     )
-    _say_what_was_made(made.head, made.n_train, made.scope_auroc, say)
+    _say_what_was_made(made.head, made.n_train, made.scope_auroc, log)
     if job.scope and made.head.scope is None:
-        say("no test of what is out of scope: too few examples can be held out to set its threshold; give more a label")
+        log("no test of what is out of scope: too few examples can be held out to set its threshold; give more a label")
     return replace(made.head, space=space_of(encoder).root)
 
 
@@ -115,32 +116,32 @@ def _check(job: FitJob) -> None:
     """Refuse what does not go together, before a file is read."""
     if job.kind not in KINDS:
         raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
-    if job.kind in _OTHERS and (job.promise.asked or job.held_out or job.outside or job.outside_label is not None):
+    if job.kind in _OTHERS and (job.guarantee.required or job.held_out or job.outside or job.outside_label is not None):
         raise InputError(
             f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
         )
-    if len(job.layout.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
+    if len(job.columns.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
         raise InputError(
-            f"Found {len(job.layout.label)} label columns, expected one for kind {job.kind!r}. Several are levels "
+            f"Found {len(job.columns.label)} label columns, expected one for kind {job.kind!r}. Several are levels "
             "of kind hierarchical, or the labels of multi-label; for more heads, fit one to each."
         )
 
 
-def _set_apart(train: Labelled, job: FitJob) -> tuple[Labelled, list[str]]:
-    """The examples in scope, and the texts that are labelled as out of it."""
+def _split_off_out_of_scope(train: Labeled, job: FitJob) -> tuple[Labeled, list[str]]:
+    """The examples in scope, and the texts that are labeled as out of it."""
     if job.outside_label is None:
         return train, []
-    kept, strange = Labelled(), []
+    kept, outside = Labeled(), []
     for text, label, row in zip(train.texts, train.labels, train.rows, strict=True):
         if str(label) == job.outside_label:
-            strange.append(text)
+            outside.append(text)
         else:
             kept.texts.append(text)
             kept.labels.append(label)
             kept.rows.append(row)
-    if not strange:
+    if not outside:
         raise InputError(f"No row of {job.train} has label {job.outside_label!r}, which should be out of scope.")
-    return kept, strange
+    return kept, outside
 
 
 def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> ClassifierHead:
@@ -149,15 +150,15 @@ def _estimator(encoder: TextEncoder, job: FitJob, labels: list[Any]) -> Classifi
     return CLASSIFIERS[job.kind]()
 
 
-def _other_kind(encoder: TextEncoder, train: Labelled, kind: str, say: Say) -> FittedHead:
+def _other_kind(encoder: TextEncoder, train: Labeled, kind: str, log: Log) -> FittedHead:
     head: MultiLabelHead | RegressionHead = RegressionHead() if kind == "regression" else MultiLabelHead()
     targets = as_numbers(train.labels) if kind == "regression" else train.labels
-    say(f"encoding {len(train.texts)} texts")
+    log(f"encoding {len(train.texts)} texts")
     fitted = head.fit(encoder.encode(train.texts), targets).to_fitted(fingerprint=str(encoder.fingerprint))
     return replace(fitted, space=space_of(encoder).root)
 
 
-def _refuse_one_label(train: Labelled, file: Path) -> None:
+def _refuse_one_label(train: Labeled, file: Path) -> None:
     """Before the texts are encoded, which may take an hour."""
     if len(set(train.labels)) < 2:
         only = train.labels[0] if train.labels else "that out of scope"
@@ -167,7 +168,7 @@ def _refuse_one_label(train: Labelled, file: Path) -> None:
         )
 
 
-def _say_what_is_odd(labels: list[Any], say: Say) -> None:
+def _say_what_is_odd(labels: list[Any], log: Log) -> None:
     """Labels that are probably one, or none."""
     counts = Counter(labels)
     alike: dict[str, list[str]] = {}
@@ -175,37 +176,37 @@ def _say_what_is_odd(labels: list[Any], say: Say) -> None:
         alike.setdefault(" ".join(str(label).casefold().split()), []).append(str(label))
     for names in alike.values():
         if len(names) > 1:
-            found = " and ".join(map(repr, sorted(names)))
-            say(f"warning: labels {found} differ in letter case or spaces alone, and are taken as {len(names)} labels")
+            listed = " and ".join(map(repr, sorted(names)))
+            log(f"warning: labels {listed} differ in letter case or spaces alone, and are taken as {len(names)} labels")
     for label, count in counts.items():
         if str(label).strip().casefold() in _MISSING:
-            say(f"warning: {label!r} is taken as a label ({count} examples), not as a missing one")
+            log(f"warning: {label!r} is taken as a label ({count} examples), not as a missing one")
 
 
-def _say_what_is_rare(train: Labelled, say: Say) -> None:
+def _say_what_is_rare(train: Labeled, log: Log) -> None:
     counts = Counter(train.labels)
     alone = sorted(str(label) for label, n in counts.items() if n == 1)
     if alone:
-        say(f"warning: {len(alone)} of {len(counts)} labels have one example only, such as {alone[0]!r}")
+        log(f"warning: {len(alone)} of {len(counts)} labels have one example only, such as {alone[0]!r}")
     few = sum(n < _FEWEST_WORTH for n in counts.values()) - len(alone)
     if few:
-        say(f"warning: {few} labels have two or three examples; eight or more make a usable head")
+        log(f"warning: {few} labels have two or three examples; eight or more make a usable head")
 
 
-def _say_what_is_large(train: Labelled, kind: str, say: Say) -> None:
+def _say_what_is_large(train: Labeled, kind: str, log: Log) -> None:
     n, labels = len(train.labels), len(set(train.labels))
     if kind not in ("prototype", "knn") and n * labels > LONG_FIT:
-        say(f"warning: {labels} labels of {n} texts take a {kind} head long; --kind prototype or knn takes seconds")
+        log(f"warning: {labels} labels of {n} texts take a {kind} head long; --kind prototype or knn takes seconds")
 
 
-def _say_what_leaked(train: list[str], others: list[str], file: Path, say: Say) -> None:
+def _say_what_leaked(train: list[str], others: list[str], file: Path, log: Log) -> None:
     both = len(leaked(train, others))
     if both:
-        say(f"warning: {both} of {len(others)} texts of {file} are among the examples too: the promise is too good")
+        log(f"warning: {both} of {len(others)} texts of {file} are among the examples too: the guarantee is too good")
 
 
-def _say_what_was_made(head: FittedHead, n_train: int, auroc: dict[str, float], say: Say) -> None:
-    say(
+def _say_what_was_made(head: FittedHead, n_train: int, auroc: dict[str, float], log: Log) -> None:
+    log(
         f"fitted to {n_train} examples of {len(head.labels)} labels, probabilities by {head.calibration.method} scaling"
     )
     kept = head.abstention
@@ -213,10 +214,10 @@ def _say_what_was_made(head: FittedHead, n_train: int, auroc: dict[str, float], 
         sure = "on average" if kept.confidence is None else f"with confidence {kept.confidence:.0%}"
         what = (
             f"at most {kept.level:.1%} of the answers wrong"
-            if kept.promise == "errors"
+            if kept.guarantee == "errors"
             else f"{kept.level:.1%} answered"
         )
-        say(f"answers from probability {kept.below:.3f} on: {what}, {sure}, by {kept.examples} examples held out")
+        log(f"answers from probability {kept.below:.3f} on: {what}, {sure}, by {kept.examples} examples held out")
     if auroc and head.scope is not None:
-        tried = ", ".join(f"{name} {value:.3f}" for name, value in auroc.items() if name != "chosen")
-        say(f"out of scope by {head.scope.name}: AUROC {tried}")
+        candidates = ", ".join(f"{name} {value:.3f}" for name, value in auroc.items() if name != "chosen")
+        log(f"out of scope by {head.scope.name}: AUROC {candidates}")

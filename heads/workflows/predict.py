@@ -1,10 +1,10 @@
-"""Predictions for files of any size: a few rows in memory, and a run that was cut goes on where it stopped."""
+"""Predictions for files of any size: a few rows in memory, and an interrupted run resumes."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -12,20 +12,35 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from encoder_tools.aliases import Log, Reject
 from encoder_tools.errors import FileCorruptError, InputError, SaveError
+from encoder_tools.io.columns import TEXT_AND_LABEL, LabeledColumns
 from encoder_tools.io.files import read_json, replacing, write_json
 from encoder_tools.io.parquet_writer import write_parquet
-from encoder_tools.io.rows import Numbered, Reading, Reject, columns_of
+from encoder_tools.io.rejected_rows import RejectedRows
+from encoder_tools.io.rows import Numbered, Reading, columns_of, count_rows
 from encoder_tools.protocols import TextEncoder
-from heads.data.columns import Layout
+from heads.labeled import rows_of
 from heads.serving.batch import classify
-from heads.serving.fitted_head import FittedHead, Judgement
+from heads.serving.fitted_head import FittedHead, Prediction
+from heads.serving.serialization import load_head
 
 _BATCH = 256
 _OUTPUTS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _OURS = frozenset(
     ("row", "value", "label", "probability", "chosen", "abstained", "out_of_scope", "pieces", "labels")
-)  # fields of a line, of which "row" is what a run goes on by
+)  # fields of a line; an interrupted run resumes by "row"
+
+
+class Predicted(NamedTuple):
+    """What :func:`predict_file` did.
+
+    :ivar rows: in the output.
+    :ivar rejected: rows that could not be used, if any.
+    """
+
+    rows: int
+    rejected: RejectedRows
 
 
 class Begun(NamedTuple):
@@ -49,7 +64,7 @@ class Job:
 
     out: Path
     identity: dict[str, Any]
-    layout: Layout
+    columns: LabeledColumns
     top: int = 3
     keep: tuple[str, ...] = ()
     chunk: bool = True
@@ -69,9 +84,77 @@ class Job:
         return self.out.with_name(self.out.name + ".partial")
 
     @property
-    def mark(self) -> Path:
-        """Says what the partial file is of."""
+    def progress_file(self) -> Path:
+        """What the partial file was begun with."""
         return self.out.with_name(self.out.name + ".partial.json")
+
+
+def predict_file(
+    encoder: TextEncoder,
+    head: str | Path,
+    file: str | Path,
+    out: str | Path,
+    *,
+    columns: LabeledColumns = TEXT_AND_LABEL,
+    top: int = 3,
+    keep: Sequence[str] = (),
+    chunk: bool = True,
+    split: str = "train",
+    log: Log = lambda _: None,
+    progress: bool | None = False,
+) -> Predicted:
+    """Predict the labels of every row of a file that may be larger than memory.
+
+    An interrupted run resumes when it is started again with the same arguments. Rows that cannot be used are written to
+    ``OUT.rejected.jsonl`` with the reason.
+
+    :param encoder: the model that the head belongs to.
+    :param head: folder of the head.
+    :param file: CSV, TSV, JSON, JSON Lines or Parquet, or a folder with a dataset.
+    :param out: .jsonl, .csv, .tsv or .parquet; an existing file is replaced when all is done.
+    :param columns: which columns are the text, and how the file is written.
+    :param top: labels per row.
+    :param keep: columns of the input that are written too.
+    :param chunk: read all of long texts, in chunks; else only their beginning.
+    :param split: of a dataset.
+    :param progress: a bar on stderr; None shows it on a terminal.
+    :return: how many rows were predicted, and the file of rejected rows.
+    :raises FingerprintError: if the head belongs to another model.
+    :raises InputError: for a column that does not exist, or if what was begun is of another file, head or model.
+    :raises SaveError: if the disk is full; the next run resumes there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from encoder_tools import OnnxEncoder
+        >>> from heads import LinearHead, predict_file, save_head
+        >>> encoder = OnnxEncoder()
+        >>> texts, labels = ["my card is lost", "card stolen", "exchange rate", "rate of the euro"], list("aabb")
+        >>> save_head(LinearHead(encoder).fit(texts, labels).to_fitted(), "head")
+        >>> _ = Path("in.jsonl").write_text('{"text": "where is my card?"}')
+        >>> predict_file(encoder, "head", "in.jsonl", "out.jsonl").rows
+        1
+    """
+    from tqdm import tqdm
+
+    file, folder, out = Path(file), Path(head), Path(out)
+    fitted = load_head(folder, encoder=encoder)
+    settings = {"text": tuple(columns.text), "top": top, "cut": not chunk, "keep": tuple(keep), "split": split}
+    job = Job(out, identity_of(file, folder, encoder, **settings), columns, top, tuple(keep), chunk)
+    check_kept(file, split, job)
+    begun = resume(job)
+    rejected = RejectedRows(out, file, begun.last)
+    cut_rejected(rejected.path, begun.last)
+    if begun.written:
+        log(f"resuming after row {begun.last}")
+    written = begun.written
+    disable = None if progress is None else not progress
+    total = None if disable else count_rows(file)
+    with tqdm(unit="row", total=total, initial=written, disable=disable) as bar:
+        for rows in predict_rows(encoder, fitted, rows_of(file, split, rejected, columns), job, rejected, begun):
+            bar.update(rows - written)
+            written = rows
+    return Predicted(written, rejected)
 
 
 def identity_of(file: Path, folder: Path, encoder: TextEncoder, **settings: Any) -> dict[str, Any]:
@@ -96,18 +179,19 @@ def resume(job: Job) -> Begun:
 
     :raises InputError: if what was begun is of another file, head or model.
     """
-    if not job.mark.exists() or not job.partial.exists():
+    if not job.progress_file.exists() or not job.partial.exists():
         job.partial.unlink(missing_ok=True)
-        write_json(job.mark, job.identity)
+        write_json(job.progress_file, job.identity)
         return Begun(0, 0)
     try:
-        found = read_json(job.mark)
+        state = read_json(job.progress_file)
     except FileCorruptError:
-        found = {}
-    if found != job.identity:
-        differs = ", ".join(sorted(name for name in job.identity if found.get(name) != job.identity[name]))
+        state = {}
+    if state != job.identity:
+        differs = ", ".join(sorted(name for name in job.identity if state.get(name) != job.identity[name]))
         raise InputError(
-            f"{job.partial} was begun with another {differs or 'setting'}. Delete it and {job.mark.name} to start "
+            f"{job.partial} was begun with another {differs or 'setting'}. Delete it and {job.progress_file.name} "
+            "to start "
             "again."
         )
     written, last = 0, 0
@@ -141,7 +225,7 @@ def predict_rows(
                 if entry.number <= begun.last:
                     continue
                 try:
-                    waiting.append((entry, job.layout.text_of(entry.row)))
+                    waiting.append((entry, job.columns.text_of(entry.row)))
                 except InputError as error:
                     reject(entry.number, str(error), dict(entry.row))
                 if len(waiting) == _BATCH:
@@ -152,7 +236,7 @@ def predict_rows(
                     yield written
             file.write(_lines(encoder, head, waiting, job))
         _finish(job)
-        job.mark.unlink(missing_ok=True)
+        job.progress_file.unlink(missing_ok=True)
     except OSError as error:
         raise SaveError(
             f"{job.out} cannot be written ({error.strerror}). Make room and run again: it goes on."
@@ -167,7 +251,7 @@ def check_kept(file: Path, split: str, job: Job) -> None:
     """
     if not job.keep:
         return
-    names = columns_of(file, Reading(split, job.layout.encoding, job.layout.delimiter))
+    names = columns_of(file, Reading(split, job.columns.encoding, job.columns.delimiter))
     unknown = [name for name in job.keep if name not in names]
     if unknown:
         raise InputError(f"{file} has no column {unknown[0]!r} to keep, it has {', '.join(names)}.")
@@ -222,27 +306,27 @@ def _lines(encoder: TextEncoder, head: FittedHead, waiting: list[tuple[Numbered,
     texts = [text for _, text in waiting]
     judged = classify(encoder, texts, {"": head}, top=job.top, chunk=job.chunk)[""]
     return b"".join(
-        json.dumps(_described(entry, found, job.keep), ensure_ascii=False, default=str).encode("utf-8", "replace")
+        json.dumps(_described(entry, prediction, job.keep), ensure_ascii=False, default=str).encode("utf-8", "replace")
         + b"\n"
-        for (entry, _), found in zip(waiting, judged, strict=True)
+        for (entry, _), prediction in zip(waiting, judged, strict=True)
     )
 
 
-def _described(entry: Numbered, found: Judgement, keep: tuple[str, ...]) -> dict[str, Any]:
+def _described(entry: Numbered, prediction: Prediction, keep: tuple[str, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {"row": entry.number} | {name: entry.row.get(name) for name in keep}
-    if found.value is not None:
-        return described | {"value": found.value}
-    best = found.labels[0]
+    if prediction.value is not None:
+        return described | {"value": prediction.value}
+    best = prediction.labels[0]
     described |= {"label": best.label, "probability": round(best.probability, 6)}
-    if found.chosen is not None:
-        described["chosen"] = list(found.chosen)
+    if prediction.chosen is not None:
+        described["chosen"] = list(prediction.chosen)
     else:
-        described["abstained"] = found.abstained
-    if found.out_of_scope is not None:
-        described["out_of_scope"] = found.out_of_scope
-    if found.pieces > 1:
-        described["pieces"] = found.pieces
-    return described | {"labels": [[entry.label, round(entry.probability, 6)] for entry in found.labels]}
+        described["abstained"] = prediction.abstained
+    if prediction.out_of_scope is not None:
+        described["out_of_scope"] = prediction.out_of_scope
+    if prediction.pieces > 1:
+        described["pieces"] = prediction.pieces
+    return described | {"labels": [[entry.label, round(entry.probability, 6)] for entry in prediction.labels]}
 
 
 def _row_number(line: bytes) -> int | None:

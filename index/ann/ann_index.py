@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.ann.index_types import ApproximateKind
-from index.ann.snapshot import Found, Snapshot
+from index.ann.index_types import AnnIndexType
+from index.ann.snapshot import Neighbors, Snapshot
 from index.ann.tuning import KS, Tuning, tune
 
 _ADDED_AT_ONCE = 1000
@@ -25,7 +25,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """A build was asked to stop."""
 
 
-class Approximate:
+class AnnIndex:
     """Made by :meth:`build`, :meth:`grown` or :func:`index.ann.cache.read_graph`; then never changed, and safe for
     threads.
 
@@ -34,9 +34,7 @@ class Approximate:
     :ivar tuning: what a search spends, and what it was measured to find; the most there is until it is tuned.
     """
 
-    def __init__(
-        self, kind: ApproximateKind, index: Any, rows: NDArray[np.int64], tuning: Tuning | None = None
-    ) -> None:
+    def __init__(self, kind: AnnIndexType, index: Any, rows: NDArray[np.int64], tuning: Tuning | None = None) -> None:
         self.kind, self.index, self.rows = kind, index, rows
         self.tuning = tuning or Tuning(dict.fromkeys(KS, kind.efforts[-1]), {})
         self._made: tuple[tuple[int, int], Any] = (-1, -1), None  # the last search's effort and k, and parameters
@@ -45,7 +43,7 @@ class Approximate:
         return len(self.rows)
 
     @classmethod
-    def build(cls, kind: ApproximateKind, snapshot: Snapshot, stop: threading.Event) -> Approximate:
+    def build(cls, kind: AnnIndexType, snapshot: Snapshot, stop: threading.Event) -> AnnIndex:
         """Build one over all that is alive.
 
         :raises Stopped: if ``stop`` was set meanwhile.
@@ -62,7 +60,7 @@ class Approximate:
             kind.add(index, vectors, parts[number])
         return cls(kind, index, snapshot.rows[positions])
 
-    def grown(self, snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event) -> Approximate:
+    def grown(self, snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event) -> AnnIndex:
         """A copy with what is at more positions of a snapshot, whose rows are later than all of this one's.
 
         :raises Stopped: as :meth:`build`.
@@ -72,9 +70,9 @@ class Approximate:
         index = faiss.clone_index(self.index)
         for _, vectors in _parts(snapshot, positions, stop):
             self.kind.add(index, vectors, self.kind.assigned(index, vectors))
-        return Approximate(self.kind, index, np.concatenate([self.rows, snapshot.rows[positions]]), self.tuning)
+        return AnnIndex(self.kind, index, np.concatenate([self.rows, snapshot.rows[positions]]), self.tuning)
 
-    def tuned(self, snapshot: Snapshot, recall: float, queries: Mapping[str, FloatMatrix]) -> Approximate:
+    def tuned(self, snapshot: Snapshot, recall: float, queries: Mapping[str, FloatMatrix]) -> AnnIndex:
         """The same index with the least effort that has a recall; see :func:`index.ann.tuning.tune`.
 
         :param snapshot: of the same rows, if dead ones are not counted, or more.
@@ -85,9 +83,9 @@ class Approximate:
             return scores, np.where(at >= 0, self.rows[at], -1)
 
         known = snapshot.up_to(int(self.rows[-1]))
-        return Approximate(self.kind, self.index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
+        return AnnIndex(self.kind, self.index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
 
-    def search(self, query: FloatMatrix, k: int) -> Found:
+    def search(self, query: FloatMatrix, k: int) -> Neighbors:
         """The ``k`` nearest to a query (1, dim), alive or not, best first; fewer if it does not reach as many."""
         scores, at = self.index.search(query, min(k, len(self.rows)), params=self._parameters(k))
         if at[0, -1] >= 0:

@@ -15,17 +15,17 @@ import numpy as np
 from encoder_tools.errors import SaveError
 from encoder_tools.protocols import FloatMatrix
 from index.ann import cache as files
-from index.ann.ann_index import Approximate, Stopped
+from index.ann.ann_index import AnnIndex, Stopped
 from index.ann.cache import Manifest
 from index.ann.hnsw import Hnsw
 from index.ann.index_types import kinds, recent_kind
 from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
-from index.ann.snapshot import Found, Snapshot
+from index.ann.snapshot import Neighbors, Snapshot
 from index.ann.tuning import Tuning
 from index.storage.reader import Reader
 from index.storage.schema import About
-from index.storage.vector_block import Base, Block, Mark
+from index.storage.vector_block import Base, Block, WriteToken
 
 Kind: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
 KINDS = ("auto", "flat", "hnsw", "ivf")
@@ -73,7 +73,7 @@ class Builder:
         self._tuned_at, self._tuned_for = time.monotonic(), 0.0
 
     @property
-    def graph(self) -> Approximate | None:
+    def graph(self) -> AnnIndex | None:
         """The large index, if there is one."""
         segments = self._segments
         return None if segments is None else segments.main
@@ -87,24 +87,24 @@ class Builder:
 
         :param room: gives the place for so many.
         """
-        found, why = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
-        if found is not None and reader.token_of(found.sequence) != found.token:
-            found, why = None, "what is on disk is of other vectors"
-        if found is not None:
-            block = room(found.rows)
-            why = files.read_vectors(self._folder, found, block)
+        manifest, why = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        if manifest is not None and reader.token_of(manifest.sequence) != manifest.token:
+            manifest, why = None, "what is on disk is of other vectors"
+        if manifest is not None:
+            block = room(manifest.rows)
+            why = files.read_vectors(self._folder, manifest, block)
             if not why:
-                self._read = None if self._loaded.is_set() else (found, block)
-                return Base(Mark(found.sequence, found.token), block)
+                self._read = None if self._loaded.is_set() else (manifest, block)
+                return Base(WriteToken(manifest.sequence, manifest.token), block)
         self._unread = why
         return None
 
     def kept(self) -> int | None:
         """Number of the write that the files on disk are of, if there are any."""
-        found, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
-        return None if found is None else found.sequence
+        manifest, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        return None if manifest is None else manifest.sequence
 
-    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
+    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Neighbors]:
         """The nearest of a snapshot, through the graph where there is one."""
         self.look_after(snapshot)
         segments = self._segments
@@ -206,7 +206,7 @@ class Builder:
     def _build(self, snapshot: Snapshot) -> None:
         if self._segments is not None:
             self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
-        built = Approximate.build(self._built, snapshot, self._stop)
+        built = AnnIndex.build(self._built, snapshot, self._stop)
         graph = self._tuned(built, snapshot)
         with self._lock:
             self._segments, self.why = Segments(graph), f"it was built over {len(graph)} documents"
@@ -225,8 +225,8 @@ class Builder:
             if segments.recent is None:
                 alive = snapshot.alive.copy()
                 alive[:known] = False
-                built = Approximate.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
-                recent = Approximate(built.kind, built.index, built.rows, _tuning_beside(segments.main))
+                built = AnnIndex.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
+                recent = AnnIndex(built.kind, built.index, built.rows, _tuning_beside(segments.main))
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)
             with self._lock:
@@ -247,7 +247,7 @@ class Builder:
         if manifest is not None:
             self._save(lambda: files.save_tuning(self._folder, manifest, graph.tuning, self._recent.sample()))
 
-    def _tuned(self, graph: Approximate, snapshot: Snapshot) -> Approximate:
+    def _tuned(self, graph: AnnIndex, snapshot: Snapshot) -> AnnIndex:
         begun = time.monotonic()
         self._recent.measured()
         queries = {"recent": self._recent.sample()}
@@ -266,7 +266,7 @@ class Builder:
             self.why += f", and could not be saved ({error})"
 
 
-def _tuning_beside(main: Approximate) -> Tuning:
+def _tuning_beside(main: AnnIndex) -> Tuning:
     """Of the small index: half of what the large one takes, where that is a graph too."""
     of_main = main.tuning.efforts if isinstance(main.kind, Hnsw) else {}
     return Tuning({k: max(least, of_main.get(k, 0) // 2) for k, least in _RECENT_EFFORTS.items()}, {})

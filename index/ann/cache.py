@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from encoder_tools.io.files import replacing, write_bytes
 from encoder_tools.protocols import FloatMatrix
-from index.ann.ann_index import Approximate
-from index.ann.index_types import ApproximateKind
+from index.ann.ann_index import AnnIndex
+from index.ann.index_types import AnnIndexType
 from index.ann.snapshot import Snapshot
 from index.ann.tuning import KS, Recall, Tuning
 from index.storage.vector_block import Block
@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True):
     recent: int = 0
 
 
-def save(folder: Path, graph: Approximate, snapshot: Snapshot, fingerprint: str, queries: FloatMatrix) -> Manifest:
+def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, fingerprint: str, queries: FloatMatrix) -> Manifest:
     """Write a graph, the vectors that it is over, and their manifest; in parts, so that nothing is copied whole.
 
     :param snapshot: that the graph was built of.
@@ -88,7 +88,9 @@ def save(folder: Path, graph: Approximate, snapshot: Snapshot, fingerprint: str,
     vectors = _write(folder, "vectors", write_vectors)
     links = _write(folder, "graph", lambda write: graph.kind.write(graph.index, write))
     count, dim = len(graph.rows), snapshot.vectors.shape[1]
-    made = Manifest(_VERSION, fingerprint, *snapshot.mark, count, dim, vectors, links, graph.kind.name, *graph.tuning)
+    made = Manifest(
+        _VERSION, fingerprint, *snapshot.write_token, count, dim, vectors, links, graph.kind.name, *graph.tuning
+    )
     return save_tuning(folder, made, graph.tuning, queries)
 
 
@@ -103,7 +105,7 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
         manifest, efforts=tuning.efforts, recall=tuning.recall, queries=file, recent=len(queries)
     )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
-    kept = {found.name for found in (made.vectors, made.graph, made.queries) if found is not None}
+    kept = {name.name for name in (made.vectors, made.graph, made.queries) if name is not None}
     for kind in _KINDS:
         for path in folder.glob(f"{kind}-*{_SUFFIX}"):
             if path.name not in kept:
@@ -114,45 +116,45 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
 def read_manifest(folder: Path, fingerprint: str, dim: int) -> tuple[Manifest | None, str]:
     """What a folder says that it has, if that is of this model; else None, and why."""
     try:
-        found = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None, f"there is no {MANIFEST_NAME} on disk"
     except (OSError, ValueError, msgspec.DecodeError) as error:
         return None, f"what is on disk is damaged ({error})"
-    if found.format_version != _VERSION or (found.fingerprint, found.dim) != (fingerprint, dim):
+    if manifest.format_version != _VERSION or (manifest.fingerprint, manifest.dim) != (fingerprint, dim):
         return None, "what is on disk is of another version or model"
-    efforts = [found.efforts.get(k, 0) for k in KS]
-    if found.rows < 1 or min(efforts) < 1 or found.vectors.size != found.rows * (8 + 4 * dim):
+    efforts = [manifest.efforts.get(k, 0) for k in KS]
+    if manifest.rows < 1 or min(efforts) < 1 or manifest.vectors.size != manifest.rows * (8 + 4 * dim):
         return None, "what is on disk is damaged (its manifest says what cannot be)"
-    return found, ""
+    return manifest, ""
 
 
-def read_vectors(folder: Path, found: Manifest, into: Block) -> str:
+def read_vectors(folder: Path, manifest: Manifest, into: Block) -> str:
     """Fill a block with the rows and vectors of a manifest; what is wrong with them, or nothing."""
-    return _read(folder, found.vectors, into.rows, into.vectors)
+    return _read(folder, manifest.vectors, into.rows, into.vectors)
 
 
-def read_queries(folder: Path, found: Manifest) -> FloatMatrix:
+def read_queries(folder: Path, manifest: Manifest) -> FloatMatrix:
     """The queries that are remembered (n, dim); none if they are not as the manifest says."""
-    queries = np.empty((found.recent if found.queries else 0, found.dim), dtype=np.float32)
-    if found.queries is None or _read(folder, found.queries, queries) or not np.isfinite(queries).all():
+    queries = np.empty((manifest.recent if manifest.queries else 0, manifest.dim), dtype=np.float32)
+    if manifest.queries is None or _read(folder, manifest.queries, queries) or not np.isfinite(queries).all():
         return queries[:0]
     return queries
 
 
-def read_graph(folder: Path, found: Manifest, block: Block, kind: ApproximateKind) -> tuple[Approximate | None, str]:
+def read_graph(folder: Path, manifest: Manifest, block: Block, kind: AnnIndexType) -> tuple[AnnIndex | None, str]:
     """What leads to the vectors of a manifest, if it is whole and of a kind; else None, and why."""
-    if found.kind != kind.name:
-        return None, f"what is on disk is of kind {found.kind!r}"
-    why = _wrong_size(folder, found.graph) or _wrong_checksum(folder, found.graph)
+    if manifest.kind != kind.name:
+        return None, f"what is on disk is of kind {manifest.kind!r}"
+    why = _wrong_size(folder, manifest.graph) or _wrong_checksum(folder, manifest.graph)
     if why:
         return None, why
     try:
-        with (folder / found.graph.name).open("rb") as file:
+        with (folder / manifest.graph.name).open("rb") as file:
             index = kind.read(file, block.vectors)
     except (OSError, RuntimeError) as error:
         return None, f"what is on disk cannot be read ({error})"
-    return Approximate(kind, index, block.rows.copy(), Tuning(found.efforts, found.recall)), "it was on disk"
+    return AnnIndex(kind, index, block.rows.copy(), Tuning(manifest.efforts, manifest.recall)), "it was on disk"
 
 
 def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], object]) -> File:

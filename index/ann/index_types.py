@@ -17,7 +17,7 @@ from index.ann.hnsw import Hnsw
 from index.ann.ivf import Ivf
 
 
-class ApproximateKind(Protocol):
+class AnnIndexType(Protocol):
     """One kind.
 
     :ivar name: as users and files call it.
@@ -61,12 +61,12 @@ class ApproximateKind(Protocol):
         """
 
 
-def kinds() -> dict[str, ApproximateKind]:
+def kinds() -> dict[str, AnnIndexType]:
     """All of them by their names."""
-    all_kinds: tuple[ApproximateKind, ...] = (Hnsw(), Ivf())
+    all_kinds: tuple[AnnIndexType, ...] = (Hnsw(), Ivf())
     return {kind.name: kind for kind in all_kinds}
 
 
-def recent_kind() -> ApproximateKind:
+def recent_kind() -> AnnIndexType:
     """What later rows are searched through: a graph that is built at four times the pace of the large one."""
     return Hnsw(links=16, build_effort=40)

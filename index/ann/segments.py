@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.ann.ann_index import Approximate
-from index.ann.snapshot import Found, Snapshot, best_of
+from index.ann.ann_index import AnnIndex
+from index.ann.snapshot import Neighbors, Snapshot, best_of
 
 
 class Segments(NamedTuple):
     """Indexes over rows that follow each other."""
 
-    main: Approximate
-    recent: Approximate | None = None
+    main: AnnIndex
+    recent: AnnIndex | None = None
 
     @property
-    def parts(self) -> tuple[Approximate, ...]:
+    def parts(self) -> tuple[AnnIndex, ...]:
         """Those that there are."""
         return (self.main,) if self.recent is None else (self.main, self.recent)
 
@@ -41,7 +41,7 @@ class Segments(NamedTuple):
         """How many positions of a snapshot are of rows up to the last one."""
         return int(np.searchsorted(snapshot.rows, self.last_row, side="right"))
 
-    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Found]:
+    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Neighbors]:
         """As :meth:`index.ann.snapshot.Snapshot.nearest`, nearly always the same."""
         known = self.known(snapshot)
         new = np.flatnonzero(snapshot.alive[known:]) + known
@@ -49,7 +49,9 @@ class Segments(NamedTuple):
         whole = not snapshot.dead and known == self.size
         return [self._nearest(query, k, snapshot, new, whole=whole) for query in queries]
 
-    def _nearest(self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], *, whole: bool) -> Found:
+    def _nearest(
+        self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], *, whole: bool
+    ) -> Neighbors:
         parts = [
             part.search(query[None], k) if whole else _alive(part, query[None], k, snapshot) for part in self.parts
         ]
@@ -65,7 +67,7 @@ class Segments(NamedTuple):
         return rows[:k], scores[:k]
 
 
-def _alive(part: Approximate, query: FloatMatrix, k: int, snapshot: Snapshot) -> Found:
+def _alive(part: AnnIndex, query: FloatMatrix, k: int, snapshot: Snapshot) -> Neighbors:
     """The nearest that are alive; more are asked for until there are as many."""
     count = k
     while True:

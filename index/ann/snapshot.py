@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from encoder_tools.errors import FileCorruptError
 from encoder_tools.protocols import FloatMatrix
 from index.storage.reader import Reader
-from index.storage.vector_block import Base, Block, Mark
+from index.storage.vector_block import Base, Block, WriteToken
 
 _QUERIES_AT_ONCE, _COSINES_AT_ONCE = 64, 2**22
 _GATHERED = 0.2  # share of the rows up to which their vectors are copied together
@@ -25,7 +25,7 @@ _SPARE = 1.5  # room of a new buffer, in what it holds
 _DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
 
 
-Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+Neighbors: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Row numbers and cosines, best first."""
 
 
@@ -33,7 +33,7 @@ Found: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Snapshot:
     """State after a write.
 
-    :ivar mark: of the write.
+    :ivar write_token: of the write.
     :ivar rows: int64 (n,), ascending.
     :ivar vectors: unit vectors, float32 (n, dim).
     :ivar alive: bool (n,): not gone since.
@@ -41,7 +41,7 @@ class Snapshot:
     :ivar generation: places of rows are those of earlier snapshots of the same generation.
     """
 
-    mark: Mark
+    write_token: WriteToken
     rows: NDArray[np.int64]
     vectors: FloatMatrix
     alive: NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Snapshot:
     @property
     def sequence(self) -> int:
         """Number of the write."""
-        return self.mark.sequence
+        return self.write_token.sequence
 
     def __len__(self) -> int:
         """How many documents there are."""
@@ -70,36 +70,36 @@ class Snapshot:
         positions = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
         return np.asarray((self.rows[positions] == rows) & self.alive[positions])
 
-    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None) -> list[Found]:
+    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row.
 
         :param mask: bool (n,), of rows that are alive: none but those are found, and ``k`` of them if there are.
         """
-        places = np.flatnonzero(self.alive if mask is None else mask)
-        if len(places) == len(self.rows):
+        candidates = np.flatnonzero(self.alive if mask is None else mask)
+        if len(candidates) == len(self.rows):
             vectors, rows = self.vectors, self.rows
-        elif len(places) <= _GATHERED * len(self.rows):
-            vectors, rows = self.vectors[places], self.rows[places]
+        elif len(candidates) <= _GATHERED * len(self.rows):
+            vectors, rows = self.vectors[candidates], self.rows[candidates]
         else:
-            return self._nearest_of_most(queries, k, places)
-        found = []
+            return self._nearest_of_most(queries, k, candidates)
+        rankings = []
         step = _step(len(rows))
         for start in range(0, len(queries), step):
             for cosines in queries[start : start + step] @ vectors.T:
                 chosen = best_of(cosines, min(k, len(rows)))
-                found.append((rows[chosen], cosines[chosen]))
-        return found
+                rankings.append((rows[chosen], cosines[chosen]))
+        return rankings
 
-    def _nearest_of_most(self, queries: FloatMatrix, k: int, places: NDArray[np.int64]) -> list[Found]:
+    def _nearest_of_most(self, queries: FloatMatrix, k: int, candidates: NDArray[np.int64]) -> list[Neighbors]:
         """The same where copying the vectors that count would cost more than looking at all of them."""
-        found = []
+        rankings = []
         step = _step(len(self.rows))
         for start in range(0, len(queries), step):
             for line in queries[start : start + step] @ self.vectors.T:
-                cosines = line[places]
-                chosen = best_of(cosines, min(k, len(places)))
-                found.append((self.rows[places[chosen]], cosines[chosen]))
-        return found
+                cosines = line[candidates]
+                chosen = best_of(cosines, min(k, len(candidates)))
+                rankings.append((self.rows[candidates[chosen]], cosines[chosen]))
+        return rankings
 
 
 def _step(count: int) -> int:
@@ -113,9 +113,9 @@ def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         return np.argsort(-scores, kind="stable")[:k]
     lowest = np.partition(scores, len(scores) - k)[len(scores) - k]
     above, level = np.flatnonzero(scores > lowest), np.flatnonzero(scores == lowest)
-    places = np.concatenate([above, level[: k - len(above)]])
-    places.sort()
-    return places[np.argsort(-scores[places], kind="stable")]
+    positions = np.concatenate([above, level[: k - len(above)]])
+    positions.sort()
+    return positions[np.argsort(-scores[positions], kind="stable")]
 
 
 class Snapshots:
@@ -129,7 +129,7 @@ class Snapshots:
         self._dim, self._what, self._base, self._generation = dim, what, base, 0
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._vectors: FloatMatrix = np.empty((0, dim), dtype=np.float32)
-        self.current = Snapshot(Mark(-1, ""), self._rows, self._vectors, np.empty(0, dtype=bool))
+        self.current = Snapshot(WriteToken(-1, ""), self._rows, self._vectors, np.empty(0, dtype=bool))
 
     def advance(self, reader: Reader) -> Snapshot:
         """The state that a reader sees, if it is later than the current one.
@@ -139,11 +139,11 @@ class Snapshots:
         before = self.current
         if reader.sequence() <= before.sequence:
             return before
-        mark = reader.mark()
-        known = reader.token_of(before.sequence) == before.mark.token  # else the log no longer goes back so far
+        write_token = reader.write_token()
+        known = reader.token_of(before.sequence) == before.write_token.token  # else the log no longer goes back so far
         if not known:
             self._generation += 1
-        made = self._add(before, reader, mark) if known else self._load(reader, mark)
+        made = self._add(before, reader, write_token) if known else self._load(reader, write_token)
         counts = [reader.count(), *([] if known else [reader.counted()])]
         if any(count != len(made) for count in counts):
             raise FileCorruptError(
@@ -152,20 +152,20 @@ class Snapshots:
         self.current = made
         return made
 
-    def _load(self, reader: Reader, mark: Mark) -> Snapshot:
+    def _load(self, reader: Reader, write_token: WriteToken) -> Snapshot:
         base = self._base(reader, self._make_room)
         if base is not None:
             rows, vectors = base.block
             with suppress(FileCorruptError):  # what is wrong with a copy need not be wrong with the database
-                whole = Snapshot(base.mark, rows, vectors, np.ones(len(rows), dtype=bool), 0, self._generation)
-                return self._add(whole, reader, mark)
+                whole = Snapshot(base.write_token, rows, vectors, np.ones(len(rows), dtype=bool), 0, self._generation)
+                return self._add(whole, reader, write_token)
         self._make_room(reader.count())
         n = 0
         for block in reader.vectors():
             n = self._append(n, block.rows, block.vectors)
-        return self._view(mark, n, np.ones(n, dtype=bool), 0)
+        return self._view(write_token, n, np.ones(n, dtype=bool), 0)
 
-    def _add(self, before: Snapshot, reader: Reader, mark: Mark) -> Snapshot:
+    def _add(self, before: Snapshot, reader: Reader, write_token: WriteToken) -> Snapshot:
         change = reader.changes_since(before.sequence)
         if before.rows.base is not self._rows:  # an earlier step failed after it had made room
             self._make_room(len(before.rows))
@@ -184,7 +184,7 @@ class Snapshots:
         for block in reader.vectors(change.added):
             n = self._append(n, block.rows, block.vectors)
         alive = np.concatenate([alive, np.ones(n - len(alive), dtype=bool)])
-        return self._view(mark, n, alive, dead)
+        return self._view(write_token, n, alive, dead)
 
     def _append(self, n: int, rows: NDArray[np.int64], vectors: FloatMatrix) -> int:
         """Put rows behind the first ``n``; return how many there are then."""
@@ -201,5 +201,5 @@ class Snapshots:
         self._rows, self._vectors = np.empty(room, dtype=np.int64), np.empty((room, self._dim), dtype=np.float32)
         return Block(self._rows[:n], self._vectors[:n])
 
-    def _view(self, mark: Mark, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
-        return Snapshot(mark, self._rows[:n], self._vectors[:n], alive, dead, self._generation)
+    def _view(self, write_token: WriteToken, n: int, alive: NDArray[np.bool_], dead: int) -> Snapshot:
+        return Snapshot(write_token, self._rows[:n], self._vectors[:n], alive, dead, self._generation)

@@ -44,7 +44,7 @@ def cut_documents(
 
     :raises InputError: for a document without words, or metadata that have one of these fields.
     """
-    found = {}
+    cut = {}
     for position, (identifier, text) in enumerate(zip(ids, texts, strict=True)):
         own = dict((metadata[position] if metadata is not None else None) or {})
         taken = [name for name in FIELDS if name in own]
@@ -53,7 +53,7 @@ def cut_documents(
         chunks = splitter.split(text)
         if not chunks:
             raise InputError(f"Document {position}, {identifier!r}, has no words, so there is nothing to store of it.")
-        found[identifier] = [
+        cut[identifier] = [
             Document(
                 f"{identifier}#{number}",
                 chunk.text,
@@ -62,7 +62,7 @@ def cut_documents(
             )
             for number, chunk in enumerate(chunks)
         ]
-    return found
+    return cut
 
 
 def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader, known_vectors: Mapping[str, Any]) -> Cut:
@@ -78,8 +78,8 @@ def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader, kn
         if list(stored.values()) == list(pieces):
             continue
         documents += 1
-        wanted = {piece.text for piece in pieces}
-        rows = [row for row, piece in stored.items() if piece.text in wanted]
+        texts_ = {piece.text for piece in pieces}
+        rows = [row for row, piece in stored.items() if piece.text in texts_]
         for block in reader.vectors(rows):
             known |= {stored[row].text: vector for row, vector in zip(block.rows.tolist(), block.vectors, strict=True)}
         ids += [piece.id for piece in pieces]

@@ -22,7 +22,7 @@ from index.collection.writes import Writer
 from index.documents.chunking import Chunking
 from index.query.filters import read_filter
 from index.query.fusion import Fusion
-from index.query.projection import Layout, lay_out
+from index.query.projection import Projection, project
 from index.query.search import Mode, Search
 from index.results import Document, DocumentId, Hit, Stats
 from index.storage import schema
@@ -419,10 +419,10 @@ class Collection:
         """Stored vectors (dim,) of documents and of their chunks, by text."""
         return self._reads.vectors_by_text(ids)
 
-    def layout(self) -> Layout:
+    def projection(self) -> Projection:
         """Where the documents lie in two dimensions, by the principal components of their vectors."""
         with self._opened.read_view() as view:
-            return lay_out(view)
+            return project(view)
 
     def stats(self) -> Stats:
         """What there is, and how it is searched: the index, its measured recall, bytes on disk."""

@@ -92,10 +92,10 @@ class Model:
                 f"The vectors of {self.folder} are of model {self.about.fingerprint}, this encoder is only its "
                 "sibling. Pass vectors of that model, or open the collection with it."
             )
-        found = unit_vectors(encode_documents(self.any(), texts, show_progress), self.about.dim)
-        if len(found) != len(texts):
-            raise InputError(f"The encoder gave {len(found)} vectors for {len(texts)} texts, expected one each.")
-        return found
+        vectors = unit_vectors(encode_documents(self.any(), texts, show_progress), self.about.dim)
+        if len(vectors) != len(texts):
+            raise InputError(f"The encoder gave {len(vectors)} vectors for {len(texts)} texts, expected one each.")
+        return vectors
 
     def queries(self, queries: Any) -> FloatMatrix:
         """Unit vectors (n, dim) of texts, or of vectors."""

@@ -26,11 +26,11 @@ def metadata_batches(
     whole: list[tuple[int, Document, DocumentId | None]] = []
     pieces: list[tuple[int, Document, DocumentId | None]] = []
     for identifier, own in zip(ids, metadata, strict=True):
-        found = reader.pieces_of(identifier)
-        for row, piece in found.items():
+        documents = reader.pieces_of(identifier)
+        for row, piece in documents.items():
             kept = {name: piece.metadata[name] for name in FIELDS if name in piece.metadata}
             pieces.append((row, piece._replace(metadata={**_checked(identifier, own), **kept}), identifier))
-        if not found:
+        if not documents:
             row, document = _document(reader, identifier)
             whole.append((row, document._replace(metadata=dict(own or {})), None))
     for lines in (whole, pieces):

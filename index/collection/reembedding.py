@@ -93,7 +93,7 @@ class Reembedding:
             yield connection
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        found: About | None = generations.coming(connection)
-        if found != self._model.about:
-            said = "ended" if found is None else f"begun anew with model {found.fingerprint}"
+        about: About | None = generations.coming(connection)
+        if about != self._model.about:
+            said = "ended" if about is None else f"begun anew with model {about.fingerprint}"
             raise SaveError(f"Re-embedding {self._model.folder} was {said} by another process. Look at its stats.")

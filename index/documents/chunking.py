@@ -17,7 +17,7 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import Tokenized
 from index.documents.markup import KINDS, TextKind, read_markup
-from index.documents.source_map import Heading, Marked
+from index.documents.source_map import Heading, SourceText
 
 _HEADING_SHARE = 8  # of a piece's tokens, one in these is kept free for a heading that would stand alone
 _LEAST = 8
@@ -85,11 +85,11 @@ class Splitter:
 
     def split(self, source: str) -> list[Chunk]:
         """The pieces of a document in their order; none of one without words."""
-        marked = read_markup(source, self._chunking.kind, main_text=self._chunking.main_text)
-        spans = [(start, end) for start, end in self._spans(marked.text) if marked.text[start:end].strip()]
+        source_text = read_markup(source, self._chunking.kind, main_text=self._chunking.main_text)
+        spans = [(start, end) for start, end in self._spans(source_text.text) if source_text.text[start:end].strip()]
         spans = [*spans[:1], *(after for before, after in pairwise(spans) if after[1] > before[1])]
-        spans = self._with_headings(spans, marked)
-        return list(_chunks(spans, marked))
+        spans = self._with_headings(spans, source_text)
+        return list(_chunks(spans, source_text))
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Cut window by window: the splitter's time grows with the square of a paragraph's length.
@@ -127,13 +127,13 @@ class Splitter:
         spare = 0 if chunking.kind == "text" else chunking.tokens // _HEADING_SHARE
         return kind.from_huggingface_tokenizer(self._tokenizer, chunking.tokens - spare, chunking.overlap)
 
-    def _with_headings(self, spans: list[tuple[int, int]], marked: Marked) -> list[tuple[int, int]]:
+    def _with_headings(self, spans: list[tuple[int, int]], source_text: SourceText) -> list[tuple[int, int]]:
         """Headings that stand alone go to what is under them, as far as there is room."""
         joined: list[tuple[int, int]] = []
         for span in spans:
-            if joined and _is_heading(joined[-1], marked):
+            if joined and _is_heading(joined[-1], source_text):
                 both = min(joined[-1][0], span[0]), span[1]
-                if self._count(marked.text[slice(*both)]) <= self._chunking.tokens:
+                if self._count(source_text.text[slice(*both)]) <= self._chunking.tokens:
                     joined[-1] = both
                     continue
             joined.append(span)
@@ -143,28 +143,30 @@ class Splitter:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _is_heading(span: tuple[int, int], marked: Marked) -> bool:
+def _is_heading(span: tuple[int, int], source_text: SourceText) -> bool:
     """Whether nothing but headings is in a span."""
     at, end = span
-    first = bisect_right(marked.headings, at, key=lambda heading: heading.end)
-    for place in range(first, len(marked.headings)):
-        heading = marked.headings[place]
-        if heading.start >= end or marked.text[at : heading.start].strip():
+    first = bisect_right(source_text.headings, at, key=lambda heading: heading.end)
+    for position in range(first, len(source_text.headings)):
+        heading = source_text.headings[position]
+        if heading.start >= end or source_text.text[at : heading.start].strip():
             break
         at = heading.end
-    return at > span[0] and not marked.text[at:end].strip()
+    return at > span[0] and not source_text.text[at:end].strip()
 
 
-def _chunks(spans: list[tuple[int, int]], marked: Marked) -> Iterator[Chunk]:
+def _chunks(spans: list[tuple[int, int]], source_text: SourceText) -> Iterator[Chunk]:
     path: list[Heading] = []
-    coming = iter(marked.headings)
+    coming = iter(source_text.headings)
     following = next(coming, None)
     seen = 0
     for start, end in spans:
         new = max(start, seen)  # what a piece has in common with the one before stands under that one's headings
-        new += len(marked.text[new:end]) - len(marked.text[new:end].lstrip())
+        new += len(source_text.text[new:end]) - len(source_text.text[new:end].lstrip())
         while following is not None and following.start <= new:
             path = [heading for heading in path if heading.level < following.level] + [following]
             following = next(coming, None)
-        yield Chunk(marked.text[start:end], *marked.source(start, end), tuple(heading.title for heading in path))
+        yield Chunk(
+            source_text.text[start:end], *source_text.source(start, end), tuple(heading.title for heading in path)
+        )
         seen = end

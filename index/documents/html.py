@@ -17,7 +17,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from index.documents.source_map import Heading, Marked
+from index.documents.source_map import Heading, SourceText
 
 # possessive, so that nothing is tried twice: after "=" a quotation mark opens a value, which may hold ">"
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]*+)((?:=\s*+(?:\"[^\"]*+\"|'[^']*+')|[^>])*+)(>?)")
@@ -45,7 +45,7 @@ _NOT_MAIN_ATTRIBUTES = re.compile(
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
-def read_html(source: str, *, main_text: bool = False) -> Marked:
+def read_html(source: str, *, main_text: bool = False) -> SourceText:
     """Blocks become paragraphs and headings begin sections; scripts, and what is in the head, are left out.
 
     :param main_text: leave out ``<nav>``, ``<footer>``, and what calls itself a navigation or is about cookies.
@@ -59,7 +59,7 @@ def read_html(source: str, *, main_text: bool = False) -> Marked:
             if opening < 0:
                 break
         at = _after_markup(source, opening, page)
-    return page.marked()
+    return page.source_text()
 
 
 def _after_markup(source: str, at: int, page: _Page) -> int:
@@ -105,10 +105,10 @@ class _Page:
         self._heading: tuple[int, int, int] | None = None  # the one that is open: first part, start, level
         self._headings: list[Heading] = []
 
-    def marked(self) -> Marked:
+    def source_text(self) -> SourceText:
         """What was read."""
         lengths, starts, steps, widths = np.array(self._places, dtype=np.int64).reshape(-1, 4).T
-        return Marked("".join(self._parts), self._headings, *_spread(lengths, starts, steps, widths))
+        return SourceText("".join(self._parts), self._headings, *_spread(lengths, starts, steps, widths))
 
     def open(self, name: str, at: int, attributes: str, *, empty: bool) -> None:
         """A tag that opens an element.
@@ -172,11 +172,11 @@ class _Page:
             return
         for reference in _REFERENCE.finditer(source, start, end):
             self._plain(source, start, reference.start())
-            found = html.unescape(reference[0])
-            if found.isspace():
+            character = html.unescape(reference[0])
+            if character.isspace():
                 self._space(reference.start())
             else:
-                self._put(found, reference.start(), 0, len(reference[0]))
+                self._put(character, reference.start(), 0, len(reference[0]))
             start = reference.end()
         self._plain(source, start, end)
 
@@ -201,11 +201,11 @@ class _Page:
         if self._length and not self._tail[-1].isspace():
             self._put(" ", at, 0, 0)
 
-    def _break(self, wanted: str, at: int) -> None:
+    def _break(self, separator: str, at: int) -> None:
         """End a line, a paragraph or a section, if that has not been done."""
         have = len(self._tail) - len(self._tail.rstrip("\n"))
-        if self._length and have < len(wanted):
-            self._put("\n" * (len(wanted) - have), at, 0, 0)
+        if self._length and have < len(separator):
+            self._put("\n" * (len(separator) - have), at, 0, 0)
 
 
 def _is_not_main(name: str, attributes: str) -> bool:

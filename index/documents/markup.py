@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from index.documents.html import TITLE, read_html
-from index.documents.source_map import Heading, Marked
+from index.documents.source_map import Heading, SourceText
 
 TextKind: TypeAlias = Literal["text", "markdown", "html"]
 KINDS = ("text", "markdown", "html")
@@ -19,20 +19,20 @@ _TOML = r"\+\+\+[ \t]*\r?\n(?:[^\n]*\n)*?\+\+\+[ \t]*$"
 _FRONT_MATTER = re.compile(rf"\A\ufeff?(?:{_YAML}|{_TOML})", re.MULTILINE)
 
 
-def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> Marked:
+def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> SourceText:
     """Read a source of a kind. HTML loses its tags, scripts and what is in its head; nothing is refused.
 
     :param main_text: leave out navigation, footers and cookie banners of HTML.
     """
     if kind == "html":
         return read_html(source, main_text=main_text)
-    return Marked(source, _markdown_headings(source) if kind == "markdown" else [])
+    return SourceText(source, _markdown_headings(source) if kind == "markdown" else [])
 
 
 def _markdown_headings(source: str) -> list[Heading]:
     from markdown_it import MarkdownIt
 
-    lines = [0, *(found.end() for found in _LINE.finditer(source)), len(source)]
+    lines = [0, *(match.end() for match in _LINE.finditer(source)), len(source)]
     front = _FRONT_MATTER.match(source)
     body = front.end() if front else 0
     headings = []

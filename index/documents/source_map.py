@@ -17,7 +17,7 @@ class Heading(NamedTuple):
     title: str
 
 
-class Marked(NamedTuple):
+class SourceText(NamedTuple):
     """A text as it is read.
 
     :ivar headings: in their order.

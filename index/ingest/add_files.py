@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from encoder_tools.aliases import Log
 from encoder_tools.errors import FileMissingError, InputError
+from encoder_tools.io.columns import DocumentColumns
 from encoder_tools.io.rejected_rows import RejectedRows
 from encoder_tools.io.rows import Reading, count_rows, is_dataset, numbered, read_rows
 from index.collection.collection import Collection
 from index.documents.chunking import Chunking
 from index.documents.markup import TextKind
-from index.ingest.rows import Ingested, Layout, ingest
+from index.ingest.rows import Ingested, ingest
 from index.ingest.text_files import TextFiles, file_rows, is_text_name, text_files
 from index.results import DocumentId
 
@@ -29,13 +31,13 @@ Bar = Callable[[str, int | None, Iterable[Ingested]], Iterable[Ingested]]
 class AddOptions:
     """How files are read and stored.
 
-    :ivar layout: columns of tables.
+    :ivar columns: columns of tables.
     :ivar chunk_tokens: of a piece; 0 leaves texts whole, None cuts text files alone.
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
     :ivar sync: delete documents that are in none of the files; a file that was renamed is not encoded again.
     """
 
-    layout: Layout = field(default_factory=Layout)
+    columns: DocumentColumns = field(default_factory=DocumentColumns)
     reading: Reading = field(default_factory=Reading)
     chunk_tokens: int | None = None
     overlap: int = 32
@@ -55,7 +57,7 @@ def add_files(
     out: Path,
     files: Sequence[Path],
     options: AddOptions,
-    log: Callable[[str], None],
+    log: Log,
     bar: Bar = lambda _name, _expected, parts: parts,
 ) -> Ingested:
     """Store what is in files and folders.
@@ -97,41 +99,39 @@ def _sorted_out(files: Sequence[Path]) -> tuple[list[TextFiles], list[Path]]:
 class _Run:
     """One call of :func:`add_files`."""
 
-    def __init__(
-        self, collection: Collection, out: Path, options: AddOptions, log: Callable[[str], None], bar: Bar
-    ) -> None:
+    def __init__(self, collection: Collection, out: Path, options: AddOptions, log: Log, bar: Bar) -> None:
         self._collection, self._out, self._options, self._log, self._bar = collection, out, options, log, bar
         self._seen: set[DocumentId] = set()
         self._moved: dict[str, Any] | None = None
         self._unread = 0  # rows whose ids nobody knows
         self.total = Ingested()
 
-    def text_files(self, found: TextFiles) -> None:
+    def text_files(self, sources: TextFiles) -> None:
         """Store the text files of a folder."""
-        self._seen |= set(found.names)
-        reject = RejectedRows(self._out, found.root)
-        for kind, files in found.by_kind.items():
-            rows = file_rows(found.root, files, reject)
+        self._seen |= set(sources.names)
+        reject = RejectedRows(self._out, sources.root)
+        for kind, files in sources.by_kind.items():
+            rows = file_rows(sources.root, files, reject)
             chunking = self._options.chunking(kind)
-            self._ingest(rows, reject, f"{found.root} ({kind})", len(files), chunking, Layout(), ())
-        if found.others:
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common(_NAMED))
-            tables = " Tables are read when they are named." if found.tables else ""
+            self._ingest(rows, reject, f"{sources.root} ({kind})", len(files), chunking, DocumentColumns(), ())
+        if sources.others:
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sources.others.most_common(_NAMED))
+            tables = " Tables are read when they are named." if sources.tables else ""
             self._log(
-                f"{found.root}: {sum(found.others.values())} files of other kinds are not read ({counts}).{tables}"
+                f"{sources.root}: {sum(sources.others.values())} files of other kinds are not read ({counts}).{tables}"
             )
 
     def table(self, file: Path) -> None:
         """Store the rows of a file, or of a folder of datasets."""
         reject = RejectedRows(self._out, file)
         options = self._options
-        columns = None
-        if options.layout.metadata is not None:
-            columns = {options.layout.text, options.layout.identifier, *options.layout.metadata}
-        reading = replace(options.reading, columns=columns)
+        needed = None
+        if options.columns.metadata is not None:
+            needed = {options.columns.text, options.columns.identifier, *options.columns.metadata}
+        reading = replace(options.reading, columns=needed)
         rows = read_rows(file, reject=reject.from_reader, reading=reading)
-        layout = replace(options.layout, name=file.name)
-        self._ingest(rows, reject, str(file), count_rows(file), options.chunking(None), layout, reject.left_out)
+        columns = replace(options.columns, name=file.name)
+        self._ingest(rows, reject, str(file), count_rows(file), options.chunking(None), columns, reject.left_out)
         self._unread += len(reject.left_out)
         if file.is_dir():
             others = Counter(one.suffix or one.name for one in file.rglob("*") if is_text_name(one.name))
@@ -145,13 +145,13 @@ class _Run:
         name: str,
         expected: int | None,
         chunking: Chunking | None,
-        layout: Layout,
+        columns: DocumentColumns,
         left_out: Sequence[int],
     ) -> None:
         before, total = reject.count, Ingested()
         entries = numbered(rows, left_out)
         parts = ingest(
-            self._collection, entries, layout, reject, chunking=chunking, seen=self._seen, known_vectors=self._known()
+            self._collection, entries, columns, reject, chunking=chunking, seen=self._seen, known_vectors=self._known()
         )
         for part in self._bar(name, expected, parts):
             total = total.plus(part)

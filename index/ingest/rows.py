@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from encoder_tools.aliases import Reject, Row
 from encoder_tools.errors import InputError
+from encoder_tools.io.columns import DocumentColumns
 from encoder_tools.io.rows import Numbered
 from index.collection.collection import Collection
 from index.documents.chunking import Chunking
 from index.results import Document, DocumentId
 from index.validation import check_ids, check_metadata, texts_for_ids
-
-Row = Mapping[str, Any]
-Reject = Callable[[int, str, Row], None]
-"""Takes the number of a row, from 1, the reason and the row."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which column is what.
-
-    :ivar text: column of the texts.
-    :ivar identifier: column of the ids; a row without one is named by ``name`` and its number.
-    :ivar metadata: columns that are kept; None keeps all others that have a value.
-    :ivar name: of the file.
-    """
-
-    text: str = "text"
-    identifier: str = "id"
-    metadata: tuple[str, ...] | None = None
-    name: str = "row"
 
 
 class Ingested(NamedTuple):
@@ -49,7 +30,7 @@ class Ingested(NamedTuple):
 def ingest(
     collection: Collection,
     rows: Iterable[Numbered],
-    layout: Layout,
+    columns: DocumentColumns,
     reject: Reject,
     *,
     batch: int = 256,
@@ -70,11 +51,11 @@ def ingest(
     seen = set() if seen is None else seen
     for number, row in rows:
         try:
-            document = _document(number, row, layout)
+            document = _document(number, row, columns)
         except InputError as error:
             reject(number, str(error), row)
             rejected += 1
-            seen |= _id_in(row, layout)
+            seen |= _id_in(row, columns)
             continue
         seen.add(document.id)
         if document.id in waiting or len(waiting) == batch:  # a later row of the same id replaces the earlier one
@@ -90,16 +71,16 @@ class _Waiting(NamedTuple):
     row: Row
 
 
-def _document(number: int, row: Row, layout: Layout) -> Document:
-    text, identifier = row.get(layout.text), row.get(layout.identifier)
-    if layout.text not in row:
-        raise InputError(f"There is no column {layout.text!r}, but {', '.join(map(str, row))}.")
+def _document(number: int, row: Row, columns: DocumentColumns) -> Document:
+    text, identifier = row.get(columns.text), row.get(columns.identifier)
+    if columns.text not in row:
+        raise InputError(f"There is no column {columns.text!r}, but {', '.join(map(str, row))}.")
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"The text is {str(text)[:40]!r}, expected a text that is not empty.")
-    others = [name for name in row if name not in (layout.text, layout.identifier)]
-    names = others if layout.metadata is None else [name for name in layout.metadata if name in row]
+    others = [name for name in row if name not in (columns.text, columns.identifier)]
+    names = others if columns.metadata is None else [name for name in columns.metadata if name in row]
     metadata = {name: row[name] for name in names if row[name] is not None}
-    (checked,) = check_ids([f"{layout.name}:{number}" if identifier in (None, "") else identifier])
+    (checked,) = check_ids([f"{columns.name}:{number}" if identifier in (None, "") else identifier])
     texts_for_ids([text], 1)
     check_metadata([metadata], 1)
     return Document(checked, text, metadata)
@@ -123,9 +104,9 @@ def _store(
     return Ingested(len(new), len(waiting) - len(new))
 
 
-def _id_in(row: Row, layout: Layout) -> set[DocumentId]:
+def _id_in(row: Row, columns: DocumentColumns) -> set[DocumentId]:
     """The id of a row that cannot be stored, if it has one: what is stored under it has not gone."""
-    identifier = row.get(layout.identifier)
+    identifier = row.get(columns.identifier)
     return {identifier} if isinstance(identifier, str | int) and not isinstance(identifier, bool) else set()
 
 

@@ -94,21 +94,21 @@ def read_path(name: Any) -> Path:
     return tuple(part.replace("\\.", ".") for part in _DOT.split(name))
 
 
-def fields_of(found: Filter) -> set[Path]:
+def fields_of(condition: Filter) -> set[Path]:
     """The fields that a filter looks at."""
-    if isinstance(found, Condition):
-        return {found.path}
-    if isinstance(found, Words):
+    if isinstance(condition, Condition):
+        return {condition.path}
+    if isinstance(condition, Words):
         return set()
-    parts = (found.part,) if isinstance(found, Not) else found.parts
+    parts = (condition.part,) if isinstance(condition, Not) else condition.parts
     return {path for part in parts for path in fields_of(part)}
 
 
-def has_no_condition(found: Filter) -> bool:
+def has_no_condition(condition: Filter) -> bool:
     """Whether a filter asks for nothing, so that it matches all documents or none, whatever they are."""
-    if isinstance(found, Condition | Words):
+    if isinstance(condition, Condition | Words):
         return False
-    parts = (found.part,) if isinstance(found, Not) else found.parts
+    parts = (condition.part,) if isinstance(condition, Not) else condition.parts
     return all(map(has_no_condition, parts))
 
 
@@ -172,11 +172,14 @@ def _checked(name: str, value: Any, key: str) -> Any:
     fits: Callable[[Any], bool] = _is_json
     expected = "a JSON value"
     if name in ("$in", "$nin"):
-        fits, expected = lambda found: isinstance(found, list | tuple) and all(map(_is_json, found)), "a list of values"
+        fits, expected = (
+            lambda operand: isinstance(operand, list | tuple) and all(map(_is_json, operand)),
+            "a list of values",
+        )
     elif name == "$exists":
-        fits, expected = lambda found: isinstance(found, bool), "true or false"
+        fits, expected = lambda operand: isinstance(operand, bool), "true or false"
     elif name in _COMPARISONS:
-        fits, expected = lambda found: isinstance(found, str) or _is_number(found), "a number or a string"
+        fits, expected = lambda operand: isinstance(operand, str) or _is_number(operand), "a number or a string"
     if not fits(value):
         raise InputError(f"{name} of {key!r} in the filter is {str(value)[:40]!r}, expected {expected}.")
     return tuple(value) if name in ("$in", "$nin") else value

@@ -40,13 +40,13 @@ def fuse(dense: Ranking, lexical: Ranking, how: Fusion, weights: Mapping[str, fl
     """
     parts: dict[int, list[Part]] = {}
     scores: dict[int, float] = {}
-    for name, (rows, found) in (("dense", dense), ("lexical", lexical)):
-        shares = 1 / (_K + 1 + np.arange(len(rows))) if how == "rrf" else _to_unit(found)
+    for name, (rows, part_scores) in (("dense", dense), ("lexical", lexical)):
+        shares = 1 / (_K + 1 + np.arange(len(rows))) if how == "rrf" else _to_unit(part_scores)
         chosen = np.arange(len(rows))
         if name == "lexical":
             first = count if weights[name] else 0
             chosen = np.flatnonzero((chosen < first) | np.isin(rows, dense[0]))
-        columns = (chosen, rows[chosen], found[chosen], shares[chosen])
+        columns = (chosen, rows[chosen], part_scores[chosen], shares[chosen])
         for rank, row, score, share in zip(*(column.tolist() for column in columns), strict=True):
             parts.setdefault(row, []).append(Part(name, rank + 1, score))
             scores[row] = scores.get(row, 0.0) + weights[name] * share
@@ -54,7 +54,7 @@ def fuse(dense: Ranking, lexical: Ranking, how: Fusion, weights: Mapping[str, fl
     return [Fused(row, scores[row], tuple(parts[row])) for row in order]
 
 
-def fused_with_rest(head: list[Fused], more: list[Fused], how: Fusion, weight: float, depth: int) -> list[Fused]:
+def fused_with_remaining(head: list[Fused], more: list[Fused], how: Fusion, weight: float, depth: int) -> list[Fused]:
     """A fused ranking and all that it does not have, as one ranking.
 
     :param more: the others by their cosine; they are taken to follow the ``depth`` nearest that were fused.

@@ -64,17 +64,17 @@ class Column:
         if condition.operator == "eq":
             return np.asarray(codes == self._code_of.get(key_of(value), _ABSENT - 1))
         if condition.operator == "in":
-            wanted = [self._code_of.get(key_of(item), _ABSENT - 1) for item in value]
-            return np.isin(codes, wanted)
+            expected = [self._code_of.get(key_of(item), _ABSENT - 1) for item in value]
+            return np.isin(codes, expected)
         if condition.operator == "contains":
             wanted_key = key_of(value)
-            return self._where(codes, lambda found: isinstance(found, list) and wanted_key in map(key_of, found))
+            return self._where(codes, lambda value_: isinstance(value_, list) and wanted_key in map(key_of, value_))
         compare = _COMPARE[condition.operator]
         if _is_number(value) and not self._inexact and abs(value) <= _EXACT:
             with np.errstate(invalid="ignore"):
                 return np.asarray(compare(self._numbers[:rows], float(value)))  # NaN compares false
-        same = _is_number if _is_number(value) else lambda found: isinstance(found, str)
-        return self._where(codes, lambda found: same(found) and compare(found, value))
+        same = _is_number if _is_number(value) else lambda value_: isinstance(value_, str)
+        return self._where(codes, lambda value_: same(value_) and compare(value_, value))
 
     def _where(self, codes: NDArray[np.int32], matches: Callable[[Any], bool]) -> Mask:
         by_code = np.array([*map(matches, self._values), False], dtype=bool)  # the last is of _ABSENT, -1
@@ -96,7 +96,7 @@ class Columns:
         self._generation = -1
         self._columns: dict[Path, Column] = {}
 
-    def mask(self, found: Filter, snapshot: Snapshot, reader: Reader) -> Mask:
+    def mask(self, condition: Filter, snapshot: Snapshot, reader: Reader) -> Mask:
         """Which rows of a snapshot match and are alive, bool (n,).
 
         :param reader: of the snapshot's own state.
@@ -105,9 +105,9 @@ class Columns:
             if snapshot.generation > self._generation:
                 self._generation, self._columns = snapshot.generation, {}
             mine = self._columns if snapshot.generation == self._generation else {}
-            columns = self._filled(mine, fields_of(found), snapshot, reader)
+            columns = self._filled(mine, fields_of(condition), snapshot, reader)
         leaves = _Leaves(columns, snapshot, reader)
-        return leaves.mask(found) & snapshot.alive
+        return leaves.mask(condition) & snapshot.alive
 
     def _filled(
         self, columns: dict[Path, Column], fields: set[Path], snapshot: Snapshot, reader: Reader
@@ -117,9 +117,9 @@ class Columns:
             groups.setdefault(len(columns.setdefault(path, Column())), []).append(path)
         for start, paths in groups.items():
             if start < len(snapshot.rows):
-                found = reader.metadata(snapshot.rows[start:])
+                new = reader.metadata(snapshot.rows[start:])
                 for path in paths:
-                    columns[path].extend(value_at(metadata, path) for metadata in found)
+                    columns[path].extend(value_at(metadata, path) for metadata in new)
         return columns
 
 
@@ -154,17 +154,17 @@ class _Leaves:
     snapshot: Snapshot
     reader: Reader
 
-    def mask(self, found: Filter) -> Mask:
+    def mask(self, condition: Filter) -> Mask:
         """Which rows match, alive or not."""
         rows = len(self.snapshot.rows)
-        if isinstance(found, Condition):
-            return self.columns[found.path].mask(found, rows)
-        if isinstance(found, Words):
-            return np.isin(self.snapshot.rows, self.reader.rows_with(found.text))
-        if isinstance(found, Not):
-            return ~self.mask(found.part)
-        masks = [self.mask(part) for part in found.parts]
-        if isinstance(found, All):
+        if isinstance(condition, Condition):
+            return self.columns[condition.path].mask(condition, rows)
+        if isinstance(condition, Words):
+            return np.isin(self.snapshot.rows, self.reader.rows_with(condition.text))
+        if isinstance(condition, Not):
+            return ~self.mask(condition.part)
+        masks = [self.mask(part) for part in condition.parts]
+        if isinstance(condition, All):
             return np.logical_and.reduce(masks) if masks else np.ones(rows, dtype=bool)
         return np.logical_or.reduce(masks) if masks else np.zeros(rows, dtype=bool)
 

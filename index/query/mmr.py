@@ -31,4 +31,4 @@ def diversified(hits: Sequence[Fused], snapshot: Snapshot, diversity: float, cou
         worth = (1 - diversity) * scores - diversity * likest
         worth[chosen] = -np.inf
         chosen.append(int(np.argmax(worth)))
-    return [hits[place] for place in chosen]
+    return [hits[position] for position in chosen]

@@ -15,7 +15,7 @@ _AT_ONCE = 2000
 _SAMPLE = 20_000  # vectors that the directions are found from
 
 
-class Layout(NamedTuple):
+class Projection(NamedTuple):
     """Principal components of the stored vectors.
 
     :ivar sequence: of the write after which it was made.
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
         return placed
 
 
-def lay_out(view: ReadView) -> Layout:
+def project(view: ReadView) -> Projection:
     """The two directions in which the vectors differ most, and all of them along these."""
     snapshot = view.snapshot
     alive = np.flatnonzero(snapshot.alive)
@@ -45,15 +45,15 @@ def lay_out(view: ReadView) -> Layout:
     ids, metadata, kept = [], [], []
     for start in range(0, len(rows), _AT_ONCE):
         part = view.reader.by_rows(rows[start : start + _AT_ONCE], some=True)
-        for place, row in enumerate(rows[start : start + _AT_ONCE], start):
+        for number, row in enumerate(rows[start : start + _AT_ONCE], start):
             if row in part:
                 ids.append(part[row].id)
                 metadata.append(part[row].metadata)
-                kept.append(place)
+                kept.append(number)
     vectors = snapshot.vectors[alive[kept]]
     mean, axes = _principal(vectors, view.about.dim)
     points = ((vectors - mean) @ axes).astype(np.float32)
-    return Layout(snapshot.sequence, ids, metadata, points, mean, axes)
+    return Projection(snapshot.sequence, ids, metadata, points, mean, axes)
 
 
 def _principal(vectors: FloatMatrix, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -63,7 +63,7 @@ def _principal(vectors: FloatMatrix, dim: int) -> tuple[NDArray[np.float32], NDA
     step = -(-len(vectors) // _SAMPLE)
     sample = vectors[::step]
     mean = sample.mean(axis=0)
-    centred = sample - mean
-    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending: the last two carry most
+    centered = sample - mean
+    _, directions = np.linalg.eigh(centered.T @ centered)  # ascending: the last two carry most
     axes = directions[:, : -min(2, dim) - 1 : -1]
     return mean, np.ascontiguousarray(axes, dtype=np.float32)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
-from index.ann.snapshot import Found, Snapshot, Snapshots
+from index.ann.snapshot import Neighbors, Snapshot, Snapshots
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
 from index.storage.database import Database
@@ -34,7 +34,7 @@ class ReadView:
     builder: Builder
     about: About
 
-    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Found]:
+    def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
 
         :param mask: bool (n,) over the snapshot's rows: only those are candidates, exactly.

@@ -13,7 +13,7 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.query.filters import Filter, Path, read_filter, read_path
-from index.query.fusion import Fused, Fusion, Ranking, fuse, fused_with_rest
+from index.query.fusion import Fused, Fusion, Ranking, fuse, fused_with_remaining
 from index.query.metadata_columns import MISSING, key_of, value_at
 from index.query.mmr import diversified
 from index.query.read_view import ReadView
@@ -93,14 +93,14 @@ class Search:
         mask = None if self.where is None else view.mask(self.where)
         end = count = self.k + self.offset
         while True:
-            found = self._ranked(view, texts, vectors, count, mask)
+            rankings = self._ranked(view, texts, vectors, count, mask)
             if self.group_by is None:
                 break
-            found = [self._first_of_each(view, hits) for hits in found]
-            if count >= len(view.snapshot) or all(len(hits) >= end for hits in found):
+            rankings = [self._first_of_each(view, hits) for hits in rankings]
+            if count >= len(view.snapshot) or all(len(hits) >= end for hits in rankings):
                 break
             count *= _DEEPER  # too many of one group: look further
-        pages = [hits[self.offset : end] for hits in found]
+        pages = [hits[self.offset : end] for hits in rankings]
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
     def _ranked(
@@ -142,7 +142,7 @@ class Search:
         more = _cosines(rows[new], scores[new])
         if self.mode == "dense":
             return [*head, *more]
-        return fused_with_rest(head, more, self.fusion, self.weights["dense"], _DEPTH)
+        return fused_with_remaining(head, more, self.fusion, self.weights["dense"], _DEPTH)
 
     def _first_of_each(self, view: ReadView, hits: list[Fused]) -> list[Fused]:
         """The best of each group; what has no such field is a group of its own."""

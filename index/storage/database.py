@@ -42,11 +42,11 @@ class Database:
         try:
             with translated(self.path):
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                found = wal.lost_writes(connection, log, before)
+                lost = wal.lost_writes(connection, log, before)
         finally:
             self._give_back(connection)
-        if found is not None:
-            _log.error("%s", found)
+        if lost is not None:
+            _log.error("%s", lost)
         self._write_log, self._file = log, _identity(self.path)
 
     def lost_writes(self) -> str | None:
@@ -137,10 +137,10 @@ class Database:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file has a name; None if there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:

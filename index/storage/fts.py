@@ -83,12 +83,12 @@ def rows_with(connection: sqlite3.Connection, text: str) -> NDArray[np.int64]:
 
     :raises InputError: for a text of very many words.
     """
-    wanted = words_in(connection).query(text)
-    if not wanted:
+    words_of_query = words_in(connection).query(text)
+    if not words_of_query:
         return np.empty(0, dtype=np.int64)
-    if len(wanted) > _MOST_WORDS:
-        raise InputError(f"$text of the filter has {len(wanted)} words, expected {_MOST_WORDS} at most.")
-    query = " AND ".join(map(_expression, wanted))
+    if len(words_of_query) > _MOST_WORDS:
+        raise InputError(f"$text of the filter has {len(words_of_query)} words, expected {_MOST_WORDS} at most.")
+    query = " AND ".join(map(_expression, words_of_query))
     lines = connection.execute("SELECT rowid FROM terms WHERE terms MATCH ?", (query,))
     return np.sort(np.array([row for (row,) in lines], dtype=np.int64))
 

@@ -26,10 +26,10 @@ def _kind_of(path: Path) -> str | None:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return None
-    found: dict[Path, str] = {}
+    mounts: dict[Path, str] = {}
     for line in lines:
         before, _, after = line.partition(" - ")
         if len(before.split()) > 4 and after:
-            place = before.split()[4].replace("\\040", " ")
-            found[Path(place)] = after.split()[0]  # the last one mounted on a place hides those before
-    return next((found[place] for place in (path, *path.parents) if place in found), None)
+            mount_point = before.split()[4].replace("\\040", " ")
+            mounts[Path(mount_point)] = after.split()[0]  # the last one mounted on a place hides those before
+    return next((mounts[mount_point] for mount_point in (path, *path.parents) if mount_point in mounts), None)

@@ -17,7 +17,7 @@ from index.results import Document, DocumentId
 from index.storage import fts as lexical
 from index.storage import shadow_vectors as generations
 from index.storage.schema import About, about_in, document_checksum, vector_checksum
-from index.storage.vector_block import Block, Mark
+from index.storage.vector_block import Block, WriteToken
 from index.text.words import Words
 
 _BLOCK = 4096
@@ -47,10 +47,10 @@ class Reader:
         """Width, model and space of the vectors."""
         return about_in(self._connection, self._path)
 
-    def mark(self) -> Mark:
+    def write_token(self) -> WriteToken:
         """The state that is read."""
         sequence = self.sequence()
-        return Mark(sequence, str(self.token_of(sequence)))
+        return WriteToken(sequence, str(self.token_of(sequence)))
 
     def sequence(self) -> int:
         """Number of the last write."""
@@ -58,8 +58,8 @@ class Reader:
 
     def token_of(self, sequence: int) -> str | None:
         """The random token of a write, as hex; None if there was none, or it is long ago."""
-        found = self._connection.execute("SELECT hex(token) FROM writes WHERE sequence = ?", (sequence,)).fetchone()
-        return None if found is None else str(found[0])
+        line = self._connection.execute("SELECT hex(token) FROM writes WHERE sequence = ?", (sequence,)).fetchone()
+        return None if line is None else str(line[0])
 
     def count(self) -> int:
         """How many documents are stored, as the writers have counted."""
@@ -93,15 +93,17 @@ class Reader:
         query = "SELECT row, vector, checksum FROM vectors"
         if rows is None:
             cursor = self._connection.execute(f"{query} ORDER BY row")
-            while found := cursor.fetchmany(_BLOCK):
-                yield self._block(found)
+            while lines := cursor.fetchmany(_BLOCK):
+                yield self._block(lines)
             return
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            found = self._connection.execute(f"{query} WHERE row IN ({_marks(part)}) ORDER BY row", part).fetchall()
-            if len(found) != len(part):
+            lines = self._connection.execute(
+                f"{query} WHERE row IN ({_placeholders(part)}) ORDER BY row", part
+            ).fetchall()
+            if len(lines) != len(part):
                 raise FileCorruptError(f"{self._path}: rows that were written have no vector. Restore a backup.")
-            yield self._block(found)
+            yield self._block(lines)
 
     def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.
@@ -109,22 +111,22 @@ class Reader:
         :param some: rows that are gone are no damage.
         :raises FileCorruptError: if one is not there or damaged.
         """
-        found: dict[int, Document] = {}
+        documents: dict[int, Document] = {}
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            for line in self._connection.execute(f"{_DOCUMENT} WHERE row IN ({_marks(part)})", part):
-                found[line[0]] = self._document(line)
-        missing = [row for row in rows if row not in found]
+            for line in self._connection.execute(f"{_DOCUMENT} WHERE row IN ({_placeholders(part)})", part):
+                documents[line[0]] = self._document(line)
+        missing = [row for row in rows if row not in documents]
         if missing and not some:
             raise FileCorruptError(f"{self._path}: row {missing[0]} has a vector but no document. Restore a backup.")
-        return found
+        return documents
 
     def metadata(self, rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         """Metadata of ascending rows, in their order; None where a row is gone.
 
         :raises FileCorruptError: if it is no JSON object.
         """
-        found: dict[int, dict[str, Any]] = {}
+        by_row: dict[int, dict[str, Any]] = {}
         query = "SELECT row, metadata FROM documents WHERE row BETWEEN ? AND ?"
         for row, text in self._connection.execute(query, (int(rows[0]), int(rows[-1])) if len(rows) else (1, 0)):
             try:
@@ -133,13 +135,13 @@ class Reader:
                 value = None
             if not isinstance(value, dict):
                 raise FileCorruptError(f"{self._path}: the metadata in row {row} is damaged. Restore a backup.")
-            found[row] = value
-        return [found.get(row) for row in rows.tolist()]
+            by_row[row] = value
+        return [by_row.get(row) for row in rows.tolist()]
 
     def by_id(self, identifier: DocumentId) -> Document | None:
         """The document called ``identifier``, if there is one."""
-        found = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
-        return None if found is None else self._document(found)
+        line = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
+        return None if line is None else self._document(line)
 
     def pieces_of(self, source: DocumentId) -> dict[int, Document]:
         """The pieces of a document by their rows, in their order."""
@@ -179,26 +181,26 @@ class Reader:
         """Rows of documents that are called so and have that text already, by the text."""
         query = "SELECT row FROM documents WHERE id = ? AND text = ?"
         pairs = zip(ids, texts, strict=True)
-        found = ((text, self._connection.execute(query, (identifier, text)).fetchone()) for identifier, text in pairs)
-        return {text: int(line[0]) for text, line in found if line is not None}
+        lines = ((text, self._connection.execute(query, (identifier, text)).fetchone()) for identifier, text in pairs)
+        return {text: int(line[0]) for text, line in lines if line is not None}
 
     def row_of(self, identifier: DocumentId) -> int | None:
         """The row of the document called ``identifier``, if there is one."""
-        found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()
-        return None if found is None else int(found[0])
+        line = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()
+        return None if line is None else int(line[0])
 
     def damage(self) -> str | None:
         """The first thing that SQLite finds wrong with its file, or None."""
-        found = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
-        return None if found == "ok" else found
+        message = str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return None if message == "ok" else message
 
-    def _block(self, found: Sequence[tuple[int, Any, Any]]) -> Block:
+    def _block(self, lines: Sequence[tuple[int, Any, Any]]) -> Block:
         width = 4 * self.about.dim
-        for row, blob, checksum in found:
+        for row, blob, checksum in lines:
             if not isinstance(blob, bytes) or len(blob) != width or vector_checksum(blob) != checksum:
                 raise FileCorruptError(f"{self._path}: the vector in row {row} is damaged. Restore a backup.")
-        matrix = np.frombuffer(b"".join(blob for _, blob, _ in found), dtype="<f4").reshape(-1, self.about.dim)
-        return Block(np.array([row for row, _, _ in found], dtype=np.int64), matrix.astype(np.float32))
+        matrix = np.frombuffer(b"".join(blob for _, blob, _ in lines), dtype="<f4").reshape(-1, self.about.dim)
+        return Block(np.array([row for row, _, _ in lines], dtype=np.int64), matrix.astype(np.float32))
 
     def _document(self, line: tuple[int, Any, Any, Any, Any, Any]) -> Document:
         _, identifier, text, metadata, checksum, source = line
@@ -208,5 +210,5 @@ class Reader:
         return Document(identifier, text, _decode(metadata)[0])
 
 
-def _marks(values: Sequence[object]) -> str:
+def _placeholders(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 
 
-class Mark(NamedTuple):
+class WriteToken(NamedTuple):
     """A state of a database: the number of the last write, and that write's random token as hex.
 
-    Two states with one mark are the same, also where a database was put back and then went another way.
+    Two states with the same token are the same, also where a database was put back and then went another way.
     """
 
     sequence: int
@@ -30,5 +30,5 @@ class Block(NamedTuple):
 class Base(NamedTuple):
     """All vectors of a state that was once."""
 
-    mark: Mark
+    write_token: WriteToken
     block: Block

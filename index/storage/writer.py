@@ -76,10 +76,10 @@ def trim(connection: sqlite3.Connection, kept: Callable[[], int | None]) -> None
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'count', 'logged')"))
     if meta["logged"] <= _LOGGED_SHARE * meta["count"] + _LOGGED:
         return
-    wanted = kept()
+    keep_from = kept()
     last = meta["sequence"] - 1  # others have followed until now
-    if wanted is not None and meta["logged"] <= 2 * (_LOGGED_SHARE * meta["count"] + _LOGGED):
-        last = min(last, wanted)
+    if keep_from is not None and meta["logged"] <= 2 * (_LOGGED_SHARE * meta["count"] + _LOGGED):
+        last = min(last, keep_from)
     connection.execute("DELETE FROM log WHERE sequence <= ?", (last,))
     connection.execute("DELETE FROM writes WHERE sequence < ?", (last,))
     connection.execute("UPDATE meta SET value = (SELECT count(*) FROM log) WHERE key = 'logged'")
@@ -115,8 +115,8 @@ def _check_free(connection: sqlite3.Connection, ids: Iterable[DocumentId]) -> No
 
 def _next_row(connection: sqlite3.Connection) -> int:
     """Above every row that ever was."""
-    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
-    return 1 if found is None else int(found[0]) + 1
+    line = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+    return 1 if line is None else int(line[0]) + 1
 
 
 def _note(connection: sqlite3.Connection, gone: Sequence[int], added: Sequence[int]) -> None:

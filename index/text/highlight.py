@@ -17,7 +17,7 @@ def highlights(text: str, words: Words, query: Sequence[Word]) -> tuple[tuple[in
         return _NONE
     terms, aligned = words.located(text)
     spans: list[tuple[int, int]] = []
-    for span in sorted(aligned.span(*place) for term in terms for place in _matches(term, forms, beginnings)):
+    for span in sorted(aligned.span(*match) for term in terms for match in _matches(term, forms, beginnings)):
         if spans and span[0] < spans[-1][1]:
             spans[-1] = spans[-1][0], max(spans[-1][1], span[1])
         else:

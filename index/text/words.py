@@ -117,8 +117,8 @@ class Words:
 
     def query(self, text: str) -> list[Word]:
         """Words that a query asks for, each once."""
-        found = {tuple(word.terms): word for word in map(_placeless, self._words(normalized(text), query=True))}
-        return list(found.values())
+        by_terms = {tuple(word.terms): word for word in map(_placeless, self._words(normalized(text), query=True))}
+        return list(by_terms.values())
 
     def located(self, text: str) -> tuple[list[Term], Aligned]:
         """Terms of a text that is stored, and what leads from the normalized text back to it."""

@@ -23,11 +23,11 @@ SENTENCE_SOURCES = frozenset(
     "text2sql gsm8k audiocaps tatoeba clinc wikitext2 wikisplit movies standardebooks state_union+inaugural sgd "
     "medquad scitldr pubmedqa microsoft+govuk factbook wordnet".split()
 )
-"""Sources of ``sentences.tsv.gz`` whose licence lets a model trained on them ship (data/README.md, "may ship")."""
+"""Sources of ``sentences.tsv.gz`` whose license lets a model trained on them ship (data/README.md, "may ship")."""
 
 PAIR_LICENCES = {
     "field_factbook": "CC0",
-    "gloss_wordnet": "WordNet 3.0 licence",
+    "gloss_wordnet": "WordNet 3.0 license",
     "heading_cpp": "CC BY 4.0",
     "heading_dotnet_desktop": "CC BY 4.0",
     "heading_drivers": "CC BY 4.0",
@@ -45,7 +45,7 @@ PAIR_LICENCES = {
     "title_movies": "CC BY-SA",
     "title_scitldr": "Apache-2.0",
 }
-"""Files of ``pairs/`` that are used, with their licences; non-commercial, research-only and unstated ones are not."""
+"""Files of ``pairs/`` that are used, with their licenses; non-commercial, research-only and unstated ones are not."""
 
 _SHORTEST = 8  # characters; shorter texts are noise
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

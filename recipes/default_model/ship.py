@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from encoder_tools.errors import ExportError
-from encoder_tools.export import export
 from encoder_tools.io.staging import staged_folder
+from encoder_tools.onnx_export import export
 
 MOST_BYTES = 16_000_000
 
@@ -27,7 +27,7 @@ def ship(model: Path, target: Path, card: Path) -> int:
     :return: bytes written.
     :raises ExportError: if the result is above 16 MB.
     """
-    export(model, store_weights="int8", say=click.echo)
+    export(model, store_weights="int8", log=click.echo)
     with staged_folder(target, overwrite=True) as staged:
         shutil.copytree(model, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
         shutil.copy(card, staged / "README.md")

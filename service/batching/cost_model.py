@@ -76,7 +76,7 @@ def measure(
     end = clock() + seconds
     run([[token]])  # the first run of a session also makes its plans
     launch = min(_timed(run, [[token]], clock) for _ in range(3))
-    found = Costs(launch=launch)
+    costs = Costs(launch=launch)
     budget, best = _LEAST_BUDGET, 0.0
     while budget <= MOST_BUDGET:
         lists = [[token] * _WIDTH] * (budget // _WIDTH)
@@ -85,11 +85,11 @@ def measure(
         if budget / took <= best * _WORTH:
             break
         best = max(best, budget / took)
-        found = Costs(launch, speed, budget)
+        costs = Costs(launch, speed, budget)
         if clock() > end:
             break
         budget *= 2
-    return found
+    return costs
 
 
 def _timed(

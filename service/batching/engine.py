@@ -201,7 +201,7 @@ class Engine:
             self._changed.notify_all()
 
     def _run(self, lane: int, batch: Batch, model: Computes) -> None:
-        ids = [job.ids[place] for job, places in batch.parts for place in places]
+        ids = [job.ids[position] for job, positions in batch.parts for position in positions]
         begun = self._clock()
         try:
             vectors = model.encode_tokens(ids, check=False)
@@ -210,9 +210,9 @@ class Engine:
             return
         seconds = self._clock() - begun
         row = 0
-        for job, places in batch.parts:
-            job.owner.vectors[places] = vectors[row : row + len(places)]
-            row += len(places)
+        for job, positions in batch.parts:
+            job.owner.vectors[positions] = vectors[row : row + len(positions)]
+            row += len(positions)
         with self._changed:
             finished = self._lanes.done(lane, batch, begun + seconds, seconds)
         for job in finished:
@@ -224,9 +224,11 @@ class Engine:
         """A batch that failed is run again request by request, so that only the one at fault fails."""
         failures: dict[int, Exception] = {0: error} if len(batch.parts) == 1 else {}
         if not failures:
-            for number, (job, places) in enumerate(batch.parts):
+            for number, (job, positions) in enumerate(batch.parts):
                 try:
-                    job.owner.vectors[places] = self._model.encode_tokens([job.ids[p] for p in places], check=False)
+                    job.owner.vectors[positions] = self._model.encode_tokens(
+                        [job.ids[p] for p in positions], check=False
+                    )
                 except Exception as failure:  # noqa: BLE001 - as above
                     failures[number] = failure
         with self._changed:

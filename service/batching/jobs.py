@@ -48,7 +48,7 @@ class Job:
         self, ids: Sequence[Sequence[int]], flow: Flow, *, deadline: float | None = None, owner: Any = None
     ) -> None:
         self.ids, self.flow, self.deadline, self.owner = ids, flow, deadline, owner
-        self.waiting = sorted((len(row), place) for place, row in enumerate(ids))
+        self.waiting = sorted((len(row), position) for position, row in enumerate(ids))
         self.tokens = sum(length for length, _ in self.waiting)
         self.running = 0
         self.arrived = 0.0

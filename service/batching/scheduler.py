@@ -142,8 +142,8 @@ class FairQueue:
         self.running -= batch.padded
         if seconds is not None:
             self.costs.learn(batch.padded, seconds)
-        for job, places in batch.parts:
-            job.running -= len(places)
+        for job, positions in batch.parts:
+            job.running -= len(positions)
         return [job for job, _ in batch.parts if job.finished]
 
     def _fill(self, now: float, seed: _Turn, kinds: Sequence[list[_Turn]], budget: int) -> Batch:
@@ -168,11 +168,11 @@ class FairQueue:
                 width = max(width, taken[0][0])
                 rows += len(taken)
                 tokens += sum(size for size, _ in taken)
-                parts.append((job, [place for _, place in taken]))
+                parts.append((job, [position for _, position in taken]))
             if budget // width <= rows or len(looked_at) >= _LOOK_AT:
                 break
-        for job, places in parts:
-            self._charge(job, places, width, now)
+        for job, positions in parts:
+            self._charge(job, positions, width, now)
         for flow in looked_at:
             self._put_back(flow)
         self.running += width * rows
@@ -185,14 +185,14 @@ class FairQueue:
                 heapq.heappop(turns)
                 yield first[2], self._flows[first[2]].jobs[0]
 
-    def _charge(self, job: Job, places: list[int], width: int, now: float) -> None:
+    def _charge(self, job: Job, positions: list[int], width: int, now: float) -> None:
         if job.begun is None:
             job.begun = now
         state = self._flows[job.flow]
-        taken = sum(len(job.ids[place]) for place in places)
+        taken = sum(len(job.ids[position]) for position in positions)
         state.tokens -= taken
         self.tokens -= taken
-        state.virtual += width * len(places) * max(1, self._active[job.flow.tenant])
+        state.virtual += width * len(positions) * max(1, self._active[job.flow.tenant])
 
     def _put_back(self, flow: Flow) -> None:
         """Give a flow that was taken off its next turn, if it still has work."""

@@ -30,8 +30,8 @@ def command(
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "transformers", "sentence_transformers")
-    from encoder_tools.distill.run import distill
+    from encoder_tools.distillation.run import distill
 
-    done = distill(recipe, out, work=work, minutes=minutes, device=device, overwrite=overwrite, say=click.echo)
+    done = distill(recipe, out, work=work, minutes=minutes, device=device, overwrite=overwrite, log=click.echo)
     if not done:
         sys.exit(_NOT_DONE)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from encoder_tools.evaluate.evaluation import Figure
-    from encoder_tools.evaluate.tasks import Task
+    from encoder_tools.evaluation.evaluate import Figure
+    from encoder_tools.evaluation.tasks import Task
     from encoder_tools.protocols import TextEncoder
 
 _KINDS = {
@@ -63,7 +63,7 @@ def command(
     from encoder_tools.extras import require_extra
 
     require_extra("train", "pytrec_eval", "sentence_transformers")
-    from encoder_tools.evaluate.evaluation import evaluate
+    from encoder_tools.evaluation.evaluate import evaluate
 
     if beside == model:
         raise click.UsageError(f"--beside names {model} itself; name another model.")
@@ -77,24 +77,24 @@ def command(
     measured: dict[str, list[Figure]] = {name: [] for name in (model, beside) if name}
     click.echo(f"{'set':<20} {'measure':<22} {'width':>5}  " + "  ".join(f"{_short(name):>12}" for name in measured))
     for task in tasks:
-        found = evaluate(encoder, task, dims=widths, documents=documents)
-        measured[model] += found
+        figures = evaluate(encoder, task, dims=widths, documents=documents)
+        measured[model] += figures
         theirs = evaluate(other, task, dims=widths, documents=documents) if other is not None else []
         if beside:
             measured[beside] += theirs
         values = {(figure.measure, figure.dim): figure.value for figure in theirs}
-        for figure in found:
+        for figure in figures:
             _say(figure, values.get((figure.measure, figure.dim)), compared=other is not None)
     if json_file is not None:
         _write(json_file, [encoder, *([other] if other is not None else [])], documents, measured)
     if plot_file is not None:
-        from encoder_tools.evaluate.plot import draw_figures
+        from encoder_tools.evaluation.plot import draw_figures
 
         draw_figures(measured, plot_file)
 
 
 def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, ...]]) -> list[Task]:
-    from encoder_tools.evaluate.tasks import PUBLIC_SETS, Task, public_tasks
+    from encoder_tools.evaluation.tasks import PUBLIC_SETS, Task, public_tasks
 
     unknown = [name for name in names if name not in PUBLIC_SETS]
     if unknown:
@@ -120,7 +120,7 @@ def _widths(dims: str | None) -> list[int]:
 
 def _open(model: str, with_torch: bool) -> TextEncoder:
     if with_torch:
-        from encoder_tools.evaluate.torch_encoder import TorchEncoder
+        from encoder_tools.evaluation.torch_encoder import TorchEncoder
         from encoder_tools.model.shipped import model_path
 
         return TorchEncoder(model_path(model))

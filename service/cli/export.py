@@ -34,22 +34,22 @@ def command(
 ) -> None:
     """Export MODEL, a Sentence Transformers or CrossEncoder folder, to MODEL/onnx/model.onnx.
 
-    Pooling, dense layers and normalisation go into the graph. It is compared with torch over a battery of texts; above
+    Pooling, dense layers and normalization go into the graph. It is compared with torch over a battery of texts; above
     the tolerance nothing is written. Needs the extra "train".
     """
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
-    from encoder_tools.export import export
-    from encoder_tools.export.cross_encoder_export import export_cross_encoder, is_cross_encoder
+    from encoder_tools.onnx_export import export
+    from encoder_tools.onnx_export.cross_encoder_export import export_cross_encoder, is_cross_encoder
 
     if is_cross_encoder(model):
         if quantize is not None or store_weights != "fp32":
             raise click.UsageError("--quantize and --store-weights are for embedding models; MODEL is a cross-encoder.")
-        made = export_cross_encoder(model, tolerance=tolerance, say=click.echo)
+        made = export_cross_encoder(model, tolerance=tolerance, log=click.echo)
         click.echo(f"{made.folder / 'model.onnx'}: {made.labels} logits a pair; serve it with --reranker {model}")
         return
-    report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, say=click.echo)
+    report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, log=click.echo)
     for name, size in report.sizes.items():
         click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
     click.echo(f"fingerprint {report.manifest.fingerprint}")

@@ -56,7 +56,7 @@ def command(
     folder. Every tensor is accounted for, and hidden states are compared with the source's; the report is printed and
     saved as OUT/extraction.json. Needs the extra "train".
     """
-    from encoder_tools.extract import extract
+    from encoder_tools.extraction import extract
 
     report = extract(
         checkpoint,

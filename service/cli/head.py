@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from encoder_tools.io.columns import LabeledColumns
     from encoder_tools.protocols import TextEncoder
-    from heads.data.columns import Layout
     from service.workflows.few_shot import Choice
 
 _PATH = click.Path(path_type=Path)
@@ -61,7 +62,7 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--most-errors", type=click.FloatRange(0, 1, True, True), help="Promise: at most so many answers wrong.")
 @click.option("--answers", type=click.FloatRange(0, 1, True, True), help="Promise: at least so many texts answered.")
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True, help="Of it.")
-@click.option("--held-out", type=_PATH, help="Examples for the promise.  [default: a fifth of TRAIN]")
+@click.option("--held-out", type=_PATH, help="Examples for the guarantee.  [default: a fifth of TRAIN]")
 @click.option("--out-of-scope", "outside", type=_PATH, help="Texts that have none of the labels.")
 @click.option("--out-of-scope-label", "outside_label", help="Label of such texts in TRAIN.")
 @click.option("--no-scope", is_flag=True, help="Do not tell texts that are out of scope.")
@@ -73,40 +74,40 @@ def _columns(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--test", type=_PATH, help="Examples to measure on.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, **how: Any) -> None:
-    """Fit a head to the labelled texts in TRAIN and write it to the folder OUT.
+    """Fit a head to the labeled texts in TRAIN and write it to the folder OUT.
 
     TRAIN is CSV, TSV, JSON Lines (each also .gz), Parquet, or a folder of datasets. Rows that cannot be used go to
     OUT.rejected.jsonl with the reason. With --few-shot the model is adapted to them as well, for eight examples a
     label or so, if that judges a quarter of them, held out, better; the head then belongs to the adapted model.
     """
     from heads import save_head
-    from heads.estimators.pipeline import Promise
+    from heads.estimators.pipeline import RiskGuarantee
     from heads.workflows.fit import FitJob, fit_file
 
     if out.exists() and not overwrite:
         raise click.UsageError(f"{out} exists; choose another folder, or --overwrite it.")
     if how["descriptions"] is not None and how["kind"] != "zero-shot":
         raise click.UsageError("--descriptions is for --kind zero-shot.")
-    layout = _layout(how)
+    columns = _layout(how)
     temperature = None
     _check_training(how)
     if how["fine_tune"]:
-        _fine_tuned(model, train, out, layout, overwrite, test, how)
+        _fine_tuned(model, train, out, columns, overwrite, test, how)
         return
     if how["few_shot"]:
-        chosen = _adapted(model, train, out, layout, overwrite, how)
+        chosen = _adapted(model, train, out, columns, overwrite, how)
         if chosen.model is not None:
             model, temperature = str(chosen.model), chosen.trial.temperature if how["kind"] == "linear" else 1.0
-            how["no_scope"] = how["no_scope"] or _no_scope_of_what_was_learnt()
+            how["no_scope"] = how["no_scope"] or _no_scope_of_what_was_learned()
     encoder = _open(model)
-    promise = Promise(how["most_errors"], how["answers"], how["confidence"])
+    guarantee = RiskGuarantee(how["max_error_rate"], how["answers"], how["confidence"])
     job = FitJob(
         train,
         out,
-        layout,
+        columns,
         how["kind"],
         how["split"],
-        promise,
+        guarantee,
         how["held_out"],
         how["outside"],
         how["outside_label"],
@@ -118,7 +119,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
     save_head(head, out, overwrite=overwrite)
     click.echo(f"wrote {out}: {len(head.labels)} labels, kind {head.scorer.kind}")
     if test is not None:
-        _measure(encoder, out, test, layout, how["split"], train, None)
+        _measure(encoder, out, test, columns, how["split"], train, None)
 
 
 @command.command("evaluate")
@@ -129,7 +130,7 @@ def fit(train: Path, out: Path, model: str, test: Path | None, overwrite: bool, 
 @click.option("--train", type=_PATH, help="What it was fitted on, to count texts that are in both.")
 @click.option("--json", "json_file", type=_PATH, help="Write the figures to this file too.")
 def evaluate(folder: Path, test: Path, model: str, train: Path | None, json_file: Path | None, **how: Any) -> None:
-    """Measure the head in FOLDER on the labelled texts in TEST.
+    """Measure the head in FOLDER on the labeled texts in TEST.
 
     Labels that the head does not know are texts out of scope.
     """
@@ -169,34 +170,24 @@ def predict(
     FILE may be larger than memory. An interrupted run resumes when it is started again. Rows that cannot be used go
     to OUT.rejected.jsonl with the reason, and the exit code is 3.
     """
-    from tqdm import tqdm
-
-    from encoder_tools.io.rejected_rows import RejectedRows
-    from encoder_tools.io.rows import count_rows
-    from heads import load_head
-    from heads.data.columns import Layout
-    from heads.data.labelled import rows_of
-    from heads.workflows.predict import Job, check_kept, cut_rejected, identity_of, predict_rows, resume
+    from encoder_tools.io.columns import LabeledColumns
+    from heads import predict_file
 
     _keep(out, (file,), overwrite)
-    encoder = _open(model)
-    head = load_head(folder, encoder=encoder)
-    identity = identity_of(file, folder, encoder, text=text, top=top, cut=cut, keep=keep, split=split)
-    layout = Layout(text, (), encoding=encoding, delimiter=delimiter)
-    job = Job(out, identity, layout, top, keep, not cut)
-    check_kept(file, split, job)
-    begun = resume(job)
-    rejected = RejectedRows(out, file, begun.last)
-    cut_rejected(rejected.path, begun.last)
-    if begun.written:
-        click.echo(f"resuming after row {begun.last}", err=True)
-    rows = rows_of(file, split, rejected, layout)
-    written = begun.written
-    with tqdm(unit="row", total=count_rows(file), initial=written, disable=None) as bar:
-        for total in predict_rows(encoder, head, rows, job, rejected, begun):
-            bar.update(total - written)
-            written = total
-    click.echo(f"{out}: {written} rows predicted{rejected.said()}")
+    predicted = predict_file(
+        _open(model),
+        folder,
+        file,
+        out,
+        columns=LabeledColumns(text, (), encoding=encoding, delimiter=delimiter),
+        top=top,
+        keep=keep,
+        chunk=not cut,
+        split=split,
+        log=partial(click.echo, err=True),
+        progress=None,
+    )
+    click.echo(f"{out}: {predicted.rows} rows predicted{predicted.rejected.said()}")
 
 
 @command.command("report")
@@ -231,7 +222,7 @@ def report(
     encoder = _open(model)
     head = load_head(folder, encoder=encoder)
     given = {"train": train, "test": test, "pool": pool, "json_file": json_file}
-    report_file(encoder, head, out, _layout(how), how["split"], **given, say=click.echo)
+    report_file(encoder, head, out, _layout(how), how["split"], **given, log=click.echo)
     click.echo(f"wrote {out}")
 
 
@@ -254,52 +245,55 @@ def _check_training(how: dict[str, Any]) -> None:
         raise click.UsageError("Choose one of --few-shot, for a few labels, and --fine-tune, for many.")
     if how["kind"] in ("multi-label", "regression") or (how["fine_tune"] and how["kind"] != "linear"):
         raise click.UsageError(f"--few-shot and --fine-tune give one label a text; --kind is {how['kind']}.")
-    promised = how["most_errors"] is not None or how["answers"] is not None
-    if promised and (how["held_out"] is None or how["fine_tune"]):
+    guaranteed = how["max_error_rate"] is not None or how["answers"] is not None
+    if guaranteed and (how["held_out"] is None or how["fine_tune"]):
         raise click.UsageError(
-            "A model that has learnt the examples cannot promise anything by them: pass --held-out with --few-shot, or "
+            "A model that has learned the examples cannot guarantee anything by them: pass --held-out with "
+            "--few-shot, or "
             "fit a head to the fine-tuned model's vectors."
         )
     require_extra("train", "torch", "sentence_transformers")
 
 
-def _examples(train: Path, out: Path, layout: Layout, how: dict[str, Any]) -> tuple[list[str], Any, Path]:
+def _examples(train: Path, out: Path, columns: LabeledColumns, how: dict[str, Any]) -> tuple[list[str], Any, Path]:
     import numpy as np
 
-    from heads.data.labelled import read_labels
+    from heads.labeled import read_labels
 
-    found = read_labels(train, out, layout, how["split"], click.echo)
-    inside = [place for place, label in enumerate(found.labels) if str(label) != how["outside_label"]]
-    texts, labels = [found.texts[place] for place in inside], np.array([found.labels[place] for place in inside])
+    labeled = read_labels(train, out, columns, how["split"], click.echo)
+    inside = [row for row, label in enumerate(labeled.labels) if str(label) != how["outside_label"]]
+    texts, labels = [labeled.texts[row] for row in inside], np.array([labeled.labels[row] for row in inside])
     return texts, labels, how["adapted"] or out.with_name(f"{out.name}-model")
 
 
 def _fine_tuned(
-    model: str, train: Path, out: Path, layout: Layout, overwrite: bool, test: Path | None, how: dict[str, Any]
+    model: str, train: Path, out: Path, columns: LabeledColumns, overwrite: bool, test: Path | None, how: dict[str, Any]
 ) -> None:
-    from encoder_tools.train.fine_tune import FineTune
+    from encoder_tools.training.fine_tune import FineTune
     from heads import save_head
     from service.workflows.few_shot import fine_tune_head
 
-    texts, labels, target = _examples(train, out, layout, how)
+    texts, labels, target = _examples(train, out, columns, how)
     settings = FineTune(epochs=how["epochs"], device=how["device"])
-    tuned = fine_tune_head(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
+    tuned = fine_tune_head(model, texts, labels, target, settings, overwrite=overwrite, log=click.echo)
     save_head(tuned.head, out, overwrite=overwrite)
     click.echo(f"wrote {out}, and {tuned.model}: the model that belongs to it (--model {tuned.model})")
     if test is not None:
-        _measure(_open(str(tuned.model)), out, test, layout, how["split"], train, None)
+        _measure(_open(str(tuned.model)), out, test, columns, how["split"], train, None)
 
 
-def _adapted(model: str, train: Path, out: Path, layout: Layout, overwrite: bool, how: dict[str, Any]) -> Choice:
-    from encoder_tools.train.few_shot import FewShot
+def _adapted(
+    model: str, train: Path, out: Path, columns: LabeledColumns, overwrite: bool, how: dict[str, Any]
+) -> Choice:
+    from encoder_tools.training.few_shot import FewShot
     from service.workflows.few_shot import adapt_if_it_helps
 
-    texts, labels, target = _examples(train, out, layout, how)
+    texts, labels, target = _examples(train, out, columns, how)
     settings = FewShot(device=how["device"])
-    return adapt_if_it_helps(model, texts, labels, target, settings, overwrite=overwrite, say=click.echo)
+    return adapt_if_it_helps(model, texts, labels, target, settings, overwrite=overwrite, log=click.echo)
 
 
-def _no_scope_of_what_was_learnt() -> bool:
+def _no_scope_of_what_was_learned() -> bool:
     click.echo("no test of scope: to a model that was adapted to them, the examples look more alike than other texts")
     return True
 
@@ -349,8 +343,8 @@ def fuse(folder: Path, out: Path, model: str, overwrite: bool) -> None:
 def _described(path: Path) -> dict[str, str]:
     from encoder_tools.io.files import read_json_as
 
-    found = read_json_as(path, dict[str, str] | list[str])  # type: ignore[arg-type]  # a union is none to mypy
-    return found if isinstance(found, dict) else {label: label for label in found}
+    described = read_json_as(path, dict[str, str] | list[str])  # type: ignore[arg-type]  # a union is none to mypy
+    return described if isinstance(described, dict) else {label: label for label in described}
 
 
 def _open(model: str) -> TextEncoder:
@@ -359,10 +353,10 @@ def _open(model: str) -> TextEncoder:
     return OnnxEncoder(model)
 
 
-def _layout(how: dict[str, Any]) -> Layout:
-    from heads.data.columns import Layout
+def _layout(how: dict[str, Any]) -> LabeledColumns:
+    from encoder_tools.io.columns import LabeledColumns
 
-    return Layout(
+    return LabeledColumns(
         how["text"],
         how["label"],
         False,
@@ -378,7 +372,7 @@ def _measure(
     encoder: TextEncoder,
     folder: Path,
     test: Path,
-    layout: Layout,
+    columns: LabeledColumns,
     split: str,
     train: Path | None,
     json_file: Path | None,
@@ -388,7 +382,7 @@ def _measure(
     from heads.workflows.report import evaluate_file, write_report
 
     head = load_head(folder, encoder=encoder)
-    report = evaluate_file(encoder, head, test, layout, split, train=train, say=click.echo)
+    report = evaluate_file(encoder, head, test, columns, split, train=train, log=click.echo)
     for name, value in summary(report).items():
         click.echo(f"{name:<28} {value:.4f}")
     if isinstance(report, Report):

@@ -100,12 +100,12 @@ def _add_all(
     delimiter: str | None,
     **how: Any,
 ) -> None:
+    from encoder_tools.io.columns import DocumentColumns
     from encoder_tools.io.rows import Reading
     from index.ingest.add_files import AddOptions, add_files
-    from index.ingest.rows import Layout
 
     reading = Reading(split, encoding, delimiter)
-    options = AddOptions(Layout(text, identifier, keep or None), reading, **how)
+    options = AddOptions(DocumentColumns(text, identifier, keep or None), reading, **how)
     add_files(collection, folder, files, options, click.echo, _with_bar)
     click.echo(f"{folder}: {collection.count()} documents")
 
@@ -175,23 +175,23 @@ def stats(folder: Path) -> None:
     from index import Collection
 
     with Collection.open(folder, None) as collection:
-        about, found = collection.about, collection.stats()
+        about, figures = collection.about, collection.stats()
     lines = {
-        "documents": found.documents,
-        "width": found.dim,
+        "documents": figures.documents,
+        "width": figures.dim,
         "model": about.fingerprint,
         "space": about.space,
-        "bytes": f"{found.bytes} ({found.bytes // max(1, found.documents)} a document)",
-        "index": f"{found.kind}: {found.why}",
+        "bytes": f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} a document)",
+        "index": f"{figures.kind}: {figures.why}",
     }
-    if found.reembedding is not None:
-        model, done = found.reembedding
-        lines["coming"] = f"{done} of {found.documents} re-embedded with model {model}"
-    if found.recall is not None:
+    if figures.reembedding is not None:
+        model, done = figures.reembedding
+        lines["coming"] = f"{done} of {figures.documents} re-embedded with model {model}"
+    if figures.recall is not None:
         lines["recall"] = (
-            f"{found.recall:.3f} of the nearest, for the worst group of queries; effort {found.effort} for ten"
+            f"{figures.recall:.3f} of the nearest, for the worst group of queries; effort {figures.effort} for ten"
         )
-        for group, shares in (found.recall_by_group or {}).items():
+        for group, shares in (figures.recall_by_group or {}).items():
             lines[f"recall, {group}"] = ", ".join(f"{share:.3f} of {k}" for k, share in shares.items())
     for name, value in lines.items():
         click.echo(f"{name:<12} {value}")
@@ -288,12 +288,12 @@ def export(folder: Path, out: Path, where: str | None) -> None:
         click.echo(f"wrote {out}")
 
 
-def _marked(text: str, places: tuple[tuple[int, int], ...]) -> str:
+def _marked(text: str, spans: tuple[tuple[int, int], ...]) -> str:
     """The beginning of a text on one line, or what is around the first word of the query; those words in bold."""
-    start = max(0, places[0][0] - _BEFORE) if places and places[0][0] > _SHOWN - _BEFORE else 0
+    start = max(0, spans[0][0] - _BEFORE) if spans and spans[0][0] > _SHOWN - _BEFORE else 0
     start = text.find(" ", start) + 1 if start else 0  # at a word's beginning
     parts, at = ["... " if start else ""], start
-    for first, end in places:
+    for first, end in spans:
         if start <= first and end <= start + _SHOWN:
             parts += [text[at:first], click.style(text[first:end], bold=True)]
             at = end

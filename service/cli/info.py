@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-_APPROXIMATE = "weights and activations quantised to int8"
+_APPROXIMATE = "weights and activations quantized to int8"
 
 
 @click.command("info")

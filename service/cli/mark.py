@@ -25,7 +25,7 @@ def command(model: str, root: str, texts: Path) -> None:
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "sentence_transformers")
-    from encoder_tools.distill.texts import read_lines
-    from encoder_tools.evaluate.agreement import mark_space
+    from encoder_tools.distillation.texts import read_lines
+    from encoder_tools.evaluation.agreement import record_agreement
 
-    click.echo(f"{model}: {mark_space(model, root, read_lines(texts))}")
+    click.echo(f"{model}: {record_agreement(model, root, read_lines(texts))}")

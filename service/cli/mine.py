@@ -39,15 +39,15 @@ def command(
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "sentence_transformers")
-    from encoder_tools.evaluate.agreement import open_encoder
-    from encoder_tools.train.data.examples import read_examples, write_examples
-    from encoder_tools.train.data.hard_negatives import mine
-    from encoder_tools.train.recipe import DataSet
+    from encoder_tools.evaluation.agreement import open_encoder
+    from encoder_tools.training.data.examples import read_examples, write_examples
+    from encoder_tools.training.data.hard_negatives import mine
+    from encoder_tools.training.recipe import DataSet
 
-    found = read_examples(DataSet(str(pairs.resolve()), query=query, document=document), Path(), 1)
+    examples = read_examples(DataSet(str(pairs.resolve()), query=query, document=document), Path(), 1)
     mined = mine(
         open_encoder(model),
-        found.train,
+        examples.train,
         per_query=per_query,
         depth=depth,
         margin=margin,
@@ -55,7 +55,7 @@ def command(
     )
     written = write_examples(out, [row for row in mined.examples if len(row.negatives) == per_query])
     click.echo(
-        f"{len(found.train)} pairs, {mined.candidates} candidates; left out as likely answers: {mined.too_near} by "
+        f"{len(examples.train)} pairs, {mined.candidates} candidates; left out as likely answers: {mined.too_near} by "
         f"{model}" + (f", {mined.by_the_guide} by {guide}" if guide else "") + f". Wrote {written} rows to {out}."
     )
     for sample in mined.samples:

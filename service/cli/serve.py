@@ -105,18 +105,18 @@ def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
 
 def _observers(options: dict[str, Any], stack: ExitStack) -> list[Observer]:
     """Who is told of each request; traces first, because the log names them."""
-    found: list[Observer] = []
+    observers: list[Observer] = []
     if options["traces"]:
         from service.observability.tracing import Tracing
 
         tracing = Tracing.from_environment()
         stack.callback(tracing.close)
-        found.append(tracing)
+        observers.append(tracing)
     if options["access_log"]:
         from service.observability.logs import log_request
 
-        found.append(log_request)
-    return found
+        observers.append(log_request)
+    return observers
 
 
 def _config(options: dict[str, Any]) -> ServeConfig:
@@ -133,8 +133,8 @@ def _config(options: dict[str, Any]) -> ServeConfig:
         models |= named([value], folder_name)
     names = options["names"]
     described = {}
-    for place, (name, path) in enumerate(models.items()):
-        first = place == 0 and names
+    for number, (name, path) in enumerate(models.items()):
+        first = number == 0 and names
         described[names[0] if first else name] = ModelConfig(path, list(names[1:]) if first else [], **run_on)
 
     def parts(kind: str) -> dict[str, PartConfig]:
@@ -146,11 +146,11 @@ def _config(options: dict[str, Any]) -> ServeConfig:
         name: RerankerConfig(path, options["provider"], options["threads"])
         for name, path in named(options["rerankers"], "reranker").items()
     }
-    found = ServeConfig(described, parts("heads"), parts("collections"), rerankers)
+    config = ServeConfig(described, parts("heads"), parts("collections"), rerankers)
     if len(described) > 1:  # flags have no place to say whose a head or a collection is: the first model's
-        for part in (found.heads, found.collections):
+        for part in (config.heads, config.collections):
             part.update({name: PartConfig(one.path, only, one.allow_sibling) for name, one in part.items()})
-    return checked(found)
+    return checked(config)
 
 
 def _state(options: dict[str, Any], config: ServeConfig) -> ServiceState:

@@ -21,7 +21,7 @@ def command(recipe: Path, out: Path, models: tuple[Path, ...], overwrite: bool) 
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "sentence_transformers")
-    from encoder_tools.train.soup import soup
+    from encoder_tools.training.soup import soup
 
-    soup(recipe, models, out, overwrite=overwrite, say=click.echo)
+    soup(recipe, models, out, overwrite=overwrite, log=click.echo)
     click.echo(f"wrote {out}")

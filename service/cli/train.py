@@ -44,14 +44,14 @@ def command(
 
     require_extra("train", "torch", "sentence_transformers", "matplotlib")
     if pairs is not None:
-        from encoder_tools.train.recipe_template import write_first_recipe
+        from encoder_tools.training.recipe_template import write_first_recipe
 
         write_first_recipe(pairs, recipe)
         click.echo(f"wrote {recipe}; read it, then: encoder-tools train {recipe} OUT --work RUN")
         return
     if out is None or work is None:
         raise click.UsageError("Name the folder to write, OUT, and --work, the folder of the run.")
-    from encoder_tools.train.run import train
+    from encoder_tools.training.run import train
 
     trained = train(
         recipe,
@@ -63,7 +63,7 @@ def command(
         dry_run=dry_run,
         processes=processes,
         tensorboard=tensorboard,
-        say=click.echo,
+        log=click.echo,
     )
     if not trained.done and not dry_run:
         sys.exit(_NOT_DONE)

@@ -21,7 +21,7 @@ def command(out: Path, model: str, overwrite: bool) -> None:
     from encoder_tools.extras import require_extra
 
     require_extra("train", "onnx")
-    from encoder_tools.export.unpack import unpack
+    from encoder_tools.onnx_export.unpack import unpack
 
     count = unpack(model, out, overwrite=overwrite)
     click.echo(f"wrote {out}: {count} tensors; SentenceTransformer({str(out)!r}) loads it")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from encoder_tools.aliases import Log
 from encoder_tools.errors import EncoderToolsError
 from encoder_tools.io.files import read_json_as, write_json
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from heads import FittedHead, load_head, save_head
 from index import Collection
-from service.demo.texts import DemoCorpus, LabelledText, corpus_digest, read_corpus
+from service.demo.texts import DemoCorpus, LabeledText, corpus_digest, read_corpus
 
 _LAYOUT = 2  # raise it when what is built changes
 _REGULARISATION = 30.0  # inverse strength C, chosen on a tenth of the training texts; searching costs a minute
@@ -58,10 +59,10 @@ def default_cache() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "encoder-tools"
 
 
-def open_demo(encoder: TextEncoder, cache: Path, say: Callable[[str], None]) -> Demo:
+def open_demo(encoder: TextEncoder, cache: Path, log: Log) -> Demo:
     """Open what an earlier start built for this model and these texts, or build it.
 
-    :param say: told in one line what takes long.
+    :param log: told in one line what takes long.
     :raises SaveError: if the cache cannot be written.
     """
     folder = cache / f"demo-{_LAYOUT}-{encoder.fingerprint[:12]}-{corpus_digest()[:12]}"
@@ -69,8 +70,8 @@ def open_demo(encoder: TextEncoder, cache: Path, say: Callable[[str], None]) -> 
         try:
             return _open(folder, encoder)
         except EncoderToolsError as error:
-            say(f"the demo's cache is damaged and is built again ({error})")
-    _build(folder, encoder, say)
+            log(f"the demo's cache is damaged and is built again ({error})")
+    _build(folder, encoder, log)
     return _open(folder, encoder)
 
 
@@ -80,15 +81,15 @@ def _open(folder: Path, encoder: TextEncoder) -> Demo:
     return Demo(Collection.open(folder / "collection", encoder), head, figures)
 
 
-def _build(folder: Path, encoder: TextEncoder, say: Callable[[str], None]) -> None:
+def _build(folder: Path, encoder: TextEncoder, log: Log) -> None:
     corpus = read_corpus()
     with staged_folder(folder, overwrite=True) as staged:
-        say(f"first start: embedding {len(corpus.paragraphs)} paragraphs and {len(corpus.questions)} questions")
+        log(f"first start: embedding {len(corpus.paragraphs)} paragraphs and {len(corpus.questions)} questions")
         first_hit = _build_collection(staged / "collection", encoder, corpus)
-        say(f"first start: embedding {len(corpus.train) + len(corpus.test)} labelled texts and fitting a classifier")
-        head = _fit_head(encoder, corpus.train, say)
+        log(f"first start: embedding {len(corpus.train) + len(corpus.test)} labeled texts and fitting a classifier")
+        head = _fit_head(encoder, corpus.train, log)
         save_head(head, staged / "head")
-        accuracy, answered, errors = _measure(head, encoder, corpus.test, say)
+        accuracy, answered, errors = _measure(head, encoder, corpus.test, log)
         figures = Figures(
             paragraphs=len(corpus.paragraphs),
             questions=len(corpus.questions),
@@ -109,39 +110,39 @@ def _build_collection(folder: Path, encoder: TextEncoder, corpus: DemoCorpus) ->
         collection.upsert(ids, [paragraph.text for paragraph in corpus.paragraphs])
         queries = encoder.encode_query([question.text for question in corpus.questions])
         hits = collection.search_many(queries, k=1)
-    found = [hit[0].id == question.doc_id for hit, question in zip(hits, corpus.questions, strict=True)]
-    return float(np.mean(found))
+    correct = [hit[0].id == question.doc_id for hit, question in zip(hits, corpus.questions, strict=True)]
+    return float(np.mean(correct))
 
 
-def _fit_head(encoder: TextEncoder, examples: Sequence[LabelledText], say: Callable[[str], None]) -> FittedHead:
-    vectors = _encode([example.text for example in examples], encoder, say)
+def _fit_head(encoder: TextEncoder, examples: Sequence[LabeledText], log: Log) -> FittedHead:
+    vectors = _encode([example.text for example in examples], encoder, log)
     from heads import LinearHead
-    from heads.estimators.pipeline import Examples, Promise, make_head
+    from heads.estimators.pipeline import Examples, RiskGuarantee, fit_head
 
-    labelled = Examples(vectors, np.array([example.label for example in examples]))
-    promise = Promise(most_errors=_MOST_ERRORS)
+    labeled = Examples(vectors, np.array([example.label for example in examples]))
+    guarantee = RiskGuarantee(max_error_rate=_MOST_ERRORS)
     estimator = LinearHead(C=_REGULARISATION)
-    return make_head(estimator, labelled, promise=promise, fingerprint=encoder.fingerprint).head
+    return fit_head(estimator, labeled, guarantee=guarantee, fingerprint=encoder.fingerprint).head
 
 
 def _measure(
-    head: FittedHead, encoder: TextEncoder, examples: Sequence[LabelledText], say: Callable[[str], None]
+    head: FittedHead, encoder: TextEncoder, examples: Sequence[LabeledText], log: Log
 ) -> tuple[float, float, float]:
     """Accuracy, the share that is answered, and the share of those answers that is wrong."""
     from heads.evaluation import evaluate
 
-    vectors = _encode([example.text for example in examples], encoder, say)
-    found = evaluate(head, vectors, np.array([example.label for example in examples]))
-    if found.abstention is None:
-        return found.accuracy, 1.0, 1 - found.accuracy
-    return found.accuracy, found.abstention.answered, found.abstention.errors
+    vectors = _encode([example.text for example in examples], encoder, log)
+    quality = evaluate(head, vectors, np.array([example.label for example in examples]))
+    if quality.abstention is None:
+        return quality.accuracy, 1.0, 1 - quality.accuracy
+    return quality.accuracy, quality.abstention.answered, quality.abstention.errors
 
 
-def _encode(texts: Sequence[str], encoder: TextEncoder, say: Callable[[str], None]) -> FloatMatrix:
+def _encode(texts: Sequence[str], encoder: TextEncoder, log: Log) -> FloatMatrix:
     """Vectors (n, dim), with a word after every quarter."""
     step = -(-len(texts) // 4)
     parts = []
     for start in range(0, len(texts), step):
         parts.append(encoder.encode(texts[start : start + step]))
-        say(f"  {min(start + step, len(texts))} of {len(texts)}")
+        log(f"  {min(start + step, len(texts))} of {len(texts)}")
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""The texts that ship with the package; see ``data/ATTRIBUTION.md`` for authors and licences."""
+"""The texts that ship with the package; see ``data/ATTRIBUTION.md`` for authors and licenses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Question(msgspec.Struct, frozen=True):
     doc_id: str
 
 
-class LabelledText(msgspec.Struct, frozen=True):
+class LabeledText(msgspec.Struct, frozen=True):
     """A bank customer's question and its intent."""
 
     text: str
@@ -39,18 +39,18 @@ class DemoCorpus(NamedTuple):
 
     paragraphs: list[Paragraph]
     questions: list[Question]
-    train: list[LabelledText]
-    test: list[LabelledText]
+    train: list[LabeledText]
+    test: list[LabeledText]
 
 
 def read_corpus() -> DemoCorpus:
-    """Read the shipped texts: 240 paragraphs, 1,190 questions, 10,003 and 3,080 labelled texts."""
+    """Read the shipped texts: 240 paragraphs, 1,190 questions, 10,003 and 3,080 labeled texts."""
     lines = [gzip.decompress(_path(name).read_bytes()).splitlines() for name in _FILES]
     return DemoCorpus(
         [msgspec.json.decode(line, type=Paragraph) for line in lines[0]],
         [msgspec.json.decode(line, type=Question) for line in lines[1]],
-        [msgspec.json.decode(line, type=LabelledText) for line in lines[2]],
-        [msgspec.json.decode(line, type=LabelledText) for line in lines[3]],
+        [msgspec.json.decode(line, type=LabeledText) for line in lines[2]],
+        [msgspec.json.decode(line, type=LabeledText) for line in lines[3]],
     )
 
 

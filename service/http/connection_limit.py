@@ -64,11 +64,11 @@ def _raised_limit() -> int:
         return 512
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    wanted = _WANTED if hard == unlimited else min(_WANTED, hard)
-    if soft != unlimited and soft < wanted:
+    target = _WANTED if hard == unlimited else min(_WANTED, hard)
+    if soft != unlimited and soft < target:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+            soft = target
         except (OSError, ValueError):  # macOS knows a limit of its own
             pass
     return _MOST if soft == unlimited else min(int(soft), _MOST)

@@ -167,10 +167,10 @@ class _Answered:
 
 def _seconds_of(headers: Headers) -> list[float]:
     """How long the client says that it will wait; what is no positive number of seconds is not heard."""
-    found = []
+    given = []
     for name in _TIMEOUTS:
         with contextlib.suppress(ValueError):
             seconds = float(headers.get(name, ""))
             if seconds > 0:
-                found.append(seconds)
-    return found
+                given.append(seconds)
+    return given

@@ -65,11 +65,11 @@ def document(endpoints: tuple[Endpoint, ...], bounds: Bounds) -> dict[str, Any]:
     width: dict[str, Any] = {"type": ["integer", "null"], "minimum": 1, "maximum": bounds.dim}
     for name, field in _WIDTHS:
         components[name]["properties"][field] = width
-    found = iter(schemas)
+    schema_iterator = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        body = next(found) if endpoint.body is not None else None
-        answer = next(found) if endpoint.response is not None else None
+        body = next(schema_iterator) if endpoint.body is not None else None
+        answer = next(schema_iterator) if endpoint.response is not None else None
         path = re.sub(r"{(\w+):path}", r"{\1}", endpoint.path)
         paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, path, body, answer)
     return {

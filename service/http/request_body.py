@@ -80,11 +80,11 @@ def _with_integers(value: Any) -> Any:
 
 def _said_plainly(message: str) -> str:
     """Msgspec's message, in words where something is empty."""
-    found = re.fullmatch(r"Expected `(str|array)` of length >= 1 - at `\$\.(.*)`", message)
-    if found is None:
+    match = re.fullmatch(r"Expected `(str|array)` of length >= 1 - at `\$\.(.*)`", message)
+    if match is None:
         return f"{message}."
-    what = "an empty text, expected at least one character" if found[1] == "str" else "an empty list, expected an item"
-    return f"{found[2]} is {what}."
+    what = "an empty text, expected at least one character" if match[1] == "str" else "an empty list, expected an item"
+    return f"{match[2]} is {what}."
 
 
 def _param_of(message: str) -> str | None:

@@ -32,5 +32,5 @@ def _static() -> dict[str, tuple[bytes, str]]:
 
 def page_file(name: str) -> Response | None:
     """One of the page's files, or None."""
-    found = _static().get(name)
-    return None if found is None else Response(found[0], headers={"content-type": found[1], **_HEADERS})
+    file = _static().get(name)
+    return None if file is None else Response(file[0], headers={"content-type": file[1], **_HEADERS})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heads import Judgement, judge_all
+from heads import Prediction, predict_all
 from heads.serving.chunking import pieces_of
 from service.http.endpoints import Context, Endpoint
 from service.request_context import Call
 from service.routes.inputs import check_count
 from service.schemas.classify import ClassifiedText, ClassifyRequest, ClassifyResponse, HeadResult, LabelScore
 from service.schemas.common import Usage
-from service.serving.embedder import Wanted
+from service.serving.embedder import EmbedOptions
 from service.serving.registry import Registry, ServedHead
 from service.serving.state import ServiceState
 
@@ -26,9 +26,9 @@ async def classify(context: Context, body: ClassifyRequest) -> ClassifyResponse:
     texts = [body.input] if isinstance(body.input, str) else body.input
     check_count(texts, state.limits.max_items)
     filled = [index for index, text in enumerate(texts) if text]
-    found = await _all_heads(state, call, heads, [texts[index] for index in filled], body) if filled else {}
+    predictions = await _all_heads(state, call, heads, [texts[index] for index in filled], body) if filled else {}
     results = {name: [_NOTHING] * len(texts) for name in heads}
-    for name, judged in found.items():
+    for name, judged in predictions.items():
         for index, result in zip(filled, judged, strict=True):
             results[name][index] = result
     first = next(iter(heads))
@@ -53,25 +53,25 @@ async def _all_heads(
     results = {}
     for model in dict.fromkeys(served.model for served in heads.values()):
         served_model = state.registry.models[model]
-        wanted, owners, judged_texts = Wanted(truncate=state.truncates(body.truncate)), None, texts
+        options, owners, judged_texts = EmbedOptions(truncate=state.truncates(body.truncate)), None, texts
         if body.chunk:
             pieces = await state.worker.run(pieces_of, served_model.encoder, texts)
             check_count(pieces.texts, state.limits.max_items)
             judged_texts, owners = pieces.texts, pieces.owners
-        vectors = (await served_model.embedder.embed(judged_texts, call, wanted)).vectors
-        asked = {name: served.head for name, served in heads.items() if served.model == model}
-        for name, judged in (await state.worker.run(judge_all, asked, vectors, body.top, owners)).items():
-            results[name] = [_result(judgement, body) for judgement in judged]
+        vectors = (await served_model.embedder.embed(judged_texts, call, options)).vectors
+        heads_of_model = {name: served.head for name, served in heads.items() if served.model == model}
+        for name, judged in (await state.worker.run(predict_all, heads_of_model, vectors, body.top, owners)).items():
+            results[name] = [_result(prediction, body) for prediction in judged]
     return results
 
 
-def _result(found: Judgement, body: ClassifyRequest) -> HeadResult:
-    abstained = found.abstained
-    if body.min_probability is not None and found.labels:
-        abstained = found.labels[0].probability < body.min_probability
-    labels = [LabelScore(*entry) for entry in found.labels]
-    chosen = None if found.chosen is None else list(found.chosen)
-    return HeadResult(labels, abstained, found.out_of_scope, chosen, found.value, found.pieces)
+def _result(prediction: Prediction, body: ClassifyRequest) -> HeadResult:
+    abstained = prediction.abstained
+    if body.min_probability is not None and prediction.labels:
+        abstained = prediction.labels[0].probability < body.min_probability
+    labels = [LabelScore(*entry) for entry in prediction.labels]
+    chosen = None if prediction.chosen is None else list(prediction.chosen)
+    return HeadResult(labels, abstained, prediction.out_of_scope, chosen, prediction.value, prediction.pieces)
 
 
 ENDPOINTS = (

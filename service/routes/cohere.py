@@ -11,7 +11,7 @@ from encoder_tools.protocols import FloatMatrix
 from service.http.endpoints import Context, Endpoint
 from service.routes.inputs import check_count, prompt_name_of
 from service.schemas.cohere import CohereEmbedRequest, CohereEmbedResponse
-from service.serving.embedder import Side, Wanted
+from service.serving.embedder import EmbedOptions, Side
 
 _SIDES: dict[str, Side | None] = {"START": "left", "END": "right", "NONE": None}
 
@@ -21,7 +21,7 @@ async def embed(context: Context, body: CohereEmbedRequest) -> dict[str, Any]:
     state, call, _ = context
     resolved = state.registry.resolve(body.model)
     check_count(body.texts, state.limits.max_items, "texts")
-    wanted = Wanted(
+    options = EmbedOptions(
         prompt_name_of(resolved, body.input_type),
         body.truncate != "NONE",
         _SIDES[body.truncate],
@@ -29,7 +29,7 @@ async def embed(context: Context, body: CohereEmbedRequest) -> dict[str, Any]:
         "texts",
         "Text {}",
     )
-    vectors, tokens = await resolved.model.embedder.embed(body.texts, call, wanted)
+    vectors, tokens = await resolved.model.embedder.embed(body.texts, call, options)
     return {
         "id": call.id,
         "embeddings": {kind: _as(kind, vectors) for kind in body.embedding_types or ["float"]},

@@ -25,7 +25,7 @@ from service.schemas.collections import (
     UpsertResponse,
 )
 from service.schemas.common import Usage
-from service.serving.embedder import Wanted
+from service.serving.embedder import EmbedOptions
 from service.serving.registry import ServedCollection, serve_collection
 from service.serving.state import ServiceState
 
@@ -95,8 +95,8 @@ async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertRespo
         if collection.sibling is not None:
             message = "The vectors of this collection are another model's, so this server cannot add to it."
             raise ApiError(409, message, code="other_model")
-        wanted = Wanted("document", state.truncates(body.truncate), field="documents", name="Document {}")
-        vectors, tokens = await model.embedder.embed(texts, call, wanted)
+        options = EmbedOptions("document", state.truncates(body.truncate), field="documents", name="Document {}")
+        vectors, tokens = await model.embedder.embed(texts, call, options)
         metadata = [document.metadata for document in body.documents]
         with call.timed("write"), refused("documents"):
             written = await state.worker.run_long(collection.upsert, ids, texts, metadata, vectors)
@@ -108,8 +108,8 @@ async def get_documents(context: Context, body: GetRequest) -> GetResponse:
     _, served = _named(context)
     check_count(body.ids, context.state.limits.max_items, "ids")
     with served.shared.used() as collection:
-        found = await context.state.worker.run(collection.get, body.ids)
-    return GetResponse([None if document is None else StoredDocument(*document) for document in found])
+        documents = await context.state.worker.run(collection.get, body.ids)
+    return GetResponse([None if document is None else StoredDocument(*document) for document in documents])
 
 
 async def delete_documents(context: Context, body: DeleteRequest) -> Deleted:

@@ -10,7 +10,7 @@ from service.responses import JsonResponse
 from service.routes.inputs import embed_input, prompt_name_of
 from service.schemas.common import Usage
 from service.schemas.openai import EmbeddingRequest, EmbeddingResponse, EmbeddingRow
-from service.serving.embedder import Wanted
+from service.serving.embedder import EmbedOptions
 
 _ROWS_AT_ONCE = 64  # about a millisecond of writing: others have their turn in between
 
@@ -19,12 +19,12 @@ async def create_embeddings(context: Context, body: EmbeddingRequest) -> JsonRes
     """Embed texts or token ids."""
     state = context.state
     resolved = state.registry.resolve(body.model)
-    wanted = Wanted(
+    options = EmbedOptions(
         prompt_name_of(resolved, body.prompt_name, body.input_type, body.task),
         state.truncates(body.truncate),
         dim=body.dimensions,
     )
-    vectors, tokens = await embed_input(resolved, body.input, context, wanted)
+    vectors, tokens = await embed_input(resolved, body.input, context, options)
     rows = [EmbeddingRow(row, index) for index, row in enumerate(vectors)]
     if body.encoding_format == "base64":
         little_endian = vectors.astype("<f4", copy=False)

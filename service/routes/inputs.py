@@ -7,7 +7,7 @@ from typing import Any
 
 from service.errors import ApiError, bad_request
 from service.http.endpoints import Context
-from service.serving.embedder import Embedded, Side, Wanted
+from service.serving.embedder import Embedded, EmbedOptions, Side
 from service.serving.registry import Resolved
 
 _QUERY = ("query", "search_query", "retrieval.query", "retrieval_query")
@@ -20,12 +20,12 @@ _IDS_REFUSED = (
 )
 
 
-def prompt_name_of(resolved: Resolved, *asked: str | None) -> str | None:
+def prompt_name_of(resolved: Resolved, *given: str | None) -> str | None:
     """The model's prompt that a request means by ``prompt_name``, ``input_type``, ``task`` or the model's alias.
 
     :raises ApiError: 409 if they ask for different prompts, 404 if the model does not have it.
     """
-    names = {_prompt_for(resolved, name) for name in asked if name}
+    names = {_prompt_for(resolved, name) for name in given if name}
     if resolved.prompt_name is not None:
         names.add(resolved.prompt_name)
     if len(names) > 1:
@@ -78,7 +78,9 @@ def token_lists_of(value: str | Sequence[Any], field: str) -> list[list[int]]:
     )
 
 
-async def embed_input(resolved: Resolved, value: str | Sequence[Any], context: Context, wanted: Wanted) -> Embedded:
+async def embed_input(
+    resolved: Resolved, value: str | Sequence[Any], context: Context, options: EmbedOptions
+) -> Embedded:
     """Vectors of whatever form of input OpenAI allows.
 
     :raises ApiError: 400 if it has several kinds, or token ids where none are taken; 413 if it has too many items.
@@ -87,24 +89,24 @@ async def embed_input(resolved: Resolved, value: str | Sequence[Any], context: C
     embedder = resolved.model.embedder
     texts = texts_of(value)
     if texts is None:
-        ids = token_lists_of(value, wanted.field)
-        check_count(ids, state.limits.max_items, wanted.field)
+        ids = token_lists_of(value, options.field)
+        check_count(ids, state.limits.max_items, options.field)
         if state.native_ids:
-            return await embedder.embed_tokens(ids, call, wanted)
+            return await embedder.embed_tokens(ids, call, options)
         if state.decode_ids is None:
-            raise bad_request(_IDS_REFUSED, param=wanted.field, code="token_ids_refused")
-        texts = await state.worker.run_long(_decoded, state.decode_ids, ids, wanted.field)
-    check_count(texts, state.limits.max_items, wanted.field)
-    return await embedder.embed(texts, call, wanted)
+            raise bad_request(_IDS_REFUSED, param=options.field, code="token_ids_refused")
+        texts = await state.worker.run_long(_decoded, state.decode_ids, ids, options.field)
+    check_count(texts, state.limits.max_items, options.field)
+    return await embedder.embed(texts, call, options)
 
 
 def _decoded(decode: Callable[[list[int]], str], ids: list[list[int]], field: str) -> list[str]:
     texts = []
-    for place, row in enumerate(ids):
+    for position, row in enumerate(ids):
         try:
             texts.append(decode(row))
         except (KeyError, OverflowError, ValueError):
-            message = f"{field}[{place}] holds ids that are not of the vocabulary that this server decodes."
+            message = f"{field}[{position}] holds ids that are not of the vocabulary that this server decodes."
             raise bad_request(message, param=field) from None
     return texts
 

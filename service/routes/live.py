@@ -43,7 +43,7 @@ async def stats(context: Context, _: None) -> Stats:
     recent = state.metrics.recent(_WINDOW)
     seconds = np.array([one.seconds for one in recent])
     names = ("p50", "p90", "p99")
-    found = np.percentile(seconds, (50, 90, 99)) if recent else ()
+    percentiles = np.percentile(seconds, (50, 90, 99)) if recent else ()
     models = {
         name: ModelStats(engine.waiting_tokens, engine.costs.speed, engine.costs.budget)
         for name, engine in ((name, model.embedder.engine) for name, model in state.registry.models.items())
@@ -55,7 +55,7 @@ async def stats(context: Context, _: None) -> Stats:
         sum(one.tokens for one in recent) / _WINDOW,
         sum(one.status >= 400 for one in recent),
         state.under_way,
-        {name: round(1000 * float(value), 3) for name, value in zip(names, found, strict=False)},
+        {name: round(1000 * float(value), 3) for name, value in zip(names, percentiles, strict=False)},
         models,
     )
 

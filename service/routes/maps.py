@@ -6,7 +6,7 @@ from service.errors import ApiError
 from service.http.endpoints import Context, Endpoint
 from service.responses import JsonResponse
 from service.schemas.maps import CollectionMap, Placed, PlaceRequest
-from service.serving.embedder import Wanted
+from service.serving.embedder import EmbedOptions
 from service.serving.projection_cache import placed, written
 
 
@@ -14,10 +14,10 @@ async def show_map(context: Context, _: None) -> JsonResponse:
     """Where the documents of this collection lie in two dimensions; ask again while it says "computing"."""
     state = context.state
     served = state.registry.collection(context.request.path_params["name"])[1]
-    layout = await state.maps.of(served.shared)
-    if layout is None:
+    projection = await state.maps.of(served.shared)
+    if projection is None:
         return JsonResponse(CollectionMap("computing"))
-    sent = await state.worker.run_long(written, layout, context.request.query_params.get("colour"))
+    sent = await state.worker.run_long(written, projection, context.request.query_params.get("colour"))
     return JsonResponse(sent)
 
 
@@ -25,12 +25,12 @@ async def place_query(context: Context, body: PlaceRequest) -> Placed:
     """Where a query lies on this collection's map."""
     state, call, _ = context
     served = state.registry.collection(context.request.path_params["name"])[1]
-    layout = await state.maps.of(served.shared)
-    if layout is None:
+    projection = await state.maps.of(served.shared)
+    if projection is None:
         raise ApiError(409, "The map of this collection is being computed. Ask again.", code="map_not_ready")
-    wanted = Wanted("query", truncate=True, field="query", name="The query")
-    vectors, _ = await state.registry.models[served.model].embedder.embed([body.query], call, wanted)
-    return placed(layout, vectors)
+    options = EmbedOptions("query", truncate=True, field="query", name="The query")
+    vectors, _ = await state.registry.models[served.model].embedder.embed([body.query], call, options)
+    return placed(projection, vectors)
 
 
 _MAP = "/v1/collections/{name}/map"

@@ -13,7 +13,7 @@ from service.http.endpoints import Context, Endpoint
 from service.routes.inputs import check_count, side_of
 from service.schemas.cohere import RerankRequest, RerankResponse, RerankResult
 from service.schemas.tei import AnyRerankRequest, Rank
-from service.serving.embedder import Side, Wanted, computed
+from service.serving.embedder import EmbedOptions, Side, computed
 from service.serving.registry import ServedReranker
 from service.serving.state import ServiceState
 
@@ -54,7 +54,7 @@ async def rerank_any(context: Context, body: AnyRerankRequest) -> list[dict[str,
     if body.documents is not None:
         told = RerankRequest(body.query, body.documents, body.model, body.top_n, body.return_documents, body.truncate)
         answer = await rerank(context, told)
-        plain = [replace(found, document=_text_of(found.document)) for found in answer.results]
+        plain = [replace(result, document=_text_of(result.document)) for result in answer.results]
         return replace(answer, results=plain)  # infinity, whose route this is, gives the text itself
     return await _rerank_texts(context, body, body.texts or [])
 
@@ -92,10 +92,14 @@ async def _score(
     if reranker is not None:
         return await _score_pairs(reranker, query, texts, context, truncate=truncate, field=field)
     model = state.registry.resolve(name).model if name else state.registry.default_model()
-    asked = await model.embedder.embed([query], call, Wanted("query", truncate, side, field="query", name="The query"))
-    told = await model.embedder.embed(texts, call, Wanted("document", truncate, side, field=field, name="Text {}"))
-    cosines = np.clip(told.vectors @ asked.vectors[0], -1, 1)
-    return Scored(cosines, (1 + cosines) / 2, asked.tokens + told.tokens)
+    query_vectors = await model.embedder.embed(
+        [query], call, EmbedOptions("query", truncate, side, field="query", name="The query")
+    )
+    told = await model.embedder.embed(
+        texts, call, EmbedOptions("document", truncate, side, field=field, name="Text {}")
+    )
+    cosines = np.clip(told.vectors @ query_vectors.vectors[0], -1, 1)
+    return Scored(cosines, (1 + cosines) / 2, query_vectors.tokens + told.tokens)
 
 
 async def _score_pairs(

@@ -41,10 +41,10 @@ async def index(context: Context, body: None) -> Index | Response:
 
 async def page(context: Context, _: None) -> Response:
     """Give a file of the page."""
-    found = page_file(context.request.path_params["file"])
-    if found is None:
+    file = page_file(context.request.path_params["file"])
+    if file is None:
         raise ApiError(404, "The page has no such file.", code="route_not_found")
-    return found
+    return file
 
 
 async def served(context: Context, _: None) -> Index:

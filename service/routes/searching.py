@@ -10,7 +10,7 @@ from service.http.endpoints import Context, Endpoint
 from service.routes.inputs import check_count
 from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
 from service.schemas.common import Usage
-from service.serving.embedder import Wanted
+from service.serving.embedder import EmbedOptions
 
 _OPTIONS = ("mode", "where", "min_score", "offset", "fusion", "weights", "group_by", "diversity", "highlight")
 MAX_QUERIES, MOST_HITS = 256, 10_000
@@ -33,8 +33,8 @@ async def _search(context: Context, body: SearchRequest, name: str | None) -> Se
     vectors, tokens = None, 0
     with served.shared.used() as collection:
         if body.mode != "lexical":
-            wanted = Wanted("query", state.truncates(body.truncate), field="query", name="Query {}")
-            vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, wanted)
+            embed_options = EmbedOptions("query", state.truncates(body.truncate), field="query", name="Query {}")
+            vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, embed_options)
         options = {name: getattr(body, name) for name in _OPTIONS}
         options["weights"] = None if body.weights is None else msgspec.structs.asdict(body.weights)
         run = state.worker.run if len(queries) == 1 else state.worker.run_long

@@ -23,7 +23,7 @@ from service.schemas.tei import (
     Token,
     TokenizeRequest,
 )
-from service.serving.embedder import ServedEncoder, Wanted, prompt_of
+from service.serving.embedder import EmbedOptions, ServedEncoder, prompt_of
 from service.serving.registry import Resolved
 
 _MOST_PREDICTIONS = 1_000_000  # all labels of all texts are in the answer; /v1/classify gives the best few
@@ -33,14 +33,14 @@ async def embed(context: Context, body: EmbedRequest) -> FloatMatrix:
     """Embed texts or token ids, in the shape of text-embeddings-inference."""
     state = context.state
     resolved = Resolved(state.registry.default_model(), None)
-    wanted = Wanted(
+    options = EmbedOptions(
         prompt_name_of(resolved, body.prompt_name),
         state.truncates(body.truncate),
         side_of(body.truncation_direction),
         body.dimensions,
         "inputs",
     )
-    embedded = await embed_input(resolved, body.inputs, context, wanted)
+    embedded = await embed_input(resolved, body.inputs, context, options)
     return embedded.vectors
 
 
@@ -49,11 +49,11 @@ async def similarity(context: Context, body: SimilarityRequest) -> list[float]:
     state, call, _ = context
     check_count(body.inputs.sentences, state.limits.max_items, "inputs")
     resolved = Resolved(state.registry.default_model(), None)
-    asked = body.parameters or SimilarityParameters()
-    prompt, truncate = prompt_name_of(resolved, asked.prompt_name), state.truncates(asked.truncate)
-    wanted = Wanted(prompt, truncate, side_of(asked.truncation_direction), field="inputs", name="Text {}")
+    parameters = body.parameters or SimilarityParameters()
+    prompt, truncate = prompt_name_of(resolved, parameters.prompt_name), state.truncates(parameters.truncate)
+    options = EmbedOptions(prompt, truncate, side_of(parameters.truncation_direction), field="inputs", name="Text {}")
     texts = [body.inputs.source_sentence, *body.inputs.sentences]
-    vectors = (await resolved.model.embedder.embed(texts, call, wanted)).vectors
+    vectors = (await resolved.model.embedder.embed(texts, call, options)).vectors
     cosines: list[float] = np.clip(vectors[1:] @ vectors[0], -1, 1).tolist()
     return cosines
 
@@ -70,8 +70,8 @@ async def predict(context: Context, body: PredictRequest) -> list[Any]:
     check_count(texts, state.limits.max_items, "inputs")
     check_length(len(texts) * len(served.head.labels), _MOST_PREDICTIONS, "labels of all texts", "inputs")
     side = side_of(body.truncation_direction)
-    wanted = Wanted(None, state.truncates(body.truncate), side, field="inputs")
-    vectors = (await state.registry.models[served.model].embedder.embed(texts, call, wanted)).vectors
+    options = EmbedOptions(None, state.truncates(body.truncate), side, field="inputs")
+    vectors = (await state.registry.models[served.model].embedder.embed(texts, call, options)).vectors
     raw = body.raw_scores or served.head.link == "identity"  # a regression has no probabilities
     score = served.head.decision_function if raw else served.head.predict_proba
     scores = await state.worker.run(score, vectors)

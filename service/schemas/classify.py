@@ -20,7 +20,7 @@ class ClassifyRequest(msgspec.Struct, frozen=True):
     :ivar top: how many labels of each.
     :ivar min_probability: a text whose best label is less probable is marked as abstained from; None leaves it to the
         threshold that each head was fitted with.
-    :ivar chunk: judge texts that are longer than the model reads in pieces, whose scores are averaged.
+    :ivar chunk: predict texts that are longer than the model reads in pieces, whose scores are averaged.
     """
 
     input: Text | Annotated[list[str], msgspec.Meta(min_length=1)]

@@ -12,7 +12,7 @@ from service.schemas.common import Text
 
 @dataclass(frozen=True)
 class MapColours:
-    """What the points are coloured by.
+    """What the points are colored by.
 
     :ivar field: of the metadata.
     :ivar codes: base64 of one byte a point: its place in ``labels``, or between ``least`` and ``most`` (0 to 254); 255
@@ -32,7 +32,7 @@ class CollectionMap:
     """``GET /v1/collections/{name}/map``: where each document lies, once that has been computed.
 
     :ivar x: base64 of little-endian uint16, from the left end to the right; ``y`` likewise, upwards.
-    :ivar fields: of the metadata, by which the points can be coloured.
+    :ivar fields: of the metadata, by which the points can be colored.
     """
 
     status: Literal["computing", "ready"]

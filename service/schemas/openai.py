@@ -18,7 +18,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
     :ivar input: a text, a list of texts, a list of token ids, or a list of lists of token ids.
     :ivar model: a name that the server serves; "name:query" and "name:document" ask for that prompt.
     :ivar encoding_format: "float" (default) or "base64" (little-endian float32).
-    :ivar dimensions: width to cut the vectors to; they are normalised again.
+    :ivar dimensions: width to cut the vectors to; they are normalized again.
     :ivar truncate: our addition: cut inputs over the model's maximum length instead of refusing them.
     :ivar prompt_name: our addition: the model's prompt to put before each text; ``input_type`` and ``task`` are other
         servers' words for it.

@@ -55,11 +55,11 @@ class ServedEncoder(TextEncoder, Protocol):
         """Unit vectors of token ids, float32 of shape (len(ids), dim); ids from ``tokenize`` need no ``check``."""
 
     def cut(self, vectors: FloatMatrix, dim: int) -> FloatMatrix:
-        """The first ``dim`` columns, normalised again if the model normalises."""
+        """The first ``dim`` columns, normalized again if the model normalizes."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EmbedOptions:
     """How texts are to be embedded, and what they are called in errors.
 
     :ivar prompt_name: the prompt to put before each; None takes the model's default.
@@ -91,34 +91,34 @@ class Embedder:
         self.encoder, self.engine = encoder, engine
         self._worker, self._max_tokens = worker, max_tokens
 
-    async def embed(self, texts: Sequence[str], call: Call, wanted: Wanted) -> Embedded:
+    async def embed(self, texts: Sequence[str], call: Call, options: EmbedOptions) -> Embedded:
         """Vectors of ``texts``.
 
         :raises ApiError: 400 if a text is empty, or too long and not to be cut, or there is no such prompt or width;
             413 if there are too many tokens.
         :raises QueueFullError: if there is too much to do.
         """
-        self._check_dim(wanted.dim)
-        prompt = None if wanted.prompt_name is None else prompt_of(self.encoder, wanted.prompt_name)
-        for place, text in enumerate(texts):
+        self._check_dim(options.dim)
+        prompt = None if options.prompt_name is None else prompt_of(self.encoder, options.prompt_name)
+        for position, text in enumerate(texts):
             if not text:
-                name = wanted.name.format(place)
-                raise bad_request(f"{name} is an empty text, expected at least one character.", param=wanted.field)
+                name = options.name.format(position)
+                raise bad_request(f"{name} is an empty text, expected at least one character.", param=options.field)
         self.engine.check_room(call.caller.flow)  # before anything is done for a request that will not be taken
-        with refused(wanted.field), call.timed("tokenize"):
+        with refused(options.field), call.timed("tokenize"):
             ids = await self._tokenize(texts, prompt)
-        return await self._compute(self._fitted(ids, call, wanted), call, wanted)
+        return await self._compute(self._fitted(ids, call, options), call, options)
 
-    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
+    async def embed_tokens(self, ids: Sequence[Sequence[int]], call: Call, options: EmbedOptions) -> Embedded:
         """Vectors of this model's own token ids, all of which are checked before any is computed.
 
         :raises ApiError: 400 if an id is outside the vocabulary, a list is empty or too long, or ``dim`` is wrong.
         """
-        self._check_dim(wanted.dim)
-        self._check_lengths(ids, wanted, "Send fewer ids; lists of ids are never cut.")
-        with refused(wanted.field):
+        self._check_dim(options.dim)
+        self._check_lengths(ids, options, "Send fewer ids; lists of ids are never cut.")
+        with refused(options.field):
             await self._worker.run(self.encoder.check_tokens, ids)
-        return await self._compute(ids, call, wanted)
+        return await self._compute(ids, call, options)
 
     async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
         """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
@@ -130,26 +130,26 @@ class Embedder:
                 ids += await self._worker.run_long(self.encoder.tokenize, part, prompt=prompt, truncate=False)
         return ids
 
-    def _fitted(self, ids: list[list[int]], call: Call, wanted: Wanted) -> list[list[int]]:
+    def _fitted(self, ids: list[list[int]], call: Call, options: EmbedOptions) -> list[list[int]]:
         """Lists that the model takes; what was cut is counted, never silent."""
         limit = self.encoder.max_length
         if limit is None or all(len(row) <= limit for row in ids):
             return ids
-        if not wanted.truncate:
-            self._check_lengths(ids, wanted, 'Shorten it, or send "truncate": true to have it cut.')
+        if not options.truncate:
+            self._check_lengths(ids, options, 'Shorten it, or send "truncate": true to have it cut.')
         call.truncated += sum(len(row) > limit for row in ids)
-        return [row if len(row) <= limit else self.encoder.cut_tokens(row, wanted.side) for row in ids]
+        return [row if len(row) <= limit else self.encoder.cut_tokens(row, options.side) for row in ids]
 
-    async def _compute(self, ids: Sequence[Sequence[int]], call: Call, wanted: Wanted) -> Embedded:
-        vectors, tokens = await computed(self.engine, ids, call, self._max_tokens, wanted.field)
-        if wanted.dim is not None:
-            vectors = self.encoder.cut(vectors, wanted.dim)
+    async def _compute(self, ids: Sequence[Sequence[int]], call: Call, options: EmbedOptions) -> Embedded:
+        vectors, tokens = await computed(self.engine, ids, call, self._max_tokens, options.field)
+        if options.dim is not None:
+            vectors = self.encoder.cut(vectors, options.dim)
         nowhere = ~vectors.any(axis=1)
         if nowhere.any():
             raise bad_request(
-                f"{wanted.name.format(int(nowhere.argmax()))} gives a zero vector, which has no direction: it holds "
+                f"{options.name.format(int(nowhere.argmax()))} gives a zero vector, which has no direction: it holds "
                 "only padding or what this model's tokenizer drops. Send other text.",
-                param=wanted.field,
+                param=options.field,
             )
         return Embedded(vectors, tokens)
 
@@ -157,13 +157,13 @@ class Embedder:
         if dim is not None and not 1 <= dim <= self.encoder.dim:
             raise bad_request(f"dimensions is {dim}, expected 1 to {self.encoder.dim}.", param="dimensions")
 
-    def _check_lengths(self, ids: Sequence[Sequence[int]], wanted: Wanted, advice: str) -> None:
+    def _check_lengths(self, ids: Sequence[Sequence[int]], options: EmbedOptions, advice: str) -> None:
         limit = self.encoder.max_length
-        for place, row in enumerate(ids):
+        for position, row in enumerate(ids):
             if limit is not None and len(row) > limit:
-                name = wanted.name.format(place)
+                name = options.name.format(position)
                 message = f"{name} has {len(row)} tokens, but the model takes at most {limit}. {advice}"
-                raise bad_request(message, param=wanted.field, code="context_length_exceeded")
+                raise bad_request(message, param=options.field, code="context_length_exceeded")
 
 
 def prompt_of(encoder: ServedEncoder, name: str | None) -> str:
@@ -195,12 +195,12 @@ async def computed(
 
 
 def _slices_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Neighbours that together have about ``_SLICE_CHARACTERS`` characters."""
+    """Neighbors that together have about ``_SLICE_CHARACTERS`` characters."""
     start = size = 0
-    for place, text in enumerate(texts):
-        if place > start and size + len(text) > _SLICE_CHARACTERS:
-            yield texts[start:place]
-            start, size = place, 0
+    for position, text in enumerate(texts):
+        if position > start and size + len(text) > _SLICE_CHARACTERS:
+            yield texts[start:position]
+            start, size = position, 0
         size += len(text)
     yield texts[start:]
 
@@ -211,5 +211,5 @@ def _counted_from(first: int) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        message = re.sub(r"^Text (\d+)", lambda found: f"Text {int(found[1]) + first}", str(error))
+        message = re.sub(r"^Text (\d+)", lambda match: f"Text {int(match[1]) + first}", str(error))
         raise InputError(message) from None

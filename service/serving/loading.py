@@ -50,8 +50,8 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
         for name, reranker in config.rerankers.items():
             from encoder_tools.runtime import OnnxCrossEncoder
 
-            found = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
-            state.add_reranker(name, found)
+            encoder_ = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
+            state.add_reranker(name, encoder_)
         exchange(open_parts(config, state), state)
         on_error.pop_all()
     return state
@@ -127,11 +127,11 @@ def _made_here(state: ServiceState, taken: set[str]) -> list[Path]:
     if state.data is None:
         return []
     state.data.mkdir(parents=True, exist_ok=True)
-    found = [folder for folder in sorted(state.data.iterdir()) if folder.is_dir() and NAME.fullmatch(folder.name)]
-    twice = taken & {folder.name for folder in found}
+    folders = [folder for folder in sorted(state.data.iterdir()) if folder.is_dir() and NAME.fullmatch(folder.name)]
+    twice = taken & {folder.name for folder in folders}
     if twice:
         raise InputError(f"{sorted(twice)[0]!r} is a collection's name and a folder in {state.data}. Rename one.")
-    return found
+    return folders
 
 
 def _open_with_its_model(folder: Path, state: ServiceState) -> tuple[Collection, str]:

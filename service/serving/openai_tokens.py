@@ -18,12 +18,12 @@ def decoder_of(encoding: str) -> Callable[[list[int]], str]:
     except ImportError:
         raise MissingExtraError("Decoding token ids needs tiktoken: pip install tiktoken") from None
     try:
-        found = tiktoken.get_encoding(encoding)
+        encoding_ = tiktoken.get_encoding(encoding)
     except Exception as error:  # noqa: BLE001 - it downloads, and each way of failing has its own exception
         raise InputError(
             f"The encoding {encoding!r} of tiktoken cannot be had ({type(error).__name__}: {error}). Expected "
             "cl100k_base, o200k_base or another that tiktoken has, and its file in TIKTOKEN_CACHE_DIR or a way to "
             "download it; or --token-ids refuse or native."
         ) from None
-    decode: Callable[[list[int]], str] = found.decode
+    decode: Callable[[list[int]], str] = encoding_.decode
     return decode

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index import Collection
-from index.query.projection import Layout
+from index.query.projection import Projection
 from service.schemas.maps import CollectionMap, MapColours, Placed
 from service.serving.registry import Shared
 
@@ -29,55 +29,55 @@ class Maps:
     """The maps of one server's collections, forgotten with them."""
 
     def __init__(self) -> None:
-        self._made: WeakKeyDictionary[Shared[Collection], Layout] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Shared[Collection], Projection] = WeakKeyDictionary()
         self._tasks: dict[Shared[Collection], asyncio.Task[None]] = {}
 
-    async def of(self, shared: Shared[Collection]) -> Layout | None:
+    async def of(self, shared: Shared[Collection]) -> Projection | None:
         """The map of a collection, or None while it is computed; an older one serves until the next is there."""
         with shared.used() as collection:
             sequence = await asyncio.to_thread(lambda: collection.sequence)
-        layout = self._made.get(shared)
-        if shared not in self._tasks and (layout is None or layout.sequence != sequence):
+        projection = self._made.get(shared)
+        if shared not in self._tasks and (projection is None or projection.sequence != sequence):
             self._tasks[shared] = asyncio.create_task(self._make(shared))
-        return layout
+        return projection
 
     async def _make(self, shared: Shared[Collection]) -> None:
         try:
             with shared.used() as collection:
-                self._made[shared] = await asyncio.to_thread(collection.layout)
+                self._made[shared] = await asyncio.to_thread(collection.projection)
         finally:
             del self._tasks[shared]
 
 
-def written(layout: Layout, field: str | None) -> CollectionMap:
+def written(projection: Projection, field: str | None) -> CollectionMap:
     """A map as it is sent.
 
     :param field: to colour by; one that no document has colours nothing.
     """
-    x, y = (_squeezed(layout, axis) for axis in (0, 1))
+    x, y = (_squeezed(projection, axis) for axis in (0, 1))
     return CollectionMap(
         "ready",
-        len(layout.ids),
-        layout.ids,
+        len(projection.ids),
+        projection.ids,
         _base64(x.astype("<u2")),
         _base64(y.astype("<u2")),
-        _fields(layout.metadata),
-        None if field is None else _colours(layout.metadata, field),
+        _fields(projection.metadata),
+        None if field is None else _colors(projection.metadata, field),
     )
 
 
-def placed(layout: Layout, vectors: FloatMatrix) -> Placed:
+def placed(projection: Projection, vectors: FloatMatrix) -> Placed:
     """Where a vector (1, dim) lies on the map that :func:`written` sends."""
-    point = layout.place(vectors)[0]
-    return Placed(*(float(_scaled(layout, axis, point[axis : axis + 1])[0]) for axis in (0, 1)))
+    point = projection.place(vectors)[0]
+    return Placed(*(float(_scaled(projection, axis, point[axis : axis + 1])[0]) for axis in (0, 1)))
 
 
-def _squeezed(layout: Layout, axis: int) -> NDArray[np.float64]:
-    return np.clip(np.rint(_scaled(layout, axis, layout.points[:, axis])), 0, _FULL)
+def _squeezed(projection: Projection, axis: int) -> NDArray[np.float64]:
+    return np.clip(np.rint(_scaled(projection, axis, projection.points[:, axis])), 0, _FULL)
 
 
-def _scaled(layout: Layout, axis: int, values: NDArray[np.float32]) -> NDArray[np.float64]:
-    column = layout.points[:, axis]
+def _scaled(projection: Projection, axis: int, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    column = projection.points[:, axis]
     least, most = (float(column.min()), float(column.max())) if len(column) else (0.0, 1.0)
     return (values.astype(np.float64) - least) / max(most - least, 1e-12) * _FULL
 
@@ -85,11 +85,11 @@ def _scaled(layout: Layout, axis: int, values: NDArray[np.float32]) -> NDArray[n
 def _fields(metadata: Sequence[dict[str, Any]]) -> list[str]:
     """Fields of plain values, the most frequent first."""
     plain = (str | int | float | bool,)
-    found = Counter(name for one in metadata for name, value in one.items() if isinstance(value, plain))
-    return [name for name, _ in found.most_common(_MOST_FIELDS)]
+    counts = Counter(name for one in metadata for name, value in one.items() if isinstance(value, plain))
+    return [name for name, _ in counts.most_common(_MOST_FIELDS)]
 
 
-def _colours(metadata: Sequence[dict[str, Any]], field: str) -> MapColours:
+def _colors(metadata: Sequence[dict[str, Any]], field: str) -> MapColours:
     values = [one.get(field) for one in metadata]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) > len(values) / 2 and len(set(numbers)) > _MOST_LABELS:
@@ -99,8 +99,8 @@ def _colours(metadata: Sequence[dict[str, Any]], field: str) -> MapColours:
     labels = common if len(common) <= _MOST_LABELS else [*common[:_MOST_LABELS], "other"]
     codes = {name: code for code, name in enumerate(labels)}
     rest = codes.get("other", _NONE)
-    found = bytes(_NONE if name is None else codes.get(name, rest) for name in named)
-    return MapColours(field, base64.b64encode(found).decode(), labels, None, None)
+    colors = bytes(_NONE if name is None else codes.get(name, rest) for name in named)
+    return MapColours(field, base64.b64encode(colors).decode(), labels, None, None)
 
 
 def _by_number(field: str, values: Sequence[Any], numbers: Sequence[float]) -> MapColours:

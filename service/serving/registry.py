@@ -252,12 +252,12 @@ class Registry:
 
         :raises ApiError: 404 if there is none.
         """
-        found = self._by_name(name)
-        if found is not None:
-            return Resolved(found, None)
+        served = self._by_name(name)
+        if served is not None:
+            return Resolved(served, None)
         base, _, role = name.rpartition(":")
-        found = self._by_name(base) if role in ROLES else None
-        if found is None:
+        served = self._by_name(base) if role in ROLES else None
+        if served is None:
             names = [name for model in self.models.values() for name in model.names]
             raise ApiError(
                 404,
@@ -265,7 +265,7 @@ class Registry:
                 code="model_not_found",
                 param="model",
             )
-        return Resolved(found, role)
+        return Resolved(served, role)
 
     def default_model(self) -> ServedModel:
         """The model that requests mean which name none: the first."""
@@ -328,7 +328,7 @@ def _chosen(served: Mapping[str, T], name: str | None, kind: Kind, flag: str) ->
             400, f"This server has several {kind}s: {names}. Name one as {kind!r}.", param=kind, code=f"{kind}_missing"
         )
     if name is None or name not in served:
-        wanted = f"There is no {kind} {name[:200]!r} here" if name else f"This server has no {kind}"
+        missing = f"There is no {kind} {name[:200]!r} here" if name else f"This server has no {kind}"
         there_are = f"; there are {names}." if names else f". Start it with: encoder-tools serve {flag}"
-        raise ApiError(404, wanted + there_are, code=f"{kind}_not_found", param=kind if name else None)
+        raise ApiError(404, missing + there_are, code=f"{kind}_not_found", param=kind if name else None)
     return name, served[name]

@@ -147,9 +147,9 @@ class ServiceState:
             raise
         self.metrics.watch(name, engine, provider)
 
-    def truncates(self, asked: bool | None) -> bool:
+    def truncates(self, truncate: bool | None) -> bool:
         """Whether what is too long is cut, given what the request says."""
-        return self.auto_truncate if asked is None else asked
+        return self.auto_truncate if truncate is None else truncate
 
     def enter(self) -> None:
         """A request has come."""

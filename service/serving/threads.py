@@ -1,4 +1,4 @@
-"""Threads for what is neither the model's nor the event loop's: tokenising, searching, classifying."""
+"""Threads for what is neither the model's nor the event loop's: tokenizing, searching, classifying."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools import OnnxEncoder
-from encoder_tools.train.few_shot import Adapter, FewShot
-from encoder_tools.train.fine_tune import FineTune, LabelledTexts, fine_tune
+from encoder_tools.aliases import Log
+from encoder_tools.training.few_shot import Adapter, FewShot
+from encoder_tools.training.fine_tune import FineTune, LabeledTexts, fine_tune
 from heads import FittedHead, LinearHead
 from heads.estimators.pipeline import Examples, split
 from heads.selection.regularization import fit_temperature
@@ -28,8 +29,6 @@ _HELD_SHARE = 0.1
 _ROUND = 1e-9
 _ENOUGH = 200  # texts, from which one more makes no difference
 
-Say = Callable[[str], None]
-
 
 class Tried(NamedTuple):
     """A head on texts that neither it nor the model had seen.
@@ -37,7 +36,7 @@ class Tried(NamedTuple):
     :ivar accuracy: share that it judges right.
     :ivar brier: mean squared distance of its probabilities from the truth, in [0, 2] (Brier 1950).
     :ivar temperature: what its logits are to be multiplied by for the least log-loss, in place of the temperature that
-        the head found on texts that the model had learnt.
+        the head found on texts that the model had learned.
     """
 
     accuracy: float
@@ -82,9 +81,9 @@ def adapt_if_it_helps(
     settings: FewShot,
     *,
     overwrite: bool = False,
-    say: Say,
+    log: Log,
 ) -> Choice:
-    """Adapt ``base`` to labelled texts and write it to ``out``, if a quarter of them, held out, is judged better so.
+    """Adapt ``base`` to labeled texts and write it to ``out``, if a quarter of them, held out, is judged better so.
 
     The trial is a short one; where it wins, the model is adapted to all texts and exported.
 
@@ -92,40 +91,40 @@ def adapt_if_it_helps(
     :raises InputError: if there are fewer than two labels, or none has two examples.
     """
     with tempfile.TemporaryDirectory(prefix="encoder-tools-") as work:
-        adapter, trial = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), settings, say=say)
+        adapter, trial = adapt_if_it_helps_in_memory(base, texts, labels, Path(work), settings, log=log)
         if not trial.helps:
             return Choice(trial, None)
-        say(f"adapted in {trial.seconds:.0f} s; exporting")
-        adapter.write(out, settings, overwrite=overwrite, say=lambda _: None)
-    say(f"wrote {out}: the adapted model, to be served with the head (--model {out})")
+        log(f"adapted in {trial.seconds:.0f} s; exporting")
+        adapter.write(out, settings, overwrite=overwrite, log=lambda _: None)
+    log(f"wrote {out}: the adapted model, to be served with the head (--model {out})")
     return Choice(trial, out)
 
 
 def adapt_if_it_helps_in_memory(
-    base: str, texts: Sequence[str], labels: NDArray[Any], work: Path, settings: FewShot = AS_USUAL, *, say: Say
+    base: str, texts: Sequence[str], labels: NDArray[Any], work: Path, settings: FewShot = AS_USUAL, *, log: Log
 ) -> tuple[Adapter, Trial]:
     """As :func:`adapt_if_it_helps`, without writing: the model as it is best, and what the trial found.
 
     :param work: folder for temporary files.
     """
     adapter = Adapter(base, work, settings.device)
-    places = Examples(np.arange(len(texts))[:, None], labels)
-    kept, held = split(places, _TRIED_SHARE, np.random.RandomState(settings.seed))
-    learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-    frozen = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    positions = Examples(np.arange(len(texts))[:, None], labels)
+    kept, held = split(positions, _TRIED_SHARE, np.random.RandomState(settings.seed))
+    learned, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+    frozen = _tried(adapter, learned, kept.labels, judged, held.labels)
     short = replace(settings, epochs=min(settings.epochs or _TRIED_EPOCHS, _TRIED_EPOCHS))
-    seconds = adapter.adapt(learnt, kept.labels, short).seconds
-    adapted = _tried(adapter, learnt, kept.labels, judged, held.labels)
+    seconds = adapter.adapt(learned, kept.labels, short).seconds
+    adapted = _tried(adapter, learned, kept.labels, judged, held.labels)
     adapter.reset()
     helps = adapted.brier <= frozen.brier + _ROUND
-    say(
+    log(
         f"{len(judged)} texts held out: accuracy {frozen.accuracy:.3f}, Brier score {frozen.brier:.3f} as it is; "
         f"{adapted.accuracy:.3f}, {adapted.brier:.3f} adapted for a trial"
     )
     if helps:
         seconds += adapter.adapt(texts, labels, settings).seconds
     else:
-        say("the model stays as it is")
+        log("the model stays as it is")
     return adapter, Trial(frozen, adapted, helps, seconds)
 
 
@@ -151,7 +150,7 @@ def fine_tune_head(
     settings: FineTune,
     *,
     overwrite: bool = False,
-    say: Say,
+    log: Log,
 ) -> FineTuned:
     """Train encoder and head end to end, and write the encoder to ``out``; a tenth of the texts is held out.
 
@@ -160,16 +159,16 @@ def fine_tune_head(
     """
     with tempfile.TemporaryDirectory(prefix="encoder-tools-") as work:
         adapter = Adapter(base, Path(work), settings.device)
-        places = Examples(np.arange(len(texts))[:, None], labels)
-        kept, held = split(places, _HELD_SHARE, np.random.RandomState(settings.seed))
-        learnt, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-        start = LinearHead().fit(adapter.encode(learnt), kept.labels)
+        positions = Examples(np.arange(len(texts))[:, None], labels)
+        kept, held = split(positions, _HELD_SHARE, np.random.RandomState(settings.seed))
+        learned, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+        start = LinearHead().fit(adapter.encode(learned), kept.labels)
         first = start.to_fitted().scorer.tensors()
         targets = [np.searchsorted(start.classes_, part.labels) for part in (kept, held)]
-        train, held_out = LabelledTexts(learnt, targets[0]), LabelledTexts(judged, targets[1])
-        tuned = fine_tune(adapter, train, held_out, (first["weights"], first["bias"]), settings, say)
-        say("exporting")
-        adapter.write(out, settings, overwrite=overwrite, say=lambda _: None)
+        train, held_out = LabeledTexts(learned, targets[0]), LabeledTexts(judged, targets[1])
+        tuned = fine_tune(adapter, train, held_out, (first["weights"], first["bias"]), settings, log)
+        log("exporting")
+        adapter.write(out, settings, overwrite=overwrite, log=lambda _: None)
     encoder = OnnxEncoder(out)
     head = FittedHead(
         Linear(tuned.weights, tuned.bias),
@@ -181,9 +180,9 @@ def fine_tune_head(
     return FineTuned(head, out, tuned.losses)
 
 
-def _tried(adapter: Adapter, learnt: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]) -> Tried:
-    """A head on what was learnt, tried on texts held out."""
-    head = LinearHead().fit(adapter.encode(learnt), labels)
+def _tried(adapter: Adapter, learned: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]) -> Tried:
+    """A head on what was learned, tried on texts held out."""
+    head = LinearHead().fit(adapter.encode(learned), labels)
     scores = head.to_fitted().decision_function(adapter.encode(judged))
     targets = np.searchsorted(head.classes_, truth)
     distances = softmax(fit_temperature(scores, targets)[0] * scores)

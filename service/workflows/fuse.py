@@ -6,7 +6,7 @@ from pathlib import Path
 
 from encoder_tools import OnnxEncoder
 from encoder_tools.errors import InputError
-from encoder_tools.export.fused_head import HeadGraph, export_with_head
+from encoder_tools.onnx_export.fused_head import HeadGraph, export_with_head
 from heads import FittedHead
 from heads.serving.scorers import Layers, Linear
 

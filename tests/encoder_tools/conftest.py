@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from encoder_tools.export import export
+from encoder_tools.onnx_export import export
 from encoder_tools.runtime import OnnxEncoder
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -36,7 +36,7 @@ class WordEncoder:
         return (total / np.linalg.norm(total)).astype(np.float32)
 
 
-COLOURS, ANIMALS, PLACES = "red green blue pink", "cat dog horse goat", "paris rome oslo lima"
+COLORS, ANIMALS, PLACES = "red green blue pink", "cat dog horse goat", "paris rome oslo lima"
 
 
 @pytest.fixture
@@ -45,16 +45,16 @@ def encoder():
 
 
 @pytest.fixture
-def labelled():
+def labeled():
     """Texts and labels of three classes, told apart by one word."""
-    groups = {"colour": COLOURS, "animal": ANIMALS, "place": PLACES}
+    groups = {"colour": COLORS, "animal": ANIMALS, "place": PLACES}
     pairs = [(f"the {w} {i}", name) for name, words in groups.items() for i, w in enumerate(words.split() * 5)]
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
 @pytest.fixture
-def head(encoder: Any, labelled: tuple[list[str], list[str]]):
-    return LinearHead(encoder).fit(*labelled)
+def head(encoder: Any, labeled: tuple[list[str], list[str]]):
+    return LinearHead(encoder).fit(*labeled)
 
 
 @pytest.fixture(scope="session")

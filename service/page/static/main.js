@@ -27,7 +27,7 @@ async function open() {
     tab.setAttribute("aria-selected", here);
     tab.tabIndex = here ? 0 : -1;
   }
-  main.setAttribute("aria-labelledby", `tab-${name}`);
+  main.setAttribute("aria-labeledby", `tab-${name}`);
   leave?.();
   leave = null;
   try {

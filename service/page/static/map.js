@@ -57,12 +57,12 @@ export async function open(place, state) {
   scatter.onpick = async (index) => {
     try {
       const document_ = (await post(ofCollection(collection.value, "/documents/get"), { ids: [ids[index]] }, { remember: false })).answer.documents[0];
-      await neighbours(document_.text, `Neighbours of ${ids[index]}`);
+      await neighbors(document_.text, `Neighbors of ${ids[index]}`);
     } catch (error) {
       show(below, problem(error));
     }
   };
-  const neighbours = async (text, title) => {
+  const neighbors = async (text, title) => {
     const { answer } = await post(ofCollection(collection.value, "/search"), { query: text, k: 8, truncate: true });
     scatter.ring(answer.hits.map((hit) => ids.indexOf(hit.id)).filter((index) => index >= 0));
     show(below, el("div", { class: "card" }, el("h3", {}, title), ...answer.hits.map((hit) => el("article", { class: "hit" }, el("span", { class: "score" }, number(hit.score, 4)), el("p", { class: "text" }, hit.text)))));
@@ -73,7 +73,7 @@ export async function open(place, state) {
     try {
       const { answer } = await post(ofCollection(collection.value, "/map/place"), { query: query.value });
       scatter.drop(answer.x, answer.y);
-      await neighbours(query.value, "Nearest to the query");
+      await neighbors(query.value, "Nearest to the query");
     } catch (error) {
       show(below, problem(error));
     }
@@ -84,7 +84,7 @@ export async function open(place, state) {
     load();
   });
   colour.addEventListener("change", load);
-  show(place, el("h2", {}, "Map"), el("p", { class: "lead" }, "Hover a point for its text, click it for its neighbours, scroll or pinch to zoom."), form,
+  show(place, el("h2", {}, "Map"), el("p", { class: "lead" }, "Hover a point for its text, click it for its neighbors, scroll or pinch to zoom."), form,
     el("div", { class: "card" }, status, el("div", { class: "map" }, canvas, tip), legend), below);
   const resized = new ResizeObserver(() => scatter.draw());
   resized.observe(canvas);

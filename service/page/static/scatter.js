@@ -2,7 +2,7 @@
 const FULL = 65535;
 const CELLS = 128;
 const NONE = 255;
-const COLOURS = ["#4c6ef5", "#f76707", "#37b24d", "#e64980", "#15aabf", "#ae3ec9", "#f59f00", "#74b816", "#1098ad", "#7048e8", "#d6336c", "#868e96"];
+const COLORS = ["#4c6ef5", "#f76707", "#37b24d", "#e64980", "#15aabf", "#ae3ec9", "#f59f00", "#74b816", "#1098ad", "#7048e8", "#d6336c", "#868e96"];
 
 export class Scatter {
   constructor(canvas) {
@@ -36,10 +36,10 @@ export class Scatter {
 
   cell(x, y) { return Math.floor(x * CELLS) * 1000 + Math.floor(y * CELLS); }
   colour(code) {
-    if (!this.colours) return COLOURS[0];
+    if (!this.colours) return COLORS[0];
     if (code === NONE) return "#868e96";
     if (!this.colours.labels) return `hsl(${250 - code}, 75%, 55%)`;
-    return COLOURS[code % COLOURS.length];
+    return COLORS[code % COLORS.length];
   }
 
   legend() {

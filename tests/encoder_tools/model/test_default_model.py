@@ -11,13 +11,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from encoder_tools.errors import FingerprintError
-from encoder_tools.evaluate.evaluation import evaluate
-from encoder_tools.evaluate.tasks import public_tasks
-from encoder_tools.evaluate.torch_encoder import TorchEncoder
-from encoder_tools.export.battery import real_sentences
-from encoder_tools.export.unpack import unpack
+from encoder_tools.evaluation.evaluate import evaluate
+from encoder_tools.evaluation.tasks import public_tasks
+from encoder_tools.evaluation.torch_encoder import TorchEncoder
 from encoder_tools.model.embedding_space import agreement_of
 from encoder_tools.model.shipped import model_path
+from encoder_tools.onnx_export.battery import real_sentences
+from encoder_tools.onnx_export.unpack import unpack
 from encoder_tools.runtime import OnnxEncoder
 from index import Collection
 from service.demo.texts import read_corpus

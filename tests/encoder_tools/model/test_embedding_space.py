@@ -16,7 +16,7 @@ from encoder_tools.model.embedding_space import (
     Agreement,
     Space,
     agreement_of,
-    carry_mark,
+    carry_space,
     read_space,
     space_of,
     write_space,
@@ -130,9 +130,9 @@ def test_a_mark_speaks_of_the_weights_it_was_measured_on_alone(tmp_path: Path):
     assert read_space(tmp_path, "student trained on", "x") == Space("student trained on", "x")
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "space.json", tmp_path / "copy")
-    carry_mark(tmp_path, "student", tmp_path / "copy", "student unpacked")
+    carry_space(tmp_path, "student", tmp_path / "copy", "student unpacked")
     assert read_space(tmp_path / "copy", "student unpacked", "x") == Space("root", "MiniLM", GOOD)
-    carry_mark(tmp_path, "another", tmp_path / "copy", "new")
+    carry_space(tmp_path, "another", tmp_path / "copy", "new")
     assert not (tmp_path / "copy" / "space.json").exists()
 
 

@@ -152,11 +152,11 @@ def test_unknown_provider_and_variant_are_named(minilm: Path):
 
 
 def test_the_qint8_variant_is_near_and_has_a_mark_of_its_own(minilm: Path, encoder: OnnxEncoder):
-    quantised = OnnxEncoder(minilm, variant="qint8", threads=1)
-    cosines = (quantised.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1)
-    assert cosines.min() >= quantised.manifest.graphs["qint8"].min_cosine - 0.01
+    quantized = OnnxEncoder(minilm, variant="qint8", threads=1)
+    cosines = (quantized.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1)
+    assert cosines.min() >= quantized.manifest.graphs["qint8"].min_cosine - 0.01
     assert 0.95 < cosines.min() <= cosines.max() < 1 - 1e-6  # another graph, and a near one
-    assert quantised.fingerprint == f"{encoder.fingerprint}-qint8"
+    assert quantized.fingerprint == f"{encoder.fingerprint}-qint8"
 
 
 def test_it_is_a_text_encoder(encoder: OnnxEncoder):

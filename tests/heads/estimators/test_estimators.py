@@ -1,4 +1,4 @@
-"""Every kind of scorer, calibration and strangeness: what is saved is what is loaded, and computes what it should."""
+"""Every kind of scorer, calibration and ood_score: what is saved is what is loaded, and computes what it should."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from encoder_tools.errors import InputError
-from heads import FittedHead, judge_all, load_head, save_head
+from heads import FittedHead, load_head, predict_all, save_head
 from heads.serving.abstention import Abstention
 from heads.serving.calibration import Calibration
 from heads.serving.fitted_head import LabelProbability
-from heads.serving.ood import Distance, Doubt, Energy, Mahalanobis, Scope
-from heads.serving.scorers import Hierarchy, Layers, Linear, Neighbours, Scorer
+from heads.serving.ood import Distance, Energy, Mahalanobis, MaxProbability, Scope
+from heads.serving.scorers import Hierarchy, Layers, Linear, Neighbors, Scorer
 
 RNG = np.random.default_rng(3)
 DIM, LABELS = 6, ("a", "b", "c", "d")
@@ -31,7 +31,7 @@ FOUR = Linear(normal(4, DIM), normal(4))
 SCORERS: list[Scorer] = [
     FOUR,
     Layers((Linear(normal(8, DIM), normal(8)), Linear(normal(4, 8), normal(4)))),
-    Neighbours(unit(20, DIM), np.arange(20) % 4, 4, 5, 10.0, 0.01),
+    Neighbors(unit(20, DIM), np.arange(20) % 4, 4, 5, 10.0, 0.01),
     Hierarchy(Linear(normal(2, DIM), normal(2)), FOUR, np.array([0, 0, 1, 1])),
 ]
 VECTORS = unit(50, DIM)
@@ -49,7 +49,7 @@ def test_every_kind_comes_back_from_disk_exactly(scorer: Scorer, tmp_path: Path)
         calibration=calibration,
         abstention=Abstention(float(np.median(usual.max(axis=1))), "errors", 0.02, 0.9, 500),
         scope=Scope(
-            (Doubt(), Energy(), Mahalanobis(normal(4, 3), normal(DIM, 3)), Distance(unit(5, DIM))),
+            (MaxProbability(), Energy(), Mahalanobis(normal(4, 3), normal(DIM, 3)), Distance(unit(5, DIM))),
             np.array([1.0, 0.5, 0.2, 0.1]),
             np.zeros(4),
             1.5,
@@ -58,8 +58,8 @@ def test_every_kind_comes_back_from_disk_exactly(scorer: Scorer, tmp_path: Path)
     )
     save_head(head, tmp_path / "head")
     loaded = load_head(tmp_path / "head")
-    assert loaded.judge(VECTORS) == head.judge(VECTORS)
-    assert {j.abstained for j in head.judge(VECTORS)} == {True, False}
+    assert loaded.predictions(VECTORS) == head.predictions(VECTORS)
+    assert {j.abstained for j in head.predictions(VECTORS)} == {True, False}
     assert (loaded.space, loaded.abstention, loaded.scope.name) == (
         "root",
         head.abstention,
@@ -73,15 +73,15 @@ def test_a_perceptron_is_its_layers():
     np.testing.assert_allclose(SCORERS[1].scores(VECTORS), hidden @ second.weights.T + second.bias, rtol=1e-5)
 
 
-def test_neighbours_vote_by_their_cosine():
+def test_neighbors_vote_by_their_cosine():
     examples = np.eye(3, dtype=np.float32)
     vector = np.array([[0.0, 0.6, 0.8]], np.float32)  # nearest: the third by 0.8, the second by 0.6
     for relative, to in ((True, 0.8), (False, 1.0)):  # the second as heads of an earlier version have it
-        scorer = Neighbours(examples, np.array([0, 0, 1]), 2, 2, 3.0, 1e-3, relative)
+        scorer = Neighbors(examples, np.array([0, 0, 1]), 2, 2, 3.0, 1e-3, relative)
         votes = np.exp(3 * (np.array([0.6, 0.8]) - to)) + 1e-3
         found = FittedHead(scorer, ("x", "y"), None).predict_proba(vector)[0]
         np.testing.assert_allclose(found, votes / votes.sum(), rtol=1e-5)
-        assert Neighbours.restore(scorer.tensors(), scorer.settings()).relative == relative
+        assert Neighbors.restore(scorer.tensors(), scorer.settings()).relative == relative
 
 
 def test_leaves_of_a_parent_share_its_probability():
@@ -93,12 +93,12 @@ def test_leaves_of_a_parent_share_its_probability():
 
 def test_any_number_of_labels_and_numbers():
     many = FittedHead(FOUR, LABELS, None, link="sigmoid", thresholds=np.array([0.5, 0.5, 0.9, 0.1]))
-    (judged,) = many.judge(VECTORS[:1])
+    (judged,) = many.predictions(VECTORS[:1])
     shares = many.predict_proba(VECTORS[:1])[0]
     assert set(judged.chosen) == {n for n, p, t in zip(LABELS, shares, many.thresholds, strict=True) if p >= t}
     assert many.predict(VECTORS[:1])[0] == judged.chosen
     number = FittedHead(Linear(FOUR.weights[:1], FOUR.bias[:1]), ("stars",), None, link="identity")
-    assert number.judge(VECTORS[:1])[0].value == pytest.approx(float(number.predict(VECTORS[:1])[0]))
+    assert number.predictions(VECTORS[:1])[0].value == pytest.approx(float(number.predict(VECTORS[:1])[0]))
     with pytest.raises(InputError, match="no probabilities"):
         number.predict_proba(VECTORS)
 
@@ -106,13 +106,13 @@ def test_any_number_of_labels_and_numbers():
 def test_many_heads_say_together_what_each_says_alone():
     heads = {scorer.kind: FittedHead(scorer, LABELS, None) for scorer in SCORERS}
     heads["second"] = FittedHead.linear(normal(3, DIM), normal(3), ("x", "y", "z"), None)
-    together = judge_all(heads, VECTORS, 2)
+    together = predict_all(heads, VECTORS, 2)
     for name, head in heads.items():
-        for ours, alone in zip(together[name], head.judge(VECTORS, 2), strict=True):
+        for ours, alone in zip(together[name], head.predictions(VECTORS, 2), strict=True):
             assert ours.labels[0].label == alone.labels[0].label
             assert ours.labels[0].probability == pytest.approx(alone.labels[0].probability, rel=1e-4)
     with pytest.raises(InputError, match="width 3"):
-        judge_all(heads | {"odd": FittedHead.linear(np.eye(3), np.zeros(3), ("x", "y", "z"), None)}, VECTORS)
+        predict_all(heads | {"odd": FittedHead.linear(np.eye(3), np.zeros(3), ("x", "y", "z"), None)}, VECTORS)
 
 
 def test_calibrations_compute_what_they_say():
@@ -137,8 +137,8 @@ def test_calibrations_compute_what_they_say():
         lambda: Calibration("isotonic", 1.0, None, np.array([0.1, 0.2]), np.array([0.2, 0.1])),
         lambda: Layers(()),
         lambda: Layers((FOUR, FOUR)),
-        lambda: Neighbours(unit(3, DIM), np.array([0, 1, 2]), 2, 1, 1.0, 1.0),
-        lambda: Neighbours(unit(3, DIM), np.array([0, 1, 1]), 2, 4, 1.0, 1.0),
+        lambda: Neighbors(unit(3, DIM), np.array([0, 1, 2]), 2, 1, 1.0, 1.0),
+        lambda: Neighbors(unit(3, DIM), np.array([0, 1, 1]), 2, 4, 1.0, 1.0),
         lambda: Hierarchy(Linear(normal(3, DIM), normal(3)), FOUR, np.array([0, 0, 1, 1])),
         lambda: Mahalanobis(normal(2, 3), normal(DIM, 4)),
         lambda: Scope((), np.zeros(0), np.zeros(0), 0.0, 0.9),
@@ -155,7 +155,7 @@ def test_parts_that_do_not_fit_are_refused(bad: Any):
 def test_the_strangest_are_out_of_scope():
     scope = Scope((Distance(np.eye(DIM, dtype=np.float32)[:2]),), np.ones(1), np.zeros(1), 0.5, 0.95)
     head = FittedHead(Linear(np.eye(DIM)[:4], np.zeros(4)), LABELS, None, scope=scope)
-    near, far = head.judge(np.eye(DIM)[[0, 5]])
+    near, far = head.predictions(np.eye(DIM)[[0, 5]])
     assert (near.out_of_scope, far.out_of_scope) == (False, True)
     assert isinstance(near.labels[0], LabelProbability)
 

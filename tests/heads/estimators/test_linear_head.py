@@ -19,17 +19,17 @@ def test_texts_are_classified(head: LinearHead):
     assert head.predict(["the cat", "the oslo", "the pink"]).tolist() == ["animal", "place", "colour"]
 
 
-def test_texts_and_their_vectors_give_one_head(head: LinearHead, encoder: Any, labelled: tuple[list[str], list[str]]):
-    texts, labels = labelled
+def test_texts_and_their_vectors_give_one_head(head: LinearHead, encoder: Any, labeled: tuple[list[str], list[str]]):
+    texts, labels = labeled
     from_vectors = LinearHead().fit(encoder.encode(texts), labels)
     np.testing.assert_allclose(from_vectors.predict_proba(encoder.encode(texts)), head.predict_proba(texts), atol=1e-6)
     assert (head.fingerprint_, from_vectors.fingerprint_) == ("words-32", None)
 
 
-def test_equals_scikit_learns_logistic_regression(encoder: Any, labelled: tuple[list[str], list[str]]):
-    vectors = encoder.encode(labelled[0]).astype(np.float64)
-    ours = LinearHead(C=10, tol=1e-7).fit(vectors, labelled[1])
-    theirs = LogisticRegression(C=10, tol=1e-10, max_iter=1000).fit(vectors, labelled[1])
+def test_equals_scikit_learns_logistic_regression(encoder: Any, labeled: tuple[list[str], list[str]]):
+    vectors = encoder.encode(labeled[0]).astype(np.float64)
+    ours = LinearHead(C=10, tol=1e-7).fit(vectors, labeled[1])
+    theirs = LogisticRegression(C=10, tol=1e-10, max_iter=1000).fit(vectors, labeled[1])
     np.testing.assert_allclose(ours.predict_proba(vectors), theirs.predict_proba(vectors), atol=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_noise_gives_no_confidence_and_signal_does():
     assert noise.predict_proba(fresh).max(axis=1).mean() < 0.6
 
 
-def test_noisy_labels_are_regularised_more_than_clean_ones():
+def test_noisy_labels_are_regularized_more_than_clean_ones():
     rng = np.random.default_rng(0)
     vectors = unit_rows(rng.standard_normal((800, 128)).astype(np.float32))
     clean = vectors[:, :2].argmax(axis=1)
@@ -85,9 +85,9 @@ def test_bad_weights_are_refused(weights: Any, message: str):
         LinearHead().fit([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], sample_weight=weights)
 
 
-def test_chosen_strength_does_not_depend_on_the_vectors_scale(encoder: Any, labelled: tuple[list[str], list[str]]):
-    vectors = encoder.encode(labelled[0])
-    small, large = (LinearHead().fit(vectors * scale, labelled[1]) for scale in (1, 100))
+def test_chosen_strength_does_not_depend_on_the_vectors_scale(encoder: Any, labeled: tuple[list[str], list[str]]):
+    vectors = encoder.encode(labeled[0])
+    small, large = (LinearHead().fit(vectors * scale, labeled[1]) for scale in (1, 100))
     assert large.C_ * 100**2 == pytest.approx(small.C_, rel=1e-4)
 
 
@@ -104,9 +104,9 @@ def test_many_classes_take_steps_in_spite_of_small_gradients():
     assert LinearHead(C=1000.0).fit(vectors, labels).score(vectors, labels) > 0.95
 
 
-def test_clones_share_an_encoder_that_cannot_be_copied(encoder: Any, labelled: tuple[list[str], list[str]]):
+def test_clones_share_an_encoder_that_cannot_be_copied(encoder: Any, labeled: tuple[list[str], list[str]]):
     assert clone(LinearHead(encoder, C=2.0)).encoder is encoder
-    search = GridSearchCV(LinearHead(encoder), {"C": [0.1, 10.0]}, cv=2).fit(*labelled)
+    search = GridSearchCV(LinearHead(encoder), {"C": [0.1, 10.0]}, cv=2).fit(*labeled)
     assert search.best_score_ > 0.9
 
 
@@ -134,14 +134,14 @@ def test_bad_examples_give_one_clear_line(encoder: Any, texts: Any, labels: Any,
 
 
 @pytest.mark.parametrize("bad", [{"C": 0}, {"C": "x"}, {"tol": -1}, {"max_iter": 0}, {"encoder": "a name"}])
-def test_bad_parameters_are_refused(bad: Any, labelled: tuple[list[str], list[str]]):
+def test_bad_parameters_are_refused(bad: Any, labeled: tuple[list[str], list[str]]):
     with pytest.raises(InputError, match="expected"):
-        LinearHead(**bad).fit(*labelled)
+        LinearHead(**bad).fit(*labeled)
 
 
-def test_texts_without_an_encoder_are_refused(labelled: tuple[list[str], list[str]]):
+def test_texts_without_an_encoder_are_refused(labeled: tuple[list[str], list[str]]):
     with pytest.raises(InputError, match="no encoder"):
-        LinearHead().fit(*labelled)
+        LinearHead().fit(*labeled)
 
 
 def test_another_width_at_prediction_is_refused(head: LinearHead):
@@ -155,15 +155,15 @@ def test_another_encoder_at_prediction_is_refused(head: LinearHead):
         head.predict(["cat"])
 
 
-def test_fitted_head_predicts_as_the_estimator(head: LinearHead, encoder: Any, labelled: tuple[list[str], list[str]]):
-    vectors = encoder.encode(labelled[0])
+def test_fitted_head_predicts_as_the_estimator(head: LinearHead, encoder: Any, labeled: tuple[list[str], list[str]]):
+    vectors = encoder.encode(labeled[0])
     fitted = head.to_fitted()
     np.testing.assert_allclose(fitted.predict_proba(vectors), head.predict_proba(vectors), atol=1e-5)
     assert fitted.predict(vectors).tolist() == head.predict(vectors).tolist()
 
 
-def test_two_classes_keep_their_probabilities(encoder: Any, labelled: tuple[list[str], list[str]]):
-    texts, labels = labelled[0][:40], labelled[1][:40]
+def test_two_classes_keep_their_probabilities(encoder: Any, labeled: tuple[list[str], list[str]]):
+    texts, labels = labeled[0][:40], labeled[1][:40]
     head = LinearHead(encoder).fit(texts, labels)
     vectors = encoder.encode(texts)
     assert head.to_fitted().scorer.weights.shape == (2, 32)
@@ -215,11 +215,11 @@ def test_the_temperature_is_the_one_that_fits_best_and_is_in_the_weights():
 def test_few_labels_do_not_make_it_timid_or_bold():
     """Eight examples of each of forty classes: it is right about as often as it says."""
     rng = np.random.default_rng(1)
-    centres = unit_rows(rng.standard_normal((40, 64)).astype(np.float32))
+    centers = unit_rows(rng.standard_normal((40, 64)).astype(np.float32))
     train, test = np.repeat(np.arange(40), 8), np.repeat(np.arange(40), 50)
 
     def near(which: Any):
-        return unit_rows((centres[which] + 0.3 * rng.standard_normal((len(which), 64))).astype(np.float32))
+        return unit_rows((centers[which] + 0.3 * rng.standard_normal((len(which), 64))).astype(np.float32))
 
     head = LinearHead().fit(near(train), train)
     probabilities = head.predict_proba(near(test))

@@ -34,7 +34,7 @@ def test_labels_are_found_and_served_as_fitted():
         for i, labels in enumerate(by_name)
     )
     fitted = head.to_fitted(fingerprint="f" * 32)
-    assert [judged.chosen for judged in fitted.judge(VECTORS[200:].astype(np.float32))] == by_name
+    assert [judged.chosen for judged in fitted.predictions(VECTORS[200:].astype(np.float32))] == by_name
 
 
 def test_thresholds_are_those_of_greatest_f1():

@@ -6,7 +6,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from encoder_tools.errors import InputError
-from heads import HierarchicalHead, LinearHead, MLPHead, NeighbourHead, PrototypeHead, RegressionHead
+from heads import HierarchicalHead, LinearHead, MLPHead, NeighborHead, PrototypeHead, RegressionHead
 
 CANNOT_HOLD: dict[str, dict[str, str]] = {}
 
@@ -17,7 +17,7 @@ CANNOT_HOLD: dict[str, dict[str, str]] = {}
         LinearHead(),
         LinearHead(C=1.0),
         PrototypeHead(),
-        NeighbourHead(),
+        NeighborHead(),
         MLPHead(hidden=32),
         RegressionHead(),
         HierarchicalHead(),

@@ -15,7 +15,7 @@ from heads.evaluation import evaluate, evaluate_many, evaluate_numbers, examine
 from heads.serving.scorers import Linear
 
 
-def test_evaluating_says_what_was_learnt_by_heart(fitted: tuple[Path, str], tmp_path: Path):
+def test_evaluating_says_what_was_learned_by_heart(fitted: tuple[Path, str], tmp_path: Path):
     folder, _ = fitted
     test = write_csv(tmp_path / "test.csv", [*rows()[:60], {"text": "quantum field theory", "label": "physics"}])
     result = run(

@@ -16,8 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from encoder_tools import OnnxEncoder
 from encoder_tools.errors import InputError
-from heads import LinearHead, NeighbourHead, ZeroShotHead
-from heads.data.columns import Layout
+from encoder_tools.io.columns import LabeledColumns
+from heads import LinearHead, NeighborHead, ZeroShotHead
 from heads.estimators.linear import LONG_FIT
 from heads.estimators.zero_shot import readable
 from service.cli import cli
@@ -70,7 +70,7 @@ def test_neighbors_are_as_good_as_plain_ones(each: int, k: int | None):
     ours, theirs, shares = [], [], []
     for seed in range(6):
         train = blobs(seed, 3, each, 2.0)
-        head = NeighbourHead(k=k).fit(*train)
+        head = NeighborHead(k=k).fit(*train)
         plain = KNeighborsClassifier(min(head.k_, len(train[0])), metric="cosine").fit(*train)
         ours.append((head.predict(test[0]) == test[1]).mean())
         theirs.append((plain.predict(test[0]) == test[1]).mean())
@@ -117,12 +117,12 @@ def test_a_fit_that_takes_an_hour_is_warned_of(monkeypatch: pytest.MonkeyPatch):
     ],
 )  # fmt: skip
 def test_lists_that_are_written_as_text_are_no_labels(many: bool, lists: bool, value: Any, result: Any):
-    layout = Layout(many=many, lists=lists)
+    columns = LabeledColumns(many=many, lists=lists)
     if isinstance(result, str) and result != value:
         with pytest.raises(InputError, match=result):
-            layout.label_of({"label": value})
+            columns.label_of({"label": value})
     else:
-        assert layout.label_of({"label": value}) == result
+        assert columns.label_of({"label": value}) == result
 
 
 def run(*arguments: Any) -> Any:

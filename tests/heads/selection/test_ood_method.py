@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from encoder_tools.errors import InputError
 from encoder_tools.vectors import unit_rows
 from heads import LinearHead
-from heads.estimators.pipeline import Examples, make_head
-from heads.selection.ood_method import choose_scope
+from heads.estimators.pipeline import Examples, fit_head
+from heads.selection.ood_method import choose_ood_method
 
 RNG = np.random.default_rng(2)
 CENTRES = RNG.standard_normal((16, 12))
@@ -30,17 +30,17 @@ def between(n: int):
 
 def auroc(head: Any, inside: Any, outside: Any) -> float:
     vectors = np.concatenate([inside, outside])
-    strange = head.scope.strangeness(vectors, head.decision_function(vectors))
-    return float(roc_auc_score(np.arange(len(vectors)) >= len(inside), strange))
+    scores = head.scope.ood_score(vectors, head.decision_function(vectors))
+    return float(roc_auc_score(np.arange(len(vectors)) >= len(inside), scores))
 
 
 def test_examples_out_of_scope_make_it_better():
     vectors, targets = in_scope(600)
     test, known, unknown = in_scope(400)[0], between(60), between(400)
-    without = make_head(LinearHead(), Examples(vectors, targets))
-    with_some = make_head(LinearHead(), Examples(vectors, targets), outside=known)
+    without = fit_head(LinearHead(), Examples(vectors, targets))
+    with_some = fit_head(LinearHead(), Examples(vectors, targets), outside=known)
     assert auroc(with_some.head, test, unknown) > auroc(without.head, test, unknown) > 0.6
-    accepted = [judged.out_of_scope for judged in with_some.head.judge(test)].count(False) / len(test)
+    accepted = [judged.out_of_scope for judged in with_some.head.predictions(test)].count(False) / len(test)
     assert 0.9 < accepted < 0.99
     assert set(with_some.scope_auroc) == {"doubt", "energy", "mahalanobis", "distance", "chosen", "sum"}
 
@@ -48,18 +48,18 @@ def test_examples_out_of_scope_make_it_better():
 def test_copies_do_not_make_everything_else_strange():
     once, targets = in_scope(150)
     copies = np.repeat(once, 6, axis=0) + 1e-4 * RNG.standard_normal((900, 12)).astype(np.float32)
-    head = make_head(LinearHead(), Examples(unit_rows(copies), np.repeat(targets, 6))).head
+    head = fit_head(LinearHead(), Examples(unit_rows(copies), np.repeat(targets, 6))).head
     weights = head.scope.weights
     assert weights.max() < 1000
 
 
 def test_two_classes_can_hide_none_and_still_have_a_threshold():
     vectors, targets = in_scope(400)
-    made = make_head(LinearHead(), Examples(vectors, targets % 2))
+    made = fit_head(LinearHead(), Examples(vectors, targets % 2))
     assert made.scope_auroc == {}
     assert made.head.scope is not None
     assert made.head.scope.name == "distance"
-    made = make_head(LinearHead(), Examples(vectors, targets % 2), outside=between(30))
+    made = fit_head(LinearHead(), Examples(vectors, targets % 2), outside=between(30))
     assert made.scope_auroc["chosen"] > 0.5
     with pytest.raises(InputError, match="accepts"):
-        choose_scope(vectors, targets, None, accepts=1.0, rng=np.random.RandomState(0))
+        choose_ood_method(vectors, targets, None, accepts=1.0, rng=np.random.RandomState(0))

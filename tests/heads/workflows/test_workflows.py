@@ -9,25 +9,25 @@ import pytest
 from head_files import SUBJECTS, rows, run, write_csv
 
 from encoder_tools.errors import InputError
+from encoder_tools.io.columns import LabeledColumns
 from encoder_tools.io.rejected_rows import RejectedRows
 from heads import FittedHead, LinearHead, PrototypeHead, load_head
-from heads.data.columns import Layout
-from heads.data.labelled import leaked, read_labelled
-from heads.estimators.pipeline import Examples, make_head, split
+from heads.estimators.pipeline import Examples, fit_head, split
 from heads.evaluation import evaluate
+from heads.labeled import leaked, read_labeled
 from heads.selection.calibrator import choose_calibration
 
 
 def test_a_head_of_a_file_promises_and_tells_what_is_out_of_scope(fitted: tuple[Path, str], encoder_default: Any):
     folder, said = fitted
     assert "122 rows" not in said
-    assert "120 labelled texts, 2 rows rejected" in said
+    assert "120 labeled texts, 2 rows rejected" in said
     assert "with confidence 90%" in said
     put_aside = [json.loads(line) for line in (folder / "head.rejected.jsonl").read_text().splitlines()]
     assert [(line["row"], "empty" in line["reason"]) for line in put_aside] == [(121, True), (122, False)]
     head = load_head(folder / "head", encoder=encoder_default)
     assert head.space
-    judged = head.judge(
+    judged = head.predictions(
         encoder_default.encode(["is my card blocked?", "the mitochondria is the powerhouse of the cell"])
     )
     assert (judged[0].labels[0].label, judged[0].out_of_scope, judged[1].out_of_scope) == ("card", False, True)
@@ -52,7 +52,7 @@ def test_predictions_go_on_after_a_kill(fitted: tuple[Path, str], tmp_path: Path
     identity = identity_of(
         file, folder / "head", OnnxEncoder("default"), text=("text",), top=3, cut=False, keep=("id",), split="train"
     )
-    job = Job(out, identity, Layout(("text",), ()), 3, ("id",))
+    job = Job(out, identity, LabeledColumns(("text",), ()), 3, ("id",))
     resume(job)
     job.partial.write_text("".join(line + "\n" for line in lines[:500]) + lines[500][:20])
     (tmp_path / "out.jsonl.rejected.jsonl").write_text("".join(json.dumps({"row": n}) + "\n" for n in (1, 101, 901)))
@@ -124,7 +124,7 @@ def test_rows_that_cannot_be_used_are_told(rows: list[dict[str, Any]], message: 
 
     told: list[str] = []
     numbered = [Numbered(place, row) for place, row in enumerate([*rows, {"text": "a", "label": "x"}], 1)]
-    found = read_labelled(numbered, Layout(), lambda number, reason, row: told.append(f"{number}: {reason}"))
+    found = read_labeled(numbered, LabeledColumns(), lambda number, reason, row: told.append(f"{number}: {reason}"))
     assert (found.texts, found.rows) == (["a"], [2])
     assert len(told) == 1
     assert message in told[0]
@@ -135,7 +135,7 @@ def test_labels_of_two_kinds_are_refused():
 
     rows = [Numbered(1, {"text": "a", "label": "x"}), Numbered(2, {"text": "b", "label": 1})]
     with pytest.raises(InputError, match="1 texts and 1 numbers"):
-        read_labelled(rows, Layout(), lambda *_: None)
+        read_labeled(rows, LabeledColumns(), lambda *_: None)
 
 
 def test_a_second_run_does_not_tell_of_the_same_rows_twice(tmp_path: Path):
@@ -176,7 +176,8 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
     assert result.exit_code == 0, result.output
     assert "1 row rejected" in result.output
     head = load_head(tmp_path / "flags", encoder=encoder_default)
-    assert [judged.chosen for judged in head.judge(encoder_default.encode(["my card was stolen", "will it rain"]))] == [
+    predictions = head.predictions(encoder_default.encode(["my card was stolen", "will it rain"]))
+    assert [prediction.chosen for prediction in predictions] == [
         ("money",), (),
     ]  # fmt: skip
 
@@ -186,7 +187,7 @@ def test_thousands_of_labels_are_refused_where_they_would_fill_the_memory_and_fi
     vectors = np.random.default_rng(0).standard_normal((30_000, 4)).astype(np.float32)
     with pytest.raises(InputError, match=r"30000 examples of 15000 classes need 4 GB.*--kind prototype"):
         LinearHead().fit(vectors, classes)
-    made = make_head(PrototypeHead(), Examples(vectors[:2000], np.arange(2000) // 2), seed=1)
+    made = fit_head(PrototypeHead(), Examples(vectors[:2000], np.arange(2000) // 2), seed=1)
     assert made.head.calibration.method == "temperature"
     report = evaluate(made.head, vectors[:2000], np.arange(2000) // 2)
     assert len(report.confusion) == 1000

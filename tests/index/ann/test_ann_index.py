@@ -292,14 +292,14 @@ def test_searches_go_on_while_a_graph_is_built_and_closing_stops_it(
 ):
     fill(folder, encoder)
     begun, go_on = threading.Event(), threading.Event()
-    build = approximate.Approximate.build.__func__
+    build = approximate.AnnIndex.build.__func__
 
     def slow(cls: Any, kind: Any, snapshot: Any, stop: threading.Event) -> Any:
         begun.set()
         go_on.wait(20)
         return build(cls, kind, snapshot, stop)
 
-    monkeypatch.setattr(approximate.Approximate, "build", classmethod(slow))
+    monkeypatch.setattr(approximate.AnnIndex, "build", classmethod(slow))
     collection = Collection.open(folder, encoder)
     collection.search(vectors(1)[0])
     assert begun.wait(10)

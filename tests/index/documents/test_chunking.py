@@ -105,10 +105,10 @@ def test_a_piece_of_markdown_knows_its_headings_and_no_heading_stands_alone():
 
 
 def test_html_is_read_as_it_looks_and_pieces_say_where_they_were():
-    marked = read_markup(HTML, "html")
+    source_text = read_markup(HTML, "html")
     first = ["Fish & chips", "", "Eat them with salt & vinegar.", "", "", "Costs", "", "cod 5", ""]
-    assert marked.text.split("\n") == [*first, "a  b", " c", "", "café <here>", "next", "", ""]
-    assert [(heading.level, heading.title) for heading in marked.headings] == [(1, "Fish & chips"), (2, "Costs")]
+    assert source_text.text.split("\n") == [*first, "a  b", " c", "", "café <here>", "next", "", ""]
+    assert [(heading.level, heading.title) for heading in source_text.headings] == [(1, "Fish & chips"), (2, "Costs")]
     chunks = Splitter(Chunking(tokens=16, overlap=0, kind="html"), ENCODER).split(HTML)
     first, last = chunks[0], chunks[-1]
     assert HTML[first.start : first.end] == "Fish &amp; chips</h1><p>Eat   them\nwith <b>salt</b> &#38; vinegar."
@@ -127,7 +127,7 @@ def test_html_is_read_as_it_looks_and_pieces_say_where_they_were():
     overlap=st.sampled_from([0, 4]),
 )
 def test_whatever_the_source_every_word_of_it_is_in_a_piece(source: str, kind: Any, overlap: int):
-    marked = read_markup(source, kind)
+    source_text = read_markup(source, kind)
     chunks = Splitter(Chunking(tokens=8, overlap=overlap, kind=kind), ENCODER).split(source)
     assert all(0 <= chunk.start < chunk.end <= len(source) for chunk in chunks)
     assert all(chunk.text.strip() for chunk in chunks)
@@ -137,7 +137,7 @@ def test_whatever_the_source_every_word_of_it_is_in_a_piece(source: str, kind: A
         assert all(letter.isspace() or place in covered for place, letter in enumerate(source))
     elif not overlap:
         words = re.sub(r"\s", "", "".join(chunk.text for chunk in chunks))
-        assert words == re.sub(r"\s", "", marked.text)
+        assert words == re.sub(r"\s", "", source_text.text)
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_the_time_for_a_hostile_page_grows_with_its_length_alone(part: str):
     ],
 )
 def test_tags_comments_and_references_as_a_browser_reads_them(source: str, text: str):
-    marked = read_markup(source, "html")
-    assert marked.text == text
-    assert marked.starts is not None
-    assert len(marked.starts) == len(text)
+    source_text = read_markup(source, "html")
+    assert source_text.text == text
+    assert source_text.starts is not None
+    assert len(source_text.starts) == len(text)
 
 
 @pytest.mark.parametrize(

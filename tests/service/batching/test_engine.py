@@ -167,7 +167,7 @@ def test_a_narrow_model_that_cannot_be_opened_changes_nothing(model: GatedModel,
     assert capsys.readouterr().err.count("no room") == 1
 
 
-def test_cancelled_work_is_never_begun(model: GatedModel, engine: Engine):
+def test_canceled_work_is_never_begun(model: GatedModel, engine: Engine):
     async def go() -> None:
         first = await held(model, engine)
         gone = asyncio.create_task(engine.compute([[50] * 60] * 20, ALICE))

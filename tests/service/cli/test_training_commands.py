@@ -69,7 +69,7 @@ def test_the_road_runs_through_the_command_line(model: Path):
     assert told.returncode == 0
     assert "dimensions   24" in told.stdout
     assert "fp32 arithmetic, weights stored as fp32" in told.stdout
-    assert "model_qint8.onnx: weights and activations quantised to int8" in told.stdout
+    assert "model_qint8.onnx: weights and activations quantized to int8" in told.stdout
     assert "-qint8" in told.stdout
 
 

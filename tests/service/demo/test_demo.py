@@ -9,16 +9,16 @@ from serving import DebugEncoder
 
 from service.demo import build
 from service.demo.build import open_demo
-from service.demo.texts import DemoCorpus, LabelledText, Paragraph, Question, read_corpus
+from service.demo.texts import DemoCorpus, LabeledText, Paragraph, Question, read_corpus
 
 
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch: pytest.MonkeyPatch):
-    labelled = [LabelledText(f"{word} {n}", word) for word in ("card", "rate", "pin") for n in range(8)]
+    labeled = [LabeledText(f"{word} {n}", word) for word in ("card", "rate", "pin") for n in range(8)]
     paragraphs = [Paragraph("a", "the cat sat on the mat"), Paragraph("b", "stocks fell today")]
-    few = DemoCorpus(paragraphs, [Question("where sat the cat", "a")], labelled, labelled[::3])
+    few = DemoCorpus(paragraphs, [Question("where sat the cat", "a")], labeled, labeled[::3])
     monkeypatch.setattr(build, "read_corpus", lambda: few)
-    monkeypatch.setattr(build, "_MOST_ERRORS", None)  # so few can promise nothing
+    monkeypatch.setattr(build, "_MOST_ERRORS", None)  # so few can guarantee nothing
 
 
 def opened(encoder: DebugEncoder, cache: Path) -> tuple[list[str], int, int]:

@@ -15,7 +15,7 @@ from serving import ROOT, DebugEncoder, serving
 from encoder_tools.runtime import OnnxEncoder
 from heads import FittedHead
 from heads.serving.abstention import Abstention
-from heads.serving.ood import Doubt, Scope
+from heads.serving.ood import MaxProbability, Scope
 from heads.serving.scorers import Linear
 from index import Collection
 from service.auth import Access, Keys
@@ -45,11 +45,9 @@ def served(model: OnnxEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iter
     texts = [paragraph.text for paragraph in corpus.paragraphs]
     metadata = [{"title": text.split()[0], "length": len(text), "kind": "xquad"} for text in texts]
     collection.upsert([*range(len(texts)), EVIL], [*texts, f"oxygen {EVIL} found"], [*metadata, {EVIL: EVIL}])
-    labelled = {example.label: example.text for example in corpus.train}
-    names = tuple(sorted(labelled)[:12])
-    head = FittedHead.linear(
-        25 * model.encode([labelled[name] for name in names]), [0.0] * 12, names, model.fingerprint
-    )
+    labeled = {example.label: example.text for example in corpus.train}
+    names = tuple(sorted(labeled)[:12])
+    head = FittedHead.linear(25 * model.encode([labeled[name] for name in names]), [0.0] * 12, names, model.fingerprint)
     state = ServiceState.of(model, ("default",), collection, head)
     with serving(state) as url:
         yield url
@@ -126,7 +124,7 @@ def test_what_is_wrong_is_shown_where_it_was_asked(watched: Watched):
 
 
 @needs_browser
-def test_the_map_is_drawn_coloured_hovered_clicked_and_takes_a_query(watched: Watched):
+def test_the_map_is_drawn_colored_hovered_clicked_and_takes_a_query(watched: Watched):
     page = watched.page
     page.get_by_role("tab", name="Map").click()
     page.get_by_text("documents along the two directions").wait_for()
@@ -143,7 +141,7 @@ def test_the_map_is_drawn_coloured_hovered_clicked_and_takes_a_query(watched: Wa
     page.mouse.move(box["x"] + place[0], box["y"] + place[1])
     page.locator(".tip:not([hidden])").wait_for()
     page.mouse.click(box["x"] + place[0], box["y"] + place[1])
-    page.get_by_role("heading", name="Neighbours of").wait_for()
+    page.get_by_role("heading", name="Neighbors of").wait_for()
     before = canvas.screenshot()
     page.mouse.wheel(0, -400)
     canvas.press("ArrowLeft")
@@ -183,13 +181,13 @@ def test_classify_shows_bars_and_says_when_it_does_not_know(watched: Watched):
 def test_classify_shows_every_kind_of_head(browser: Browser, model: OnnxEncoder):
     vectors = model.encode(["it rains", "it is sunny", "play music"])
     scorer, names = Linear(25 * vectors, np.zeros(3)), ("rain", "sun", EVIL)
-    never, promised = Linear(vectors, np.full(3, -9)), Abstention(1.0, "errors", 0.1, 0.9, 9)
-    strict = Scope((Doubt(),), np.ones(1), np.zeros(1), -1.0, 0.95)  # everything is strange to it
+    never, guaranteed = Linear(vectors, np.full(3, -9)), Abstention(1.0, "errors", 0.1, 0.9, 9)
+    strict = Scope((MaxProbability(),), np.ones(1), np.zeros(1), -1.0, 0.95)  # everything is strange to it
     heads = {
         "many": FittedHead(scorer, names, model.fingerprint, link="sigmoid", thresholds=np.full(3, 0.999)),
         "none": FittedHead(never, names, model.fingerprint, link="sigmoid", thresholds=np.full(3, 0.5)),
         "number": FittedHead(Linear(vectors[:1], np.array([41.0])), ("value",), model.fingerprint, link="identity"),
-        "unsure": FittedHead(scorer, names, model.fingerprint, scope=strict, abstention=promised),
+        "unsure": FittedHead(scorer, names, model.fingerprint, scope=strict, abstention=guaranteed),
     }
     state = ServiceState.of(model, ("default",))
     state.registry.exchange({name: ServedHead(head, "default") for name, head in heads.items()}, {})

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from serving import DebugEncoder, serving
 
 from encoder_tools.errors import FileCorruptError, InputError
-from encoder_tools.export.cross_encoder_export import export_cross_encoder, is_cross_encoder
+from encoder_tools.onnx_export.cross_encoder_export import export_cross_encoder, is_cross_encoder
 from encoder_tools.runtime import OnnxCrossEncoder
 from service.cli import cli
 from service.serving.state import ServiceState

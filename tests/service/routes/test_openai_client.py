@@ -51,7 +51,7 @@ def test_usage_counts_the_models_tokens(client: openai.OpenAI):
     assert (usage.prompt_tokens, usage.total_tokens) == (5, 5)
 
 
-def test_dimensions_cuts_and_normalises_again(client: openai.OpenAI, encoder: DebugEncoder):
+def test_dimensions_cuts_and_normalizes_again(client: openai.OpenAI, encoder: DebugEncoder):
     vectors = vectors_of(client.embeddings.create(model="debug", input=TEXTS, dimensions=3))
     cut = encoder.encode(TEXTS)[:, :3]
     np.testing.assert_allclose(vectors, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 from serving import DebugEncoder, serving
 
 from encoder_tools.errors import FileCorruptError, FileMissingError
-from encoder_tools.export.graph.tracing import quiet_exporter
+from encoder_tools.onnx_export.graph.tracing import quiet_exporter
 from encoder_tools.runtime import OnnxCrossEncoder
 from service.serving.state import ServiceState
 

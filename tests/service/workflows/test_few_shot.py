@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from encoder_tools import OnnxEncoder
 from encoder_tools.errors import InputError
-from encoder_tools.train.few_shot import Adapter, FewShot, batches_of, pair_loss
+from encoder_tools.training.few_shot import Adapter, FewShot, batches_of, pair_loss
 from heads import load_head
 from service.cli import cli
 from service.workflows import few_shot as adapting
@@ -81,7 +81,7 @@ def test_the_model_stays_where_adapting_does_not_help(tmp_path: Path, monkeypatc
     monkeypatch.setattr(adapting, "_tried", lambda *_: next(tries))
     said: list[str] = []
     texts, labels = [row["text"] for row in ROWS], np.array([row["label"] for row in ROWS])
-    chosen = adapting.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), say=said.append)
+    chosen = adapting.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), log=said.append)
     assert (chosen.model, (tmp_path / "m").exists()) == (None, False)
     assert "stays as it is" in said[-1]
 
@@ -135,11 +135,11 @@ def test_fine_tuned_and_fused_into_one_graph(tmp_path: Path):
 
 def test_what_cannot_be_fused_is_said():
     from heads import FittedHead
-    from heads.serving.scorers import Linear, Neighbours
+    from heads.serving.scorers import Linear, Neighbors
     from service.workflows.fuse import fuse
 
     encoder = OnnxEncoder("default")
-    near = Neighbours(np.eye(2, encoder.dim, dtype=np.float32), np.array([0, 1]), 2, 1, 10.0, 0.1)
+    near = Neighbors(np.eye(2, encoder.dim, dtype=np.float32), np.array([0, 1]), 2, 1, 10.0, 0.1)
     number = FittedHead(Linear(np.ones((1, encoder.dim)), np.zeros(1)), ("value",), None, link="identity")
     for head in (FittedHead(near, ("a", "b"), None), number):
         with pytest.raises(InputError, match="cannot be fused"):
@@ -147,7 +147,7 @@ def test_what_cannot_be_fused_is_said():
 
 
 @pytest.mark.parametrize("extra", [["--fine-tune"], ["--most-errors", "0.1"]])
-def test_promises_by_what_was_learnt_are_refused(tmp_path: Path, extra: list[str]):
+def test_promises_by_what_was_learned_are_refused(tmp_path: Path, extra: list[str]):
     (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "b"}\n')
     result = CliRunner().invoke(
         cli, ["head", "fit", str(tmp_path / "t.jsonl"), str(tmp_path / "h"), "--few-shot", *extra]

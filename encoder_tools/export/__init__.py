@@ -1,5 +1,0 @@
-"""From a Sentence Transformers folder to one verified ONNX graph; needs the extra ``train``."""
-
-from encoder_tools.export.exporter import ExportReport, export
-
-__all__ = ["ExportReport", "export"]

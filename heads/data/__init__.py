@@ -1,1 +1,0 @@
-"""Labelled texts in files: which column is what, and which rows are rejected."""
