@@ -131,7 +131,7 @@ class Family(ABC):
         if layout not in self.layouts:
             raise InputError(f"{self.name} has no layout {layout!r}; it has {', '.join(self.layouts)}.")
         if choices.keep_vision and layout != "t5gemma2":
-            raise InputError("--keep-vision keeps a vision tower, which only T5Gemma 2 with --layout t5gemma2 can.")
+            raise InputError("--keep-vision keeps a vision tower, which only T5Gemma 2 with --key-layout t5gemma2 can.")
         return layout
 
 

@@ -26,7 +26,7 @@ _RENAMED_NORMS = {
     "post_self_attn_layernorm": "post_attention_layernorm",
 }
 _END_OF_IMAGE = "embed_tokens.eoi_embedding"
-_VISION = "vision tower; pass --layout t5gemma2 --keep-vision to keep it"
+_VISION = "vision tower; pass --key-layout t5gemma2 --keep-vision to keep it"
 _TEXT_FIELDS = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
     "hidden_activation max_position_embeddings initializer_range rms_norm_eps pad_token_id eos_token_id bos_token_id "

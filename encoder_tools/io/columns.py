@@ -124,13 +124,14 @@ class LabeledColumns:
             raise InputError(f"{column} is missing ({value!r}), expected a label.")
         if isinstance(value, list | tuple):
             raise InputError(
-                f"{column} is a list of labels, expected one. For any number of labels: --kind multi-label."
+                f"{column} is a list of labels, expected one. For any number of labels: --estimator multi-label."
             )
         if not isinstance(value, str | int | float):
             raise InputError(f"{column} is a {type(value).__name__}, expected a text or a number.")
         if not self.many and not self.as_text and isinstance(value, str) and _LIST.fullmatch(value):
             raise InputError(
-                f"{column} is {value[:40]!r}, a list written as text. For any number of labels: --kind multi-label "
+                f"{column} is {value[:40]!r}, a list written as text. For any number of labels: "
+                "--estimator multi-label "
                 "--label-lists; to take it as one label: --labels-as-text."
             )
         return str(value) if self.as_text else value

@@ -197,7 +197,8 @@ def check_size(n: int, n_classes: int) -> None:
     if n * n_classes > _MOST_SCORES:
         raise InputError(
             f"{n} examples of {n_classes} classes need {8 * n * n_classes / 1e9:.0f} GB for their scores alone. Fit a "
-            "PrototypeHead or NeighborHead (--kind prototype, knn), which need none, or merge rare classes; or is the "
+            "PrototypeHead or NeighborHead (--estimator prototype, knn), which need none, or merge rare classes; or "
+            "is the "
             "label another column?"
         )
 

@@ -196,7 +196,9 @@ def _say_what_is_rare(train: Labeled, log: Log) -> None:
 def _say_what_is_large(train: Labeled, kind: str, log: Log) -> None:
     n, labels = len(train.labels), len(set(train.labels))
     if kind not in ("prototype", "knn") and n * labels > LONG_FIT:
-        log(f"warning: {labels} labels of {n} texts take a {kind} head long; --kind prototype or knn takes seconds")
+        log(
+            f"warning: {labels} labels of {n} texts take a {kind} head long; --estimator prototype or knn takes seconds"
+        )
 
 
 def _say_what_leaked(train: list[str], others: list[str], file: Path, log: Log) -> None:

@@ -1,6 +1,6 @@
 """``encoder-tools``, the command line.
 
-Each command is a file of this folder with a ``command``. They are imported only when they are asked for, and import
+Each command is a file of this folder with a ``command``. They are imported only when they are run, and import
 what they need inside the function, so that ``encoder-tools --help`` answers at once.
 """
 
@@ -16,23 +16,34 @@ import click
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, is_out_of_memory, one_line
+from service.cli.options import warn_of_rename
 
-COMMANDS = (
-    "extract",
-    "distill",
-    "mine",
-    "train",
-    "soup",
-    "export",
-    "unpack",
-    "evaluate",
-    "mark",
-    "info",
-    "head",
-    "index",
-    "serve",
-    "demo",
-)
+SECTIONS: dict[str, dict[str, str]] = {
+    "Make a model": {
+        "extract": "Cut the encoder out of a checkpoint.",
+        "train": "Train an embedding model on your pairs.",
+        "distill": "Train a small model from a large one.",
+        "mine": "Find hard negatives for pairs.",
+        "soup": "Average several trained models.",
+        "export": "Export a model to ONNX, verified.",
+        "unpack": "Get float weights back from a packed export.",
+    },
+    "Measure a model": {
+        "evaluate": "Measure retrieval, STS, classification.",
+        "agreement": "Compare two models of one embedding space.",
+        "info": "Describe an exported model.",
+    },
+    "Use a model": {
+        "head": "Fit and use classifiers.",
+        "index": "Build and search collections of texts.",
+        "serve": "Serve models over HTTP.",
+        "demo": "Serve the shipped model and texts.",
+    },
+}
+"""Commands by section, in the order in which they are used, with the line that ``--help`` shows."""
+_SHORT_HELP = {name: line for commands in SECTIONS.values() for name, line in commands.items()}
+COMMANDS = tuple(_SHORT_HELP)
+_RENAMED = {"mark": "agreement"}
 _REJECTED = 3  # done, but for rows that could not be used
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -81,14 +92,24 @@ class _LazyGroup(click.Group):
     """A group whose commands are modules, imported when looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the road."""
+        """Names in the order of :data:`SECTIONS`."""
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section, without importing any."""
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl(list(commands.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command and give it the options that all have."""
-        if cmd_name not in COMMANDS:
+        if cmd_name in _RENAMED:
+            warn_of_rename(cmd_name, _RENAMED[cmd_name])
+        name = _RENAMED.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"service.cli.{cmd_name}").command
+        command: click.Command = import_module(f"service.cli.{name}").command
+        command.short_help = _SHORT_HELP[name]
         if _DEBUG not in command.params:
             command.params.append(_DEBUG)
         return command
@@ -109,8 +130,7 @@ _DEBUG = click.Option(
 def cli() -> None:
     """From an encoder-decoder checkpoint to a running embedding service.
 
-    extract cuts a checkpoint's encoder out, distill trains a small model from a large one, export turns either into
-    ONNX, serve answers over HTTP. demo shows the last step with the model and the texts that ship with this package.
+    Extract or train a model, export it to ONNX, and serve it. To see it run at once: encoder-tools demo.
     """
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.options import RenamingCommand
+
 if TYPE_CHECKING:
     from encoder_tools.evaluation.evaluate import Figure
     from encoder_tools.evaluation.tasks import Task
@@ -18,27 +20,27 @@ _KINDS = {
     "classification": "Folder with train.jsonl and test.jsonl of text, label.",
     "clustering": "JSON Lines of text, label.",
     "retrieval": "Folder with corpus.jsonl, queries.jsonl and qrels.tsv, as BEIR has them.",
-    "agreement": "One text a line; the cosine between MODEL's vectors and those of --documents-model.",
+    "agreement": "One text per line; the cosine between MODEL's vectors and those of --documents-model.",
 }
 
 
 def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for kind, shape in reversed(_KINDS.items()):
         option = click.option(
-            f"--{kind}", type=click.Path(path_type=Path), multiple=True, help=f"A set of yours: {shape}"
+            f"--{kind}", type=click.Path(path_type=Path), multiple=True, help=f"Your own set: {shape}"
         )
         command = option(command)
     return command
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=RenamingCommand, renamed={"--beside": "--compare-with"})
 @click.argument("model", default="default")
 @_kind_options
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the public sets.")
 @click.option("--set", "names", multiple=True, help="Public set to measure; repeat it for several.  [default: all]")
 @click.option("--dims", help="Widths to measure beside the model's own, such as 64,128.")
 @click.option("--documents-model", help="Another model of the same space, for the documents of retrieval sets.")
-@click.option("--beside", help="A model to compare with: the same figures of it, in a column of their own.")
+@click.option("--compare-with", "beside", help="A second model, whose figures are shown in a column of their own.")
 @click.option("--torch", "with_torch", is_flag=True, help="Run with sentence-transformers instead of the ONNX export.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the figures over the widths, a PNG.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
@@ -56,7 +58,7 @@ def command(
 ) -> None:
     """Measure MODEL, an exported model folder or "default": the model that ships.
 
-    STS (Spearman of cosines), retrieval (nDCG@10, recall, MRR@10), classification (8 texts a label, mean of ten draws
+    STS (Spearman of cosines), retrieval (nDCG@10, recall, MRR@10), classification (8 texts per label, mean of ten draws
     of logistic regression as in MTEB, and on all training texts), clustering (V-measure), agreement with another model
     (cosine). Figures are percentages; the files keep them as they are. Needs the extra "train".
     """
@@ -66,7 +68,7 @@ def command(
     from encoder_tools.evaluation.evaluate import evaluate
 
     if beside == model:
-        raise click.UsageError(f"--beside names {model} itself; name another model.")
+        raise click.UsageError(f"--compare-with names {model} itself; name another model.")
     tasks = _tasks(data, names, own)
     widths = _widths(dims)
     encoder = _open(model, with_torch)
@@ -104,7 +106,7 @@ def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, .
     tasks = public_tasks(data, tuple(names) or PUBLIC_SETS) if data is not None else []
     tasks += [Task(path.name.partition(".")[0], kind, path) for kind, paths in own.items() for path in paths]  # type: ignore[arg-type]
     if not tasks:
-        raise click.UsageError("Nothing to measure. Name sets of yours (--sts FILE, ...), or --data FOLDER.")
+        raise click.UsageError("Nothing to measure. Name your own sets (--sts FILE, ...), or --data FOLDER.")
     return tasks
 
 

@@ -13,14 +13,14 @@ import click
 @click.option(
     "--quantize",
     type=click.Choice(["qint8"]),
-    help="Also write the variant qint8, which computes in int8: smaller, only near to the model.",
+    help="Also write the variant qint8, which computes in int8: smaller and faster, but approximate.",
 )
 @click.option(
     "--store-weights",
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="How model.onnx stores its weights. int8 (one scale a row, computed in fp32) fits models trained for it.",
+    help="How model.onnx stores its weights. int8 (one scale per row, computed in fp32) suits models trained for it.",
 )
 @click.option(
     "--tolerance",
@@ -47,7 +47,7 @@ def command(
         if quantize is not None or store_weights != "fp32":
             raise click.UsageError("--quantize and --store-weights are for embedding models; MODEL is a cross-encoder.")
         made = export_cross_encoder(model, tolerance=tolerance, log=click.echo)
-        click.echo(f"{made.folder / 'model.onnx'}: {made.labels} logits a pair; serve it with --reranker {model}")
+        click.echo(f"{made.folder / 'model.onnx'}: {made.labels} logits per pair; serve it with --reranker {model}")
         return
     report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, log=click.echo)
     for name, size in report.sizes.items():

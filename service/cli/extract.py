@@ -6,17 +6,20 @@ from pathlib import Path
 
 import click
 
+from service.cli.options import RenamingCommand
 
-@click.command("extract")
+
+@click.command("extract", cls=RenamingCommand, renamed={"--layout": "--key-layout"})
 @click.argument("checkpoint")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--revision", help="Branch, tag or commit of a hub id.")
 @click.option(
-    "--layout",
+    "--key-layout",
+    "layout",
     type=click.Choice(["gemma3", "t5gemma2"]),
-    help="For T5Gemma 2: Gemma 3's layout, which runs wherever EmbeddingGemma does (default), or its own.",
+    help="For T5Gemma 2: tensor names of Gemma 3, which run wherever EmbeddingGemma does (default), or its own.",
 )
-@click.option("--keep-vision", is_flag=True, help="Keep the vision tower (T5Gemma 2 with --layout t5gemma2).")
+@click.option("--keep-vision", is_flag=True, help="Keep the vision tower (T5Gemma 2 with --key-layout t5gemma2).")
 @click.option(
     "--pooling",
     type=click.Choice(["mean", "cls", "last", "weighted-mean", "max"]),

@@ -1,68 +1,76 @@
-"""``encoder-tools index``: collections of texts, built, searched and looked after."""
+"""``encoder-tools index``: collections of texts, built, searched and maintained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from service.cli.options import MODEL, READING, OrderedGroup, gathered, with_options
+
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
-_MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
-_SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and before the first word that was found
+_SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and before the first word of the query
 _WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
 
 
-@click.group("index")
+@click.group("index", cls=OrderedGroup)
 def command() -> None:
-    """Collections of texts: found by meaning, by words, or by both."""
+    """Build collections of texts, and search them by meaning, by words, or by both."""
 
 
-def _reads_files(function: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of the commands that store what is in files."""
-    options = [
-        _FOLDER,
-        click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
-        _MODEL,
-        click.option("--text", default="text", show_default=True, help="Column of the texts."),
-        click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids; else file:row."),
-        click.option(
-            "--keep", multiple=True, help="Column to keep as metadata, once for each; all others if not given."
-        ),
-        click.option("--split", default="train", show_default=True, help="Of a folder of several."),
-        click.option("--encoding", help="Of text files.  [default: UTF-8, or UTF-16 where it is told]"),
-        click.option("--delimiter", help="Between the cells of a CSV.  [default: told by its first rows]"),
-        click.option(
-            "--chunk-tokens",
-            type=click.IntRange(min=0),
-            help="Cut texts into pieces of so many tokens; 0 leaves them whole.  [default: 256 for text files, else 0]",
-        ),
-        click.option(
-            "--overlap", default=32, show_default=True, help="Tokens that a piece shares with the one before."
-        ),
-        click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
-        click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read and stored."""
+
+    text: str
+    identifier: str
+    keep: tuple[str, ...]
+    split: str
+    encoding: str | None
+    delimiter: str | None
+    chunk_tokens: int | None
+    overlap: int
+    main_text: bool
+    sync: bool
 
 
-@command.command("build")
-@_reads_files
-@click.option(
-    "--stemming", metavar="LANGUAGE", help="Find words by their stem: english, german, ... (extra: stemming)."
+_FILES = (
+    _FOLDER,
+    click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
+    MODEL,
+    click.option("--text", default="text", show_default=True, help="Column of the texts."),
+    click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
+    click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
+    *READING,
+    click.option(
+        "--chunk-tokens",
+        type=click.IntRange(min=0),
+        help="Tokens per chunk; 0 stores texts whole.  [default: 256 for text files, else 0]",
+    ),
+    click.option("--overlap", default=32, show_default=True, help="Tokens that a chunk shares with the one before."),
+    click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
+    click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
 )
-def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | None, **how: Any) -> None:
-    """Add what is in FILES to the collection FOLDER, which is made if it is not there.
+
+
+@command.command("build", short_help="Create a collection or add files to it.")
+@with_options(_FILES)
+@click.option(
+    "--stemming", metavar="LANGUAGE", help="Match words by their stem: english, german, ... (extra: stemming)."
+)
+@gathered(FileOptions, "options")
+def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | None, options: FileOptions) -> None:
+    """Add the contents of FILES to the collection FOLDER, which is created if it does not exist.
 
     FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
-    .md, .html) and folders of them, whose ids are their paths. What is stored already is not encoded again: an
-    interrupted run resumes when it is started again. Rows that cannot be stored go to FOLDER.rejected.jsonl with the
-    reason, and the exit code is 3.
+    .md, .html) and folders of them, whose ids are their paths. Unchanged documents are not encoded again, so that
+    an interrupted run resumes when it is started again. Rows that cannot be stored are written to FOLDER.rejected.jsonl
+    with the reason, and the exit code is 3.
     """
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -73,40 +81,35 @@ def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | Non
         opened.close()
         raise click.UsageError(f"--stemming is chosen when a collection is made, and {folder} is there.")
     with opened or Collection.create(folder, encoder, stemming=stemming) as collection:
-        _add_all(collection, folder, files, **how)
+        _add_all(collection, folder, files, options)
 
 
-@command.command("add")
-@_reads_files
-def add(folder: Path, files: tuple[Path, ...], model: str, **how: Any) -> None:
-    """Add what is in FILES to the collection FOLDER, which must be there; else as `build`."""
+@command.command("add", short_help="Add files to an existing collection.")
+@with_options(_FILES)
+@gathered(FileOptions, "options")
+def add(folder: Path, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
+    """Add the contents of FILES to the collection FOLDER, which must exist; otherwise as `build`."""
     from encoder_tools import OnnxEncoder
     from index import Collection
 
     with Collection.open(folder, OnnxEncoder(model)) as collection:
-        _add_all(collection, folder, files, **how)
+        _add_all(collection, folder, files, options)
 
 
-def _add_all(
-    collection: Any,
-    folder: Path,
-    files: tuple[Path, ...],
-    *,
-    text: str,
-    identifier: str,
-    keep: tuple[str, ...],
-    split: str,
-    encoding: str | None,
-    delimiter: str | None,
-    **how: Any,
-) -> None:
+def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: FileOptions) -> None:
     from encoder_tools.io.columns import DocumentColumns
     from encoder_tools.io.rows import Reading
     from index.ingest.add_files import AddOptions, add_files
 
-    reading = Reading(split, encoding, delimiter)
-    options = AddOptions(DocumentColumns(text, identifier, keep or None), reading, **how)
-    add_files(collection, folder, files, options, click.echo, _with_bar)
+    adding = AddOptions(
+        DocumentColumns(options.text, options.identifier, options.keep or None),
+        Reading(options.split, options.encoding, options.delimiter),
+        chunk_tokens=options.chunk_tokens,
+        overlap=options.overlap,
+        main_text=options.main_text,
+        sync=options.sync,
+    )
+    add_files(collection, folder, files, adding, click.echo, _with_bar)
     click.echo(f"{folder}: {collection.count()} documents")
 
 
@@ -119,19 +122,25 @@ def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator
             yield part
 
 
-@command.command("search")
+@command.command("search", short_help="Search a collection.")
 @_FOLDER
 @click.argument("query")
-@_MODEL
-@click.option("-k", default=10, show_default=True, help="How many.")
-@click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), default="dense", show_default=True)
+@MODEL
+@click.option("-k", default=10, show_default=True, help="Number of hits.")
+@click.option(
+    "--mode",
+    type=click.Choice(["dense", "lexical", "hybrid"]),
+    default="dense",
+    show_default=True,
+    help="By meaning, by words, or both.",
+)
 @_WHERE
-@click.option("--allow-sibling", is_flag=True, help="Take a model of the same space.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--allow-sibling", is_flag=True, help="Accept a model of the same embedding space.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def search(
     folder: Path, query: str, model: str, k: int, mode: Any, where: str | None, allow_sibling: bool, as_json: bool
 ) -> None:
-    """Find texts in FOLDER."""
+    """Print the texts in FOLDER that match QUERY best."""
     from encoder_tools import OnnxEncoder
     from index import Collection
 
@@ -141,37 +150,37 @@ def search(
             if as_json:
                 click.echo(json.dumps(hit._asdict(), ensure_ascii=False))
             else:
-                click.echo(f"{hit.score:.4f}  {hit.id}  {_marked(hit.text, hit.highlights)}")
+                click.echo(f"{hit.score:.4f}  {hit.id}  {_highlighted(hit.text, hit.highlights)}")
 
 
-@command.command("delete")
+@command.command("delete", short_help="Delete documents.")
 @_FOLDER
-@click.option("--id", "ids", multiple=True, help="Of a document, once for each; a number is meant where one is stored.")
+@click.option("--id", "ids", multiple=True, help="Id of a document, text or number; repeat it for several.")
 @_WHERE
 @click.option("--all", "everything", is_flag=True, help="All documents.")
 def delete(folder: Path, ids: tuple[str, ...], where: str | None, everything: bool) -> None:
-    """Take documents out of FOLDER, by their ids, by a filter, or all of them."""
+    """Delete documents of FOLDER by their ids, by a filter, or all of them."""
     from index import Collection
 
     if everything and (ids or where is not None):
         raise click.UsageError("--all is for all documents; leave --id and --where out.")
     with Collection.open(folder, None) as collection:
         if everything:
-            gone = collection.delete_all()
+            count = collection.delete_all()
         elif where is not None or not ids:
-            gone = collection.delete(list(ids) or None, where=_filter(where))
+            count = collection.delete(list(ids) or None, where=_filter(where))
         else:
             numbers = [
                 int(name) for name in ids if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit()
             ]
-            gone = collection.delete([*dict.fromkeys(ids), *dict.fromkeys(numbers)])
-        click.echo(f"{gone} documents deleted, {collection.count()} left")
+            count = collection.delete([*dict.fromkeys(ids), *dict.fromkeys(numbers)])
+        click.echo(f"{count} documents deleted, {collection.count()} left")
 
 
-@command.command("stats")
+@command.command("stats", short_help="Show contents, index and recall.")
 @_FOLDER
 def stats(folder: Path) -> None:
-    """Say what FOLDER holds, and how it is searched."""
+    """Show what FOLDER holds, how it is searched, and the measured recall."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
@@ -181,12 +190,12 @@ def stats(folder: Path) -> None:
         "width": figures.dim,
         "model": about.fingerprint,
         "space": about.space,
-        "bytes": f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} a document)",
+        "bytes": f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} per document)",
         "index": f"{figures.kind}: {figures.why}",
     }
     if figures.reembedding is not None:
         model, done = figures.reembedding
-        lines["coming"] = f"{done} of {figures.documents} re-embedded with model {model}"
+        lines["re-embedding"] = f"{done} of {figures.documents} re-embedded with model {model}"
     if figures.recall is not None:
         lines["recall"] = (
             f"{figures.recall:.3f} of the nearest, for the worst group of queries; effort {figures.effort} for ten"
@@ -197,15 +206,14 @@ def stats(folder: Path) -> None:
         click.echo(f"{name:<12} {value}")
 
 
-@command.command("reembed")
+@command.command("reembed", short_help="Change the model of a collection.")
 @_FOLDER
-@_MODEL
-@click.option("--restart", is_flag=True, help="Begin anew, where another model was begun with.")
+@MODEL
+@click.option("--restart", is_flag=True, help="Start over, if a run with another model was interrupted.")
 def reembed(folder: Path, model: str, restart: bool) -> None:
     """Change the model of FOLDER: encode all stored texts with MODEL, then switch to it at once.
 
-    Searches and writes go on meanwhile, with the model that was there. A run that was cut goes on when it is started
-    again.
+    Searches and writes go on meanwhile, with the old model. An interrupted run resumes when it is started again.
     """
     from tqdm import tqdm
 
@@ -228,10 +236,10 @@ def reembed(folder: Path, model: str, restart: bool) -> None:
         click.echo(f"{folder}: {collection.count()} documents, from model {before} to {encoder.fingerprint}")
 
 
-@command.command("compact")
+@command.command("compact", short_help="Build the index and shrink the file.")
 @_FOLDER
 def compact(folder: Path) -> None:
-    """Build the index that FOLDER should be searched through by now, and give back what deletes left free on disk."""
+    """Build the approximate index of FOLDER now, and give back disk space that deletes have left."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
@@ -239,21 +247,21 @@ def compact(folder: Path) -> None:
         click.echo(collection.stats().why)
 
 
-@command.command("verify")
+@command.command("verify", short_help="Check everything against its checksums.")
 @_FOLDER
 def verify(folder: Path) -> None:
-    """Read all of FOLDER, and check it against its checksums."""
+    """Read everything in FOLDER and check it against its checksums."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
         click.echo(f"{folder}: {collection.verify()} documents, all whole")
 
 
-@command.command("backup")
+@command.command("backup", short_help="Copy a collection while it is in use.")
 @_FOLDER
 @click.argument("out", type=click.Path(path_type=Path))
 def backup(folder: Path, out: Path) -> None:
-    """Copy FOLDER as it is now to OUT, while others read and write it."""
+    """Copy FOLDER as it is now to OUT; others may read and write it meanwhile."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
@@ -261,15 +269,15 @@ def backup(folder: Path, out: Path) -> None:
         click.echo(f"wrote {out}")
 
 
-@command.command("export")
+@command.command("export", short_help="Write documents to a file.")
 @_FOLDER
 @click.argument("out", type=click.Path(path_type=Path))
 @_WHERE
 def export(folder: Path, out: Path, where: str | None) -> None:
     """Write the documents of FOLDER, or those that match a filter, to OUT, as JSON Lines or Parquet (.parquet).
 
-    `build` reads both; in Parquet, ids that are numbers beside others that are texts become texts. Pieces of documents
-    come out as documents of their own, with what the metadata say of them.
+    `build` reads both; in Parquet, ids that are numbers beside others that are texts become texts. Chunks are
+    written as documents of their own, with what the metadata say of them.
     """
     from encoder_tools.io.parquet_writer import write_parquet
     from encoder_tools.io.rows import write_rows
@@ -288,7 +296,7 @@ def export(folder: Path, out: Path, where: str | None) -> None:
         click.echo(f"wrote {out}")
 
 
-def _marked(text: str, spans: tuple[tuple[int, int], ...]) -> str:
+def _highlighted(text: str, spans: tuple[tuple[int, int], ...]) -> str:
     """The beginning of a text on one line, or what is around the first word of the query; those words in bold."""
     start = max(0, spans[0][0] - _BEFORE) if spans and spans[0][0] > _SHOWN - _BEFORE else 0
     start = text.find(" ", start) + 1 if start else 0  # at a word's beginning

@@ -10,13 +10,15 @@ import click
 @click.command("mine")
 @click.argument("pairs", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--model", default="default", show_default=True, help="The model that is to learn to tell them apart.")
-@click.option("--guide", help="A better model that judges which candidates are answers after all.")
+@click.option("--model", default="default", show_default=True, help="Model whose near misses are mined.")
+@click.option("--guide", help="A better model, by which likely answers are left out.")
 @click.option("--query", default="query", show_default=True, help="Column of the queries.")
-@click.option("--document", default="document", show_default=True, help="Column of what answers them.")
-@click.option("--negatives", "per_query", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--document", default="document", show_default=True, help="Column of the documents that answer them.")
 @click.option(
-    "--depth", type=click.IntRange(min=1), default=50, show_default=True, help="Nearest documents to look at."
+    "--negatives", "per_query", type=click.IntRange(min=1), default=1, show_default=True, help="Negatives per query."
+)
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=50, show_default=True, help="Nearest documents that are considered."
 )
 @click.option("--margin", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True,
               help="A negative's cosine stays below this share of the answer's.")  # fmt: skip
@@ -31,10 +33,10 @@ def command(
     depth: int,
     margin: float,
 ) -> None:
-    """Find texts in PAIRS that look like answers to a query and are none; write OUT, JSON Lines for `train`.
+    """Find hard negatives for the queries in PAIRS among its documents; write OUT, JSON Lines for `train`.
 
-    Rows of OUT have query, document and negative_1, negative_2 and so on; those that got none are left out. Needs the
-    extra "train".
+    Rows of OUT have query, document and negative_1, negative_2 and so on; queries without enough negatives are left
+    out. Needs the extra "train".
     """
     from encoder_tools.extras import require_extra
 

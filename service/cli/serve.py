@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 @click.option("--collection", "collections", multiple=True, help="FOLDER or NAME=FOLDER of texts to search.")
 @click.option("--head", "heads", multiple=True, help="FOLDER or NAME=FOLDER of a classifier head.")
 @click.option("--reranker", "rerankers", multiple=True, help="FOLDER or NAME=FOLDER of a cross-encoder, for reranking.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder for collections that are made over HTTP.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder for collections that are created over HTTP.")
 @click.option(
     "--allow-sibling",
     is_flag=True,
-    help="Take a collection or a head that another model of the same space made; the agreement is shown.",
+    help="Accept collections and heads of another model of the same embedding space; the agreement is shown.",
 )
-@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--variant", default="fp32", show_default=True, help="fp32, or qint8 where the export made it.")
+@click.option(
+    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
+)
+@click.option("--variant", default="fp32", show_default=True, help="fp32, or qint8 if it was exported.")
 @click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
 @click.option(
     "--served-model-name",
@@ -46,13 +48,15 @@ if TYPE_CHECKING:
     multiple=True,
     help="Name that requests call the first model by; repeat it for aliases.  [default: the folder's name]",
 )
-@click.option("--auto-truncate", is_flag=True, help="Cut texts that are too long where a request does not say.")
+@click.option(
+    "--auto-truncate", is_flag=True, help="Truncate texts that are too long, unless a request says otherwise."
+)
 @click.option(
     "--token-ids",
     metavar="refuse|native|ENCODING",
     default="refuse",
     show_default=True,
-    help="Whether token ids are taken: refused, as this model's own, or as those of an encoding of tiktoken "
+    help="How token ids are read: refused, as this model's own, or as those of an encoding of tiktoken "
     "(cl100k_base, o200k_base), which are decoded to text first.",
 )
 @click.option(
@@ -60,7 +64,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0.01),
     default=10.0,
     show_default=True,
-    help="Seconds that a request may have to wait for others; beyond that it is refused with 429.",
+    help="Seconds that a request may wait in the queue; beyond that it is rejected with 429.",
 )
 @click.option(
     "--drain-timeout",
@@ -69,18 +73,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds that requests under way get to finish after SIGTERM.",
 )
-@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A JSON line a request on stderr.")
+@click.option(
+    "--access-log/--no-access-log", default=True, show_default=True, help="Write one JSON line per request to stderr."
+)
 @click.option(
     "--traces",
     is_flag=True,
-    help="Send a span a request by OpenTelemetry's OTLP to where OTEL_EXPORTER_OTLP_ENDPOINT says (extra otel).",
+    help="Send one span per request by OTLP, to OTEL_EXPORTER_OTLP_ENDPOINT (extra: otel).",
 )
 def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
     """Serve models over HTTP: embeddings, reranking, classification and search.
 
     Speaks OpenAI's, Cohere's and text-embeddings-inference's routes; GET / lists them, GET /openapi.json describes
-    them. SIGTERM and Ctrl-C: what was accepted is finished, new requests get 503. SIGHUP or POST /admin/reload: heads
-    and collections are opened again.
+    them. SIGTERM and Ctrl-C stop it gracefully: requests under way are finished, new ones get 503. SIGHUP or
+    POST /admin/reload hot-reloads heads and collections.
     """
     from service.auth import Access, Keys
     from service.observability.logs import log_packages_as_json

@@ -13,10 +13,10 @@ import click
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def command(recipe: Path, out: Path, models: tuple[Path, ...], overwrite: bool) -> None:
-    """Average the weights of MODELS, trained from one base, into OUT; each is taken in only if quality rises.
+    """Average the weights of MODELS, trained from one base, into OUT; each is included only if quality rises.
 
-    The held-out examples of RECIPE judge: runs of one recipe with other seeds or rates are what one averages. Needs the
-    extra "train".
+    Quality is measured on the held-out examples of RECIPE. Average runs of one recipe with other seeds or rates. Needs
+    the extra "train".
     """
     from encoder_tools.extras import require_extra
 

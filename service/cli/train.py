@@ -16,11 +16,15 @@ _NOT_DONE = 75  # EX_TEMPFAIL of sysexits.h: try again
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--init", "pairs", type=click.Path(path_type=Path), help="Write a first RECIPE for this file of pairs.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the run's state, log and curves.")
-@click.option("--minutes", type=click.FloatRange(min=0), help="Stop after this time; the same command goes on later.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Train in several at once.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Stop after this time; the same command resumes later.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device to train on."
+)
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share each batch."
+)
 @click.option("--tensorboard", is_flag=True, help="Also write WORK/tensorboard.")
-@click.option("--dry-run", is_flag=True, help="Read everything, say what would be done, and stop.")
+@click.option("--dry-run", is_flag=True, help="Read everything, print the plan and its cost, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def command(
     recipe: Path,
@@ -36,8 +40,8 @@ def command(
 ) -> None:
     """Train an embedding model on pairs as RECIPE, a TOML file, says, and write the model folder OUT.
 
-    `encoder-tools train recipe.toml --init pairs.csv` writes a first recipe. A run may be cut into slices of --minutes:
-    the state is saved, and the same command goes on from it, to the same bits on a CPU. Exit code 75 says that time ran
+    `encoder-tools train recipe.toml --init pairs.csv` writes a first recipe. A run may be done in slices of --minutes:
+    the state is saved, and the same command resumes from it, to the same bits on a CPU. Exit code 75 says that time ran
     out before the last step. Needs the extra "train".
     """
     from encoder_tools.extras import require_extra

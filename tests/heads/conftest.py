@@ -73,7 +73,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory):
         "fit",
         train,
         folder / "head",
-        "--most-errors",
+        "--max-error-rate",
         "0.2",
         "--held-out",
         write_csv(folder / "held.csv", rows()),

@@ -157,7 +157,7 @@ def test_two_models_are_shown_beside_each_other_and_drawn(
 ):
     (tmp_path / "texts.txt").write_text("A cat.\n\nA dog.\n", encoding="utf-8")
     code, out, _ = command(
-        capsys, "default", "--beside", model_path("default"), "--sts", sets / "pairs.jsonl", "--dims", "64",
+        capsys, "default", "--compare-with", model_path("default"), "--sts", sets / "pairs.jsonl", "--dims", "64",
         "--agreement", tmp_path / "texts.txt", "--documents-model", "default",
         "--json", tmp_path / "figures.json", "--plot", tmp_path / "figures.png",
     )  # fmt: skip
@@ -190,7 +190,7 @@ def test_agreement_needs_another_model(tmp_path: Path, capsys: pytest.CaptureFix
         (["default", "--set", "scifact"], "--set needs --data"),
         (["default", "--data", ".", "--set", "nothing"], "no public set 'nothing'"),
         (["default", "--sts", "x", "--dims", "a,b"], "positive widths"),
-        (["default", "--sts", "x", "--beside", "default"], "itself"),
+        (["default", "--sts", "x", "--compare-with", "default"], "itself"),
     ],
 )
 def test_wrong_usage_is_code_2(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]):

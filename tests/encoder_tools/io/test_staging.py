@@ -100,7 +100,7 @@ def test_what_a_killed_writer_moved_away_is_put_back(tmp_path: Path):
 KILLED = """
 import sys
 from pathlib import Path
-from encoder_tools import staging
+from encoder_tools.io import staging
 if sys.argv[2] == "two steps":
     staging._exchange = lambda *_: False
 for number in range(1, 100_000):

@@ -194,7 +194,7 @@ def test_the_commands_mark_a_model_and_serve_it_over_its_roots_collection(tmp_pa
     root = tmp_path / "root"
     shutil.copytree(model_path("default"), root)
     (root / "space.json").unlink(missing_ok=True)
-    arguments = ["mark", str(tmp_path / "copy"), "--space-of", str(root), "--texts", str(tmp_path / "texts.txt")]
+    arguments = ["agreement", str(tmp_path / "copy"), "--space-of", str(root), "--texts", str(tmp_path / "texts.txt")]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert "mean cosine 1.000" in done.output
     assert "mean cosine 1.000" in CliRunner().invoke(cli, ["info", str(tmp_path / "copy")]).output

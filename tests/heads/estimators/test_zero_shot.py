@@ -122,6 +122,6 @@ def test_a_list_of_labels_describes_itself(encoder_default: Any, tmp_path: Path)
     assert head.predict(encoder_default.encode(["the goalkeeper saved a penalty"])).tolist() == ["football"]
     (tmp_path / "t.csv").write_text("text,label\na,x\nb,y\n")
     refused = run("head", "fit", tmp_path / "t.csv", tmp_path / "h2", "--descriptions", tmp_path / "d.json")
-    assert "--kind zero-shot" in refused.output
+    assert "--estimator zero-shot" in refused.output
     with pytest.raises(InputError, match="a number, the first one a string"):
         ZeroShotHead(encoder_default, {"a": "x", 1: "y"}).fit()

@@ -60,7 +60,7 @@ def test_the_report_is_one_page_that_runs_nothing(fitted: tuple[Path, str], tmp_
 def test_any_number_of_labels_from_a_file_to_a_page(tmp_path: Path):
     many = [row | {"label": row["label"] + (";urgent" if "urgent" in row["text"] else "")} for row in rows()]
     file = write_csv(tmp_path / "many.csv", many)
-    fit = run("head", "fit", file, tmp_path / "head", "--kind", "multi-label", "--separator", ";", "--test", file)
+    fit = run("head", "fit", file, tmp_path / "head", "--estimator", "multi-label", "--separator", ";", "--test", file)
     assert fit.exit_code == 0, fit.output
     assert "micro F1" in fit.output
     result = run(
@@ -77,7 +77,7 @@ def test_any_number_of_labels_from_a_file_to_a_page(tmp_path: Path):
     refused = run("head", "report", tmp_path / "head", tmp_path / "page.html", "--train", file)
     assert "Leave --train out" in str(refused.exception)
     assert "for one label of several" in str(
-        run("head", "fit", file, tmp_path / "h2", "--kind", "multi-label", "--most-errors", "0.1").exception
+        run("head", "fit", file, tmp_path / "h2", "--estimator", "multi-label", "--max-error-rate", "0.1").exception
     )
 
 
@@ -90,14 +90,17 @@ def test_numbers_from_a_file_to_a_page(tmp_path: Path):
         for n in range(8)
     ]
     file = write_csv(tmp_path / "stars.csv", stars)
-    assert run("head", "fit", file, tmp_path / "head", "--kind", "regression").exit_code == 0
+    assert run("head", "fit", file, tmp_path / "head", "--estimator", "regression").exit_code == 0
     result = run("head", "evaluate", tmp_path / "head", file, "--json", tmp_path / "f.json")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "f.json").read_text())["figures"]["mean_absolute_error"] < 0.5
     assert run("head", "report", tmp_path / "head", tmp_path / "page.html", "--test", file).exit_code == 0
     assert "Rank correlation" in (tmp_path / "page.html").read_text()
     wrong = write_csv(tmp_path / "wrong.csv", [*stars[:3], {"text": "so so", "label": "three"}])
-    for arguments in (("fit", wrong, tmp_path / "h2", "--kind", "regression"), ("evaluate", tmp_path / "head", wrong)):
+    for arguments in (
+        ("fit", wrong, tmp_path / "h2", "--estimator", "regression"),
+        ("evaluate", tmp_path / "head", wrong),
+    ):
         assert "'three' is no finite number" in str(run("head", *arguments).exception)
 
 

@@ -110,8 +110,9 @@ def test_a_fit_that_takes_an_hour_is_warned_of(monkeypatch: pytest.MonkeyPatch):
     ("many", "lists", "value", "result"),
     [
         (True, True, "['a', 'b']", ("a", "b")), (True, True, '["a", "b"]', ("a", "b")), (True, True, "a,b", ("a", "b")),
-        (True, True, "[]", ()), (True, False, "['a', 'b']", "--label-lists"), (False, False, "['a']", "--kind multi"),
-        (False, False, ["a"], "--kind multi-label"), (True, False, ["a", "b"], ("a", "b")),
+        (True, True, "[]", ()), (True, False, "['a', 'b']", "--label-lists"),
+        (False, False, "['a']", "--estimator multi"),
+        (False, False, ["a"], "--estimator multi-label"), (True, False, ["a", "b"], ("a", "b")),
         (True, True, "[a, b", ("[a", "b")), (True, True, "[a, b]", "no whole list"),
         (False, False, "(maybe)", "(maybe)"),
     ],

@@ -159,7 +159,7 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
     levels = [row | {"part": "money" if row["label"] in ("card", "loan") else "leisure"} for row in rows()]
     file = write_csv(tmp_path / "levels.csv", levels)
     columns = ("--label", "part", "--label", "label")
-    result = run("head", "fit", file, tmp_path / "levels", "--kind", "hierarchical", *columns, "--test", file)
+    result = run("head", "fit", file, tmp_path / "levels", "--estimator", "hierarchical", *columns, "--test", file)
     assert result.exit_code == 0, result.output
     assert load_head(tmp_path / "levels", encoder=encoder_default).labels[0] == "leisure:music"
     refused = run("head", "fit", file, tmp_path / "linear", *columns)
@@ -171,7 +171,7 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
     flags.append(flags[0] | {"music": "perhaps"})
     columns = ("--label", "money", "--label", "music")
     result = run(
-        "head", "fit", write_csv(tmp_path / "f.csv", flags), tmp_path / "flags", "--kind", "multi-label", *columns
+        "head", "fit", write_csv(tmp_path / "f.csv", flags), tmp_path / "flags", "--estimator", "multi-label", *columns
     )
     assert result.exit_code == 0, result.output
     assert "1 row rejected" in result.output
@@ -185,7 +185,7 @@ def test_several_label_columns_are_levels_or_labels_set_or_not(tmp_path: Path, e
 def test_thousands_of_labels_are_refused_where_they_would_fill_the_memory_and_fitted_where_not():
     classes = np.arange(30_000) // 2
     vectors = np.random.default_rng(0).standard_normal((30_000, 4)).astype(np.float32)
-    with pytest.raises(InputError, match=r"30000 examples of 15000 classes need 4 GB.*--kind prototype"):
+    with pytest.raises(InputError, match=r"30000 examples of 15000 classes need 4 GB.*--estimator prototype"):
         LinearHead().fit(vectors, classes)
     made = fit_head(PrototypeHead(), Examples(vectors[:2000], np.arange(2000) // 2), seed=1)
     assert made.head.calibration.method == "temperature"

@@ -143,7 +143,7 @@ def test_much_work_is_done_on_several_lanes_at_once(model: GatedModel):
         made.close()
 
 
-def test_a_narrow_model_that_cannot_be_opened_changes_nothing(model: GatedModel, capsys: pytest.CaptureFixture[str]):
+def test_a_narrow_model_that_cannot_be_opened_changes_nothing(model: GatedModel, caplog: pytest.LogCaptureFixture):
     tried = threading.Event()
 
     def narrow() -> GatedModel:
@@ -164,7 +164,7 @@ def test_a_narrow_model_that_cannot_be_opened_changes_nothing(model: GatedModel,
         assert made.alive
     finally:
         made.close()
-    assert capsys.readouterr().err.count("no room") == 1
+    assert caplog.text.count("no room") == 1
 
 
 def test_canceled_work_is_never_begun(model: GatedModel, engine: Engine):

@@ -198,7 +198,7 @@ def test_another_model_for_all_that_is_stored(here: Path):
         next_model = About(384, "elsewhere", "elsewhere")
         with collection._opened.database.writing() as connection:
             generations.begin(connection, next_model)
-    assert "coming       0 of 3 re-embedded with model elsewhere" in run("stats", "c").output
+    assert "re-embedding 0 of 3 re-embedded with model elsewhere" in run("stats", "c").output
     run("reembed", "c", fails="is being re-embedded with model elsewhere")
     own = OnnxEncoder("default").fingerprint
     assert f"c: 3 documents, from model earlier to {own}" in run("reembed", "c", "--restart").output

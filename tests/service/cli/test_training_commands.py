@@ -161,7 +161,7 @@ def test_extract_says_in_one_line_what_it_cannot_take(
         (["--max-length", 10**30], "takes at most 256 tokens"),
         (["--max-length", 257], "takes at most 256 tokens"),
         (["--max-length", 1], "leaves no room for text"),
-        (["--revision", "main", "--layout", "gemma3", "--keep-vision"], "--keep-vision"),
+        (["--revision", "main", "--key-layout", "gemma3", "--keep-vision"], "--keep-vision"),
     ],
 )
 def test_extract_refuses_impossible_options(

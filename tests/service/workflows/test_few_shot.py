@@ -99,12 +99,12 @@ def test_labels_of_no_single_kind_are_not_for_few_shot(tmp_path: Path):
         str(tmp_path / "t.jsonl"),
         str(tmp_path / "h"),
         "--few-shot",
-        "--kind",
+        "--estimator",
         "regression",
     ]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
-    assert "one label a text" in result.output
+    assert "one label per text" in result.output
 
 
 def test_fine_tuned_and_fused_into_one_graph(tmp_path: Path):
@@ -116,7 +116,7 @@ def test_fine_tuned_and_fused_into_one_graph(tmp_path: Path):
     ]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     head, model, one = tmp_path / "head", tmp_path / "model", tmp_path / "one"
-    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(head), "--fine-tune", "--adapted", str(model)]
+    arguments = ["head", "fit", str(tmp_path / "train.jsonl"), str(head), "--fine-tune", "--adapted-model", str(model)]
     result = CliRunner().invoke(cli, [*arguments, "--epochs", "2"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(
@@ -146,14 +146,14 @@ def test_what_cannot_be_fused_is_said():
             fuse(encoder, head, Path("nowhere"))
 
 
-@pytest.mark.parametrize("extra", [["--fine-tune"], ["--most-errors", "0.1"]])
+@pytest.mark.parametrize("extra", [["--fine-tune"], ["--max-error-rate", "0.1"]])
 def test_promises_by_what_was_learned_are_refused(tmp_path: Path, extra: list[str]):
     (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "b"}\n')
     result = CliRunner().invoke(
         cli, ["head", "fit", str(tmp_path / "t.jsonl"), str(tmp_path / "h"), "--few-shot", *extra]
     )
     assert result.exit_code != 0
-    assert "Choose one" in result.output or "cannot promise" in result.output
+    assert "Choose one" in result.output or "cannot guarantee" in result.output
 
 
 def test_passes_are_as_many_as_make_two_dozen_steps():

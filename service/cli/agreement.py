@@ -1,4 +1,4 @@
-"""``encoder-tools mark``: how well a model agrees with the one whose space it is in."""
+"""``encoder-tools agreement``: how well a model agrees with the one whose embedding space it shares."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import click
 
 
-@click.command("mark")
+@click.command("agreement")
 @click.argument("model")
-@click.option("--space-of", "root", required=True, help="The model that defines the space.")
+@click.option("--space-of", "root", required=True, help="The model that defines the embedding space.")
 @click.option(
     "--texts",
     type=click.Path(path_type=Path),
     required=True,
-    help="One text a line, gzip-compressed if it ends in .gz.",
+    help="One text per line, gzip-compressed if it ends in .gz.",
 )
 def command(model: str, root: str, texts: Path) -> None:
-    """Compare the vectors of MODEL with those of another model, and note in MODEL that it is of its space.
+    """Compare the vectors of MODEL with those of another model, and record the agreement in MODEL.
 
     Collections and heads of one model can then be opened with the other one, where --allow-sibling asks for it.
     `encoder-tools distill` does this by itself. Needs the extra "train".
