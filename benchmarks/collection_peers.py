@@ -214,7 +214,7 @@ class _Milvus(Engine):
 
 
 class _Qdrant(Engine):
-    """The client's local mode, in memory: on disk it stores 400 vectors a second."""
+    """The client's local mode, in memory: on disk it stores 400 vectors per second."""
 
     opens = False
 

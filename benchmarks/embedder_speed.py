@@ -35,7 +35,7 @@ def texts() -> dict[str, list[str]]:
 
 
 def rates(encoders: list[OnnxEncoder], batch: list[str]) -> list[float]:
-    """Median texts a second of each encoder."""
+    """Median texts per second of each encoder."""
     seconds: list[list[float]] = [[] for _ in encoders]
     for encoder in encoders:
         encoder.encode(batch)  # warm

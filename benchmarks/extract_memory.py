@@ -5,7 +5,7 @@
 A seeded bf16 T5Gemma 2 is written to disk. Then, each in a process of its own: ``extract`` with its proof; a process
 that imports every module that the extraction had imported, and no other (the floor); and what one writes by hand: load
 the whole model with transformers, save its encoder. The peak is the kernel's high-water mark of resident memory
-(VmHWM), which counts the pages of mapped files too. The promise is (extract - floor) <= 1.3 times the encoder's bytes.
+(VmHWM), which counts the pages of mapped files too. The bound is (extract - floor) <= 1.3 times the encoder's bytes.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def measure(folder: Path, layers: int) -> dict[str, Any]:
 @click.command()
 @click.option("--layers", default=18, show_default=True, help="Layers of the encoder and of the decoder.")
 def main(layers: int) -> None:
-    """Measure, print, and write the result; exit 1 if the promise is broken."""
+    """Measure, print, and write the result; exit 1 if the bound is exceeded."""
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), layers)
     RESULT.parent.mkdir(exist_ok=True)

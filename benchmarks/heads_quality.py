@@ -4,7 +4,7 @@
 
 MODEL is an exported folder or "default". With ``--base``, the same model for sentence-transformers ("default" unpacks
 the one that ships), few-shot adaptation is measured too. ``--setfit`` is the log of ``benchmarks.heads_setfit``, which
-runs in an environment of its own. Eight labels a class, drawn by seed; one thread for all.
+runs in an environment of its own. Eight labels per class, drawn by seed; one thread for all.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def scopes(task: Task, encoder: OnnxEncoder) -> dict[str, Any]:
     """
     figures = {}
     every, known = np.arange(len(task.labels)), encoder.encode(task.known_outside)
-    ways = {"8 labels a class": (task.draw(0), None), "all labels": (every, None), "with examples": (every, known)}
+    ways = {"8 labels per class": (task.draw(0), None), "all labels": (every, None), "with examples": (every, known)}
     for name, (chosen, shown) in ways.items():
         head = fit_head(LinearHead(), Examples(task.vectors[chosen], task.labels[chosen]), outside=shown).head
         vectors = np.concatenate([task.test_vectors, task.outside])

@@ -79,7 +79,7 @@ def mixed_texts(count: int) -> list[str]:
 
 
 def bare_figures(encoder: OnnxEncoder, texts: list[str], seconds: float) -> dict[str, float]:
-    """The runtime alone: texts a second in one call, and milliseconds of a short query."""
+    """The runtime alone: texts per second in one call, and milliseconds of a short query."""
     encoder.encode(texts[:50])
     begun, done = time.perf_counter(), 0
     while time.perf_counter() < begun + seconds:

@@ -49,4 +49,6 @@ class Tokenized(Protocol):
 
     @property
     def document_room(self) -> int | None:
-        """Tokens of a document that are read, those of the prompt and special ones aside; None if there is no limit."""
+        """Tokens of a document that are read, without those of the prompt and special ones; None if there is no
+        limit.
+        """

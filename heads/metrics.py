@@ -1,4 +1,4 @@
-"""What probabilities are worth: calibration error, risk and coverage."""
+"""Quality of probabilities: calibration error, risk and coverage."""
 
 from __future__ import annotations
 

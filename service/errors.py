@@ -139,7 +139,7 @@ def on_save_error(request: Request, error: Exception) -> Response:
 
 
 def on_corrupt_file(request: Request, error: Exception) -> Response:
-    """A collection is damaged: what it holds is not given out, and the others go on."""
+    """A collection is damaged: what it holds is not given out, and the others are still served."""
     return on_api_error(request, ApiError(503, str(error), code="collection_damaged", kind="server_error"))
 
 

@@ -1,4 +1,4 @@
-"""Runs the application: an address that is ours before the model is loaded, and an end without a traceback."""
+"""Runs the application: an address that is ours before the model is loaded, and a shutdown without a traceback."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
             signal.signal(signal.SIGHUP, self._on_hangup)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept; what asyncio says of connections that it cannot accept becomes one line a second."""
+        """Begin to accept; what asyncio says of connections that it cannot accept becomes one line per second."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
         await super().startup(sockets)
 

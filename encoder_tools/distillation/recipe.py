@@ -42,7 +42,7 @@ class StudentSizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "teacher", the teacher's own, all but ``layers`` of them dropped, at the teacher's sizes.
     :ivar start: of the word table. "words": the teacher's word vectors; "static": its vector of each piece as a text of
         its own, which needs no shared vocabulary. Family "teacher" starts from the teacher's weights in any case.
-    :ivar earlier: a student to go on from instead, "default" or a folder relative to the recipe: its weights and its
+    :ivar earlier: a student to start from instead, "default" or a folder relative to the recipe: its weights and its
         pieces are taken, whatever the numbers of [vocabulary] are; ``start`` and the sizes must be those it has.
     :ivar hidden: width of its layers; 0 takes the teacher's. Its vectors are as wide as the teacher's in any case.
     """
@@ -87,7 +87,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     :ivar measure_every: steps between two measurements on the texts held out; 0 measures at the end alone.
     :ivar precision: of matrix products; "auto" is fp32 on a CPU and bf16 on a GPU. Weights and moments are fp32 always.
     :ivar states: of the teacher. "computed": anew in each step; "kept": computed once, then read from the work folder
-        in float16 (two bytes a token, width and layer that the loss names); "auto": kept where there is more than one
+        in float16 (two bytes per token, width and layer that the loss names); "auto": kept where there is more than one
         epoch and they take at most a quarter of the free disk. Measured on one core with bf16: steps over kept states
         are 1.2 times as fast, so it pays from the second epoch on.
     :ivar compiled: run teacher and student through torch.compile: a minute or two of waiting, then faster.

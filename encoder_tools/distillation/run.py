@@ -58,7 +58,7 @@ def distill(
 ) -> bool:
     """Train a student as a recipe says, and write it when the last step is done.
 
-    Called again with the same arguments it goes on where it stopped, to the same bits on a CPU.
+    Called again with the same arguments it resumes where it stopped, bit for bit on a CPU.
 
     :param recipe_file: a TOML file; see :class:`encoder_tools.distillation.recipe.Recipe`.
     :param out: folder to write.
@@ -97,7 +97,7 @@ def distill(
     loop = _loop(recipe, adapted, teacher, mark, corpus, work)
     if not loop.run(minutes, log):
         draw_curves(work / LOG_NAME, work / CURVES_NAME)
-        log(f"time is up at step {loop.done} of {recipe.training.steps}; the same command goes on from here")
+        log(f"time is up at step {loop.done} of {recipe.training.steps}; the same command resumes from here")
         return False
     draw_curves(work / LOG_NAME, work / CURVES_NAME)
     figures = loop.last_figures or loop.objective.measure()  # not measured yet if an earlier call did the last step

@@ -120,7 +120,7 @@ def read_sourced(path: Path) -> list[tuple[str, str]]:
 def read_lines(path: Path) -> list[str]:
     """Texts of a file, one a line, without empty ones; errors as :func:`read_texts`."""
     if not path.is_file():
-        raise FileMissingError(f"{path} does not exist. Name text files with one text a line.")
+        raise FileMissingError(f"{path} does not exist. Name text files with one text per line.")
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")

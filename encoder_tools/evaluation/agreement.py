@@ -24,7 +24,7 @@ def record_agreement(model: str | Path, root: str | Path, texts: Sequence[str]) 
     :raises FileCorruptError: if one is damaged.
     """
     if not texts:
-        raise InputError("There are no texts to compare the models on. Name a file with one text a line.")
+        raise InputError("There are no texts to compare the models on. Name a file with one text per line.")
     ours, theirs = open_encoder(model), open_encoder(root)
     if ours.dim != theirs.dim:
         raise InputError(f"{model} is {ours.dim} wide, {root} is {theirs.dim}: they are not of one space.")

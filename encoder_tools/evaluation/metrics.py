@@ -82,7 +82,7 @@ def few_shot_accuracy(
     draws: int = 10,
     seed: int = 42,
 ) -> float:
-    """Classification in MTEB's protocol: draw 8 texts a label, fit a logistic regression, mean accuracy of 10 draws.
+    """Classification in MTEB's protocol: draw 8 texts per label, fit a logistic regression, mean accuracy of 10 draws.
 
     The draws are the mteb package's own, so that the figure is its figure to the last text.
     """

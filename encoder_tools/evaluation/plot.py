@@ -10,7 +10,7 @@ from encoder_tools.io.figures import save_png
 
 
 def draw_figures(measured: Mapping[str, Sequence[Figure]], picture: Path) -> None:
-    """One panel a set and measure, one line a model, as a PNG.
+    """One panel per set and measure, one line per model, as a PNG.
 
     :param measured: figures by the name of the model.
     """

@@ -1,11 +1,11 @@
 """Evaluation sets on disk: what each kind looks like, and where the public ones lie in a data folder.
 
-Every file is UTF-8, gzip-compressed if its name ends in ``.gz``; ``.jsonl`` holds one JSON object a line.
+Every file is UTF-8, gzip-compressed if its name ends in ``.gz``; ``.jsonl`` holds one JSON object per line.
 
 - STS: one ``.jsonl`` of ``sentence1``, ``sentence2``, ``score``.
 - Classification: a folder with ``train.jsonl`` and ``test.jsonl`` of ``text``, ``label``.
 - Clustering: one ``.jsonl`` of ``text``, ``label``.
-- Agreement with another model: one ``.txt``, a text a line.
+- Agreement with another model: one ``.txt``, a text per line.
 - Retrieval: a folder with ``corpus.jsonl`` (``id``, ``text``, optional ``title``), ``queries.jsonl`` (``id``, ``text``)
   and ``qrels.tsv`` (columns ``query_id``, ``doc_id``, ``relevance``), as BEIR has them; or, without ``qrels.tsv``,
   queries that name their one relevant document as ``doc_id``.
@@ -122,7 +122,7 @@ def read_texts(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise FileCorruptError(f"{path} is not text in UTF-8 ({error}). Convert it.") from None
     if not texts:
-        raise FileCorruptError(f"{path} is empty, expected one text a line.")
+        raise FileCorruptError(f"{path} is empty, expected one text per line.")
     return texts
 
 
@@ -167,7 +167,7 @@ def read_lines(path: Path, kind: type[T]) -> list[T]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FileCorruptError(f"{path}, line {number}: {error}. Repair the line.") from None
     if not lines:
-        raise FileCorruptError(f"{path} is empty, expected one JSON object a line.")
+        raise FileCorruptError(f"{path} is empty, expected one JSON object per line.")
     return lines
 
 

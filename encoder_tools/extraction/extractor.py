@@ -64,7 +64,7 @@ def extract(
     :param max_length: maximum length in tokens; by default the greatest common length at which the layout is exact.
     :param overwrite: replace ``out`` if it exists.
     :raises CheckpointError: if the checkpoint cannot be extracted.
-    :raises ProofError: if the extracted encoder differs from the source where the layout promises equality.
+    :raises ProofError: if the extracted encoder differs from the source where the key layout guarantees equality.
     :raises FileMissingError: if a file is missing.
     :raises FileCorruptError: if a file is damaged.
     :raises InputError: if an option is out of range, or ``out`` exists.
@@ -161,7 +161,7 @@ class _Extraction:
             )
 
     def _prove(self, tokenizer: Any, limit: int) -> Proof:
-        """Compare at lengths where the layout promises equality, whatever maximum length was asked for."""
+        """Compare at lengths where the key layout guarantees equality, whatever maximum length was asked for."""
         from encoder_tools.extraction.proof import Source, proof_batches, prove
 
         longest = limit if self.target.exact_length is None else min(limit, self.target.exact_length)

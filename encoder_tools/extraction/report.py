@@ -22,7 +22,7 @@ class ExtractionReport:
     :ivar max_difference: largest absolute difference of hidden states between source and extracted encoder.
     :ivar proof_texts: texts compared.
     :ivar proof_longest: tokens of the longest of them.
-    :ivar exact_length: longest input for which the layout promises equality; None if it has no limit.
+    :ivar exact_length: longest input for which the key layout guarantees equality; None if it has no limit.
     :ivar max_length: maximum length that the model was given.
     """
 

@@ -125,7 +125,7 @@ def _fit(first: Sequence[str], separator: str) -> tuple[float, float]:
 
 
 def _whole_rows(first: Sequence[str], separator: str) -> list[list[str]]:
-    """Rows that end within the first lines; the last one may go on behind them."""
+    """Rows that end within the first lines; the last one may continue behind them."""
     rows: list[list[str]] = []
     reader = csv.reader(first, strict=True, delimiter=separator)
     while True:

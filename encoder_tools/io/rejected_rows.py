@@ -31,7 +31,7 @@ class RejectedRows:
 
     :param out: what is being made; the rows go to ``<out>.rejected.jsonl``.
     :param file: that the rows are from.
-    :param after: rows up to this number were told by an earlier run, which goes on: they stay and are not written
+    :param after: rows up to this number were rejected by an earlier run, which resumes: they stay and are not written
         again. Otherwise what an earlier run told of this file is forgotten.
 
     ``count`` is how many were told, ``first`` the first one's reason;

@@ -1,4 +1,4 @@
-"""Matrices on an int8 grid: integers and one fp32 scale a row."""
+"""Matrices on an int8 grid: integers and one fp32 scale per row."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PromptSet:
         return cls(texts, default)
 
     def unused(self) -> tuple[str, ...]:
-        """Prompts that their names promise to documents, but that ``encode_document`` does not use."""
+        """Prompts that are for documents by their names, but that ``encode_document`` does not use."""
         if self.prompts.get(DOCUMENT):
             return ()
         return tuple(name for name in ("passage", "corpus") if self.prompts.get(name))

@@ -71,7 +71,7 @@ def export(
     :param model: the model folder.
     :param quantize: "qint8" adds the variant of that name, ``onnx/model_qint8.onnx``: weights and, at run time,
         activations are quantized; its measured cosine is kept.
-    :param store_weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale a row, computed in fp32.
+    :param store_weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale per row, computed in fp32.
     :param tolerance: worst absolute difference between components of unit vectors that is accepted.
     :param log: called with one line of text at each step.
     :raises ParityError: if the graph differs by more than ``tolerance``; an earlier export is left as it was.

@@ -119,7 +119,9 @@ class OnnxEncoder:
 
     @cached_property
     def document_room(self) -> int | None:
-        """Tokens of a document that are read, those of the prompt and special ones aside; None if there is no limit."""
+        """Tokens of a document that are read, without those of the prompt and special ones; None if there is no
+        limit.
+        """
         if self.max_length is None:
             return None
         prompt = self._folder.prompts.resolve(None, None, role=DOCUMENT)

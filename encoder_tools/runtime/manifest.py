@@ -34,7 +34,7 @@ class GraphEntry:
 
     :ivar file: name within the export folder.
     :ivar sha256: SHA-256 by file name, of the graph and of its external data where it has any.
-    :ivar stored_weights: "fp32", or "int8" with one fp32 scale a row.
+    :ivar stored_weights: "fp32", or "int8" with one fp32 scale per row.
     :ivar max_abs_difference: worst absolute difference of unit vectors to torch over the battery.
     :ivar min_cosine: lowest cosine to torch over the battery.
     :ivar mean_cosine: mean cosine to torch over the battery.

@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"about {self.seconds / 60:.1f} min, {self.tokens} tokens a step, {self.memory_mb:.0f} MB of memory "
+            f"about {self.seconds / 60:.1f} min, {self.tokens} tokens per step, {self.memory_mb:.0f} MB of memory "
             "(measured on two steps)"
         )
 

@@ -21,7 +21,7 @@ base = "default"          # the model that ships, or a Sentence Transformers fol
 file = "{file}"
 query = "{query}"         # the column of what people ask
 document = "{document}"   # the column of what answers it
-# negatives = ["..."]     # columns of texts that look like answers and are none
+# negatives = ["..."]     # columns of hard negatives
 held_out = {held_out}            # examples that are not trained on: quality is measured on them, before and after
 near_duplicates = 0.9     # leave out what is all but equal to another example, or to a held-out one
 

@@ -83,7 +83,7 @@ def train(
 ) -> Trained:
     """Train an embedding model on pairs, and write it when the last step is done.
 
-    Called again with the same arguments it goes on where it stopped, to the same bits on a CPU.
+    Called again with the same arguments it resumes where it stopped, bit for bit on a CPU.
 
     :param recipe_file: a TOML file; see :class:`encoder_tools.training.recipe.Recipe`.
     :param out: folder to write.
@@ -138,7 +138,7 @@ def train(
     if is_lead():
         draw_curves(work / LOG_NAME, work / "curves.png")
     if not done:
-        log(f"time is up at step {loop.done} of {plan.steps}; the same command goes on from here")
+        log(f"time is up at step {loop.done} of {plan.steps}; the same command resumes from here")
         return Trained(False, plan, before, {})
     after = _quality(recipe, examples, objective, longest, log, "after")
     trained = Trained(True, plan, before, after, Cost.here(loop.at.seconds, device))

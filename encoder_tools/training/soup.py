@@ -50,7 +50,8 @@ def soup(
 ) -> list[SoupCandidate]:
     """Write the greedy soup of trained models, best first.
 
-    :param recipe_file: the recipe of :func:`encoder_tools.training.run.train`, whose held-out examples judge.
+    :param recipe_file: the recipe of :func:`encoder_tools.training.run.train`, on whose held-out examples quality is
+        measured.
     :param models: folders of one architecture and vocabulary, two or more.
     :raises InputError: if the recipe holds nothing out, the models differ in shape, or ``out`` exists.
     :raises FileMissingError: if a file or a folder is not there.
@@ -80,7 +81,7 @@ def soup(
 
 
 class _RunningMean:
-    """Models of one shape, and the examples that judge their means."""
+    """Models of one shape, and the examples on which their means are measured."""
 
     def __init__(self, recipe: Recipe, examples: Sequence[Examples], models: Sequence[str | Path]) -> None:
         self.recipe, self.found = recipe, examples

@@ -53,7 +53,7 @@ class HeadEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         return vectors
 
     def _vectors(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """Vectors (n, dim) of what is to be judged."""
+        """Vectors (n, dim) of what is to be predicted."""
         check_is_fitted(self)
         if self.encoder is not None and self.fingerprint_ != checked_encoder(self.encoder).fingerprint:
             raise FingerprintError(

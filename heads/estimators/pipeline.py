@@ -88,7 +88,7 @@ def fit_head(
     :param estimator: a classifier that has ``to_fitted``; it is cloned.
     :param held_out: examples for the guarantee; None takes a share of ``train``, of every class.
     :param outside: vectors of texts out of scope, shape (m, dim).
-    :param scope: whether the head should tell texts that are out of scope; where too few examples can be held out to
+    :param scope: whether the head should detect texts that are out of scope; where too few examples can be held out to
         set a threshold by, it does not.
     :param temperature: what to multiply the scores by, of a linear head in place of the temperature that it found
         itself, where that is known; None finds the calibration. It must be given where the model itself was trained on
@@ -146,7 +146,9 @@ def split(examples: Examples, share: float, rng: np.random.RandomState) -> tuple
     sizes = np.bincount(targets)
     ends = np.repeat(np.cumsum(sizes), sizes)
     size = np.repeat(sizes, sizes)
-    # Places from a class's end, with a random start: classes of three lose one in some draws and none in others.
+    # Rows sorted by class lie in runs. An example is held out if its position, counted from the end of its run as a
+    # share of the run, is below the share that is wanted; the first of a run is always kept.
+    # Positions from a class's end, with a random start: classes of three lose one in some draws and none in others.
     share_of_class = (ends - np.arange(len(order)) - 1 + rng.random_sample(len(sizes)).repeat(sizes)) / size
     held = (share_of_class < share) & (np.arange(len(order)) > ends - size)
     if not held.any():

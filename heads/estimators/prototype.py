@@ -1,4 +1,4 @@
-"""The nearest class mean, and the vote of the nearest examples: heads that take a new example without a new fit."""
+"""The nearest class mean and nearest neighbors: heads that take a new example without a new fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head is worth, and what its examples are like: figures for programs, a page for people."""
+"""The quality of a head, and its examples: figures for programs, a page for people."""
 
 from heads.evaluation.classification import Report, TestedOn, evaluate
 from heads.evaluation.html import write_page

@@ -24,7 +24,7 @@ def choose_calibration(scores: NDArray[Any], targets: NDArray[np.intp], rng: np.
     """Temperature, Platt or isotonic: the one with the least log-loss in five folds of held-out examples.
 
     Of fewer than fifty examples, or fewer than there are classes, only a temperature is found: the others would learn
-    those few by heart.
+    those few (overfit).
 
     :param scores: of examples that the head was not fitted on, shape (n, n_classes).
     :param targets: their class numbers, shape (n,).

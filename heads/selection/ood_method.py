@@ -1,4 +1,4 @@
-"""How to tell texts that are out of scope: OOD scores tried on classes that were hidden, or on examples given."""
+"""Choice of the out-of-distribution score: candidates compared on classes that were hidden, or on examples given."""
 
 from __future__ import annotations
 

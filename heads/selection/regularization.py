@@ -1,4 +1,4 @@
-"""How much to regularize a logistic regression, and how bold its probabilities may be, found on held-out examples."""
+"""How much to regularize a logistic regression, and its temperature, both chosen on held-out examples."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _FOLDS = 3
 _EXAMPLES_PER_FIT = 5000
 _WORTH_THREADS = 2e8  # multiplications per product from which BLAS is better off with several threads
 _MOST_SCORES = 2 * 10**8
-# Chosen on Banking77, CLINC150, TREC, SST-2, AG News and SMS Spam with 2 to 16 labels a class (the shipped model, three
-# seeds): the log-loss is then that of scikit-learn's LogisticRegression(C=100) or less, within 2 %; without, up to 3.8
-# times it.
+# Chosen on Banking77, CLINC150, TREC, SST-2, AG News and SMS Spam with 2 to 16 labels per class (the shipped model,
+# three seeds): the log-loss is then that of scikit-learn's LogisticRegression(C=100) or less, within 2 %; without, up
+# to 3.8 times it.
 _PRIOR = 30.0  # curvature of the prior of a temperature's logarithm, in that of one example's log-loss
 _CERTAIN = 500.0  # examples from which a standard error is worth less than itself
 _TEMPERATURES = (-4.0, 6.0)  # natural logarithms of what logits may be multiplied by
@@ -65,11 +65,11 @@ def choose_c(
 ) -> Choice:
     """Pick C by held-out log-loss at its best temperature, going from :data:`START` for as long as it gets better.
 
-    Regularization does two things: it decides which way the boundaries lie, and how bold the probabilities are. The
-    second is undone here by one number (temperature scaling: Guo et al., ICML 2017, fitted on what was held out), so
-    that C is chosen for the first. Every fold keeps one model that starts from its solution for a stronger one. Few
-    examples are cross-validated in three folds, many (from 5,000 on) judged on one third, as are other strengths than
-    the first where the classes are many.
+    Regularization does two things: it decides which way the boundaries lie, and how far from uniform the probabilities
+    are (the temperature). The second is undone here by one number (temperature scaling: Guo et al., ICML 2017, fitted
+    on what was held out), so that C is chosen for the first. Every fold keeps one model that starts from its solution
+    for a stronger one. Few examples are cross-validated in three folds, many (from 5,000 on) are measured on one
+    third, as are other strengths than the first where the classes are many.
 
     :param vectors: shape (n, dim).
     :param targets: class numbers 0..n_classes-1 of shape (n,), each occurring.
@@ -146,7 +146,7 @@ class _Judged(NamedTuple):
 
 
 class _HeldOut:
-    """One model per fold, each of which goes on from its last solution.
+    """One model per fold, each of which starts from its last solution.
 
     :ivar usual: scale of logits that temperatures are drawn to; 0 draws them to 1.
     """

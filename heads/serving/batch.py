@@ -45,7 +45,7 @@ def predict_all(
     """What every head says of every vector; linear heads are one product with one matrix.
 
     :param vectors: of shape (n, dim), of the model that the heads belong to.
-    :param owners: where several vectors belong to a text, the number of each one's text, ascending; their scores are
+    :param owners: where several vectors belong to a text, the index of each one's text, ascending; their scores are
         averaged.
     :raises InputError: if a head is of another width, or as :meth:`FittedHead.predictions` does.
     """

@@ -1,4 +1,4 @@
-"""Texts longer than a model reads: cut into pieces, each judged, and what the pieces say put together."""
+"""Texts longer than a model reads: cut into chunks, each predicted, and their scores averaged."""
 
 from __future__ import annotations
 

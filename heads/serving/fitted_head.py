@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
     :ivar out_of_scope: whether the text is unlike the head's examples; None if the head cannot tell.
     :ivar chosen: of a multi-label head those above their thresholds, best first; else None.
     :ivar value: of a regression; else None.
-    :ivar pieces: in how many the text was judged; their scores were averaged.
+    :ivar pieces: number of chunks that the text was predicted in; their scores were averaged.
     """
 
     labels: tuple[LabelProbability, ...]

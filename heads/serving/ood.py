@@ -1,4 +1,6 @@
-"""Is a text like those that a head was fitted on? Numpy only; how it is chosen: heads.selection.ood_method."""
+"""Out-of-distribution scores: is a text like those that a head was fitted on? Numpy only; how it is chosen:
+heads.selection.ood_method.
+"""
 
 from __future__ import annotations
 

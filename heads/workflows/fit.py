@@ -43,7 +43,7 @@ class FitJob:
     """What to fit to what.
 
     :ivar train: file of labeled texts.
-    :ivar out: folder that the head will be written to; rows that cannot be used are put beside it.
+    :ivar out: folder that the head will be written to; rows that cannot be used are written beside it.
     :ivar held_out: file of examples for the guarantee; None takes a share of ``train``.
     :ivar outside: file of texts that are out of scope.
     :ivar outside_label: label of such texts in ``train``.
@@ -66,7 +66,7 @@ class FitJob:
 
 
 def fit_file(encoder: TextEncoder, job: FitJob, log: Log) -> FittedHead:
-    """The head of a file; what is odd about the examples is said.
+    """The head of a file; what is odd about the examples is logged.
 
     :raises InputError: if the kind is not known, the guarantee cannot be kept, or the examples cannot be fitted.
     """

@@ -56,10 +56,10 @@ class Job:
 
     :ivar out: JSON Lines, CSV, TSV or Parquet, as its name says: one row per row that could be read, with its number in
         the file; there when all is done.
-    :ivar identity: of what goes in and what judges it, as JSON; a partial file of another one is refused.
+    :ivar identity: of the input, the head and the model, as JSON; a partial file of another one is refused.
     :ivar top: labels per row.
     :ivar keep: columns of the input that are written too; none may have the name of a field that is written anyway.
-    :ivar chunk: whether texts longer than the model reads are judged in pieces.
+    :ivar chunk: whether texts longer than the model reads are predicted in chunks.
     """
 
     out: Path
@@ -175,7 +175,7 @@ def identity_of(file: Path, folder: Path, encoder: TextEncoder, **settings: Any)
 
 
 def resume(job: Job) -> Begun:
-    """Make ready to go on after an earlier run; a line that it wrote half is cut off.
+    """Prepare to resume an earlier run; a line that was half written is removed.
 
     :raises InputError: if what was begun is of another file, head or model.
     """
@@ -215,7 +215,7 @@ def predict_rows(
     :param reject: is told of rows without a text.
     :param begun: what :func:`resume` gave.
     :return: how many rows are in the file by then, those of the earlier run included.
-    :raises SaveError: if the disk is full; what was yielded stays, and the next run goes on there.
+    :raises SaveError: if the disk is full; what was yielded stays, and the next run resumes there.
     """
     written = begun.written
     waiting: list[tuple[Numbered, str]] = []
@@ -239,7 +239,7 @@ def predict_rows(
         job.progress_file.unlink(missing_ok=True)
     except OSError as error:
         raise SaveError(
-            f"{job.out} cannot be written ({error.strerror}). Make room and run again: it goes on."
+            f"{job.out} cannot be written ({error.strerror}). Make room and run it again: it resumes."
         ) from None
     yield written + len(waiting)
 
@@ -293,7 +293,7 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def cut_rejected(aside: Path, last: int) -> None:
-    """Take rows after ``last``, which are judged again, out of the file of those put aside."""
+    """Remove rows after ``last``, which are predicted again, from the file of rejected rows."""
     if not aside.exists():
         return
     kept = [line for line in aside.read_text("utf-8").splitlines() if (_row_number(line.encode()) or last + 1) <= last]

@@ -68,7 +68,7 @@ def report_file(
     """
     if train is not None and head.link != "softmax":
         raise InputError(
-            "A map of the examples and labels that look wrong need one label a text, which this head does not give. "
+            "A map of the examples and labels that look wrong need one label per text, which this head does not give. "
             "Leave --train out; --test gives its figures."
         )
     report = None

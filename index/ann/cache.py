@@ -2,7 +2,7 @@
 
 All of it is derived: what is lost, or is not as the manifest says, counts as none and is made again. Files are written
 whole under names of their own, then the manifest is replaced, then the files before them are removed. The manifest
-names the write after which the vectors were taken, and its random token: beside a database that was put back to an
+names the write after which the vectors were taken, and its random token: beside a database that was restored to an
 earlier state, and then went another way, the files are known to be another's.
 """
 

@@ -52,6 +52,8 @@ class Segments(NamedTuple):
     def _nearest(
         self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], *, whole: bool
     ) -> Neighbors:
+        # Three places may hold a nearest row: the large index, the small one over later rows, and the tail that no
+        # index has yet, which is compared exactly. Rows deleted since an index was built are skipped, not removed.
         parts = [
             part.search(query[None], k) if whole else _alive(part, query[None], k, snapshot) for part in self.parts
         ]

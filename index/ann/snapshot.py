@@ -140,10 +140,13 @@ class Snapshots:
         if reader.sequence() <= before.sequence:
             return before
         write_token = reader.write_token()
-        known = reader.token_of(before.sequence) == before.write_token.token  # else the log no longer goes back so far
+        # The change log leads from one state to the next only if both lie on one line of writes: a restored backup may
+        # have the same sequence number with another token, and a trimmed log no longer reaches back. Both load anew.
+        known = reader.token_of(before.sequence) == before.write_token.token
         if not known:
             self._generation += 1
         made = self._add(before, reader, write_token) if known else self._load(reader, write_token)
+        # Counted independently of the change log, so that a log that lies is noticed before it is searched.
         counts = [reader.count(), *([] if known else [reader.counted()])]
         if any(count != len(made) for count in counts):
             raise FileCorruptError(
@@ -170,12 +173,16 @@ class Snapshots:
         if before.rows.base is not self._rows:  # an earlier step failed after it had made room
             self._make_room(len(before.rows))
             self._append(0, before.rows, before.vectors)
+        # Snapshots that searches still hold are views into the same arrays, so merging never changes what they see:
+        # deleted rows are only masked, in a copy of the mask, and new rows are written behind all views.
         gone = np.searchsorted(before.rows, change.gone)
         if not np.array_equal(before.rows[gone[gone < len(before.rows)]], change.gone):
             raise FileCorruptError(f"{self._what}: its log names rows that never were. Restore a backup.")
         alive = before.alive.copy()
         alive[gone] = False
         n, dead = len(before.rows), int(len(alive) - alive.sum())
+        # Masked rows cost every exact search. Past a share of them the arrays are written anew; row positions change,
+        # which the generation tells to whatever was derived from positions.
         if dead > _DEAD_SHARE * (n + len(change.added)):
             kept = before.rows[alive], before.vectors[alive]
             self._make_room(len(kept[0]) + len(change.added))

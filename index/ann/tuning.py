@@ -1,4 +1,4 @@
-"""How much a search through an index must spend to find what is promised: measured on vectors that look like queries.
+"""The effort that an index needs for the target recall, measured on vectors that resemble queries.
 
 Stored vectors are easy queries: the index was built around them. Real ones lie beside, between and outside of them. So
 there are several groups of queries, and what counts is the group that is served worst:

@@ -457,7 +457,7 @@ class Collection:
         return self._reads.verify()
 
     def backup(self, folder: str | Path) -> None:
-        """Write a copy of the collection as it is now into a new folder; reading and writing go on meanwhile.
+        """Write a copy of the collection as it is now into a new folder; it can be read and written meanwhile.
 
         :raises InputError: if ``folder`` exists and is not empty.
         :raises SaveError: if it cannot be written.

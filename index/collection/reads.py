@@ -130,5 +130,5 @@ class Reads:
 def _behind(path: Path, sequence: int, own: int) -> str:
     return (
         f"{path} ends with write {own}, but the index beside it was made after write {sequence}: the database lost "
-        "writes, or was put back to an earlier state. Restore a backup; if this state is meant, `compact` says so."
+        "writes, or was restored to an earlier state. Restore a backup; if this state is intended, run `compact`."
     )

@@ -17,7 +17,7 @@ _FEW = 16  # documents that are encoded while nobody else may write
 
 
 class Reembedding:
-    """One run, from wherever the last one was cut.
+    """One run, from where the last one was interrupted.
 
     :param model: the new one.
     :param restart: throw away what was begun with another model.

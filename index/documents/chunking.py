@@ -28,7 +28,7 @@ _WINDOW = 16_384  # characters
 class Chunking:
     """How documents are cut.
 
-    :ivar tokens: of a piece at most, by the model's own tokenizer, its special tokens aside.
+    :ivar tokens: of a piece at most, by the model's own tokenizer, without its special tokens.
     :ivar overlap: of them, at most, that a piece has in common with the one before.
     :ivar kind: of the documents: "text", "markdown" or "html".
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
@@ -94,7 +94,7 @@ class Splitter:
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Cut window by window: the splitter's time grows with the square of a paragraph's length.
 
-        The last piece of a window might have gone on: the next window begins with it.
+        The last piece of a window might have continued: the next window begins with it.
         """
         at, width = 0, _WINDOW
         while at < len(text):

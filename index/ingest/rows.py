@@ -38,7 +38,7 @@ def ingest(
     seen: set[DocumentId] | None = None,
     known_vectors: Mapping[str, Any] | None = None,
 ) -> Iterator[Ingested]:
-    """Store rows; what is stored already, word by word, is not encoded again, so that a run that was cut goes on fast.
+    """Store rows; what is stored already, word by word, is not encoded again, so that an interrupted run resumes fast.
 
     :param chunking: store the texts in pieces; counted are the rows.
     :param seen: is given the id of each document.

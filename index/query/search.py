@@ -99,7 +99,9 @@ class Search:
             rankings = [self._first_of_each(view, hits) for hits in rankings]
             if count >= len(view.snapshot) or all(len(hits) >= end for hits in rankings):
                 break
-            count *= _DEEPER  # too many of one group: look further
+            # A group may fill any number of hits, so how many are needed is unknown: look further, by a factor, which
+            # bounds the total work by a constant times the last round.
+            count *= _DEEPER
         pages = [hits[self.offset : end] for hits in rankings]
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
@@ -107,6 +109,9 @@ class Search:
         self, view: ReadView, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
     ) -> list[list[Fused]]:
         """The first ``count`` of one ranking of all documents, which depends on nothing of the page."""
+        # Pages must be slices of one ranking, whatever k and offset are. So fusion and diversification always work on
+        # the same _DEPTH nearest; what comes behind them is ranked by the cosine alone, and only if a page reaches
+        # there.
         if self.mode == "lexical" and texts is not None:
             return [_plain(*view.lexical(text, count, mask)) for text in texts]
         if vectors is None:

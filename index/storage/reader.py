@@ -27,7 +27,7 @@ _DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
 
 
 class Change(NamedTuple):
-    """What came and went after a sequence number: row numbers, ascending; what came and went again is in neither."""
+    """Rows inserted and deleted after a sequence number, ascending; rows inserted and deleted again are in neither."""
 
     added: list[int]
     gone: list[int]
@@ -75,7 +75,7 @@ class Reader:
         return None if about is None else (about.fingerprint, generations.done(self._connection))
 
     def changes_since(self, sequence: int) -> Change:
-        """Rows that came and went after ``sequence``; the cost is that of what was written."""
+        """Rows that were inserted and deleted after ``sequence``; the cost is that of what was written."""
         last: dict[int, int] = {}
         first: dict[int, int] = {}
         query = "SELECT row, added FROM log WHERE sequence > ? ORDER BY sequence"

@@ -2,7 +2,8 @@
 
 The new ones are filled in row by row, from the texts, while the old ones serve; what is written meanwhile has a row of
 its own, and is filled in before the end. The switch is one transaction. All of it is in the database: a run that was
-cut goes on where it was. Inside transactions of :meth:`index.storage.database.Database.writing` and ``reading``.
+interrupted resumes where it was. Inside transactions of :meth:`index.storage.database.Database.writing` and
+``reading``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from encoder_tools.protocols import FloatMatrix
 class WriteToken(NamedTuple):
     """A state of a database: the number of the last write, and that write's random token as hex.
 
-    Two states with the same token are the same, also where a database was put back and then went another way.
+    Two states with the same token are the same, also where a database was restored and then written to differently.
     """
 
     sequence: int

@@ -69,7 +69,7 @@ def delete_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
 
 
 def trim(connection: sqlite3.Connection, kept: Callable[[], int | None]) -> None:
-    """Forget what came and went long ago, if the log has grown long; who has not followed it loads all vectors again.
+    """Trim the change log if it has grown long; who has not followed it loads all vectors again.
 
     :param kept: gives the number of the write that is still wanted from, if any.
     """

@@ -40,7 +40,7 @@ def ship(model: Path, target: Path, card: Path) -> int:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--card", type=click.Path(path_type=Path), required=True, help="Model card to put beside it.")
+@click.option("--card", type=click.Path(path_type=Path), required=True, help="Model card to written beside it.")
 def main(model: Path, target: Path, card: Path) -> None:
     """Put a trained model into the package."""
     click.echo(f"{ship(model, target, card) / 1e6:.2f} MB in {target}")

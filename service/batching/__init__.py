@@ -1,4 +1,4 @@
-"""Batching across requests: one fair queue a model, drained by the threads that run it."""
+"""Batching across requests: one fair queue per model, drained by the threads that run it."""
 
 from __future__ import annotations
 

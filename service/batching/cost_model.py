@@ -20,10 +20,10 @@ class Costs:
     """A batch takes about ``launch`` seconds and one ``speed``-th of a second a padded token.
 
     :ivar launch: seconds of a run, however little is in it.
-    :ivar speed: padded tokens a second; follows the batches that are run.
+    :ivar speed: padded tokens per second; follows the batches that are run.
     :ivar budget: padded tokens of a batch from which on larger ones are hardly faster.
-    :ivar drain: tokens a second, padding not counted, that the queue gets rid of while there is enough to do, with
-        all that goes on beside it; None until that has been seen.
+    :ivar drain: tokens per second, padding not counted, that the queue gets rid of while there is enough to do, with
+        everything else that runs; None until that has been seen.
     """
 
     launch: float = 0.001

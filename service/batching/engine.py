@@ -193,8 +193,8 @@ class Engine:
             return
         try:
             self._narrow = narrow()
-        except Exception as error:  # noqa: BLE001 - whatever it is, all cores go on together as before
-            _log.warning("One lane per core could not be opened, so batches go on using all cores: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, batches use all cores as before
+            _log.warning("One lane per core could not be opened, so batches keep using all cores: %s", error)
             return
         with self._changed:
             self._lanes.narrow = True

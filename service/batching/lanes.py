@@ -47,6 +47,9 @@ class Lanes:
         """The next batch for a lane that is free, or None if there is none for it."""
         if lane == EXPRESS:
             return self._take_small(now)
+        # One wide session on all cores answers a few texts soonest; with much waiting, one batch per core gives more
+        # texts per second, because padding and small operators waste less. The two must not run at once, or both would
+        # wait for cores: so only the main lane decides, when it is free, and the others follow while it is narrow.
         if lane == MAIN:
             self._wide = not (self.narrow and (self.crowded or self._held))
         elif self._wide or MAIN not in self._held:
@@ -71,6 +74,8 @@ class Lanes:
         if self._drained >= _TELLING * self.queue.costs.budget:
             self.queue.costs.follow_drain(self._drained, now - self._since)
             self._since, self._drained = now, 0
+        # The cost model learns from a batch only if nothing else ran beside it from beginning to end, or if all lanes
+        # were busy all the time: in between, the time says more about the neighbors than about the batch.
         tells = False
         if lane != EXPRESS:
             share = 1 if lane == MAIN and self._wide else self.count

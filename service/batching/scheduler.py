@@ -84,6 +84,8 @@ class FairQueue:
         state.jobs.append(job)
         state.tokens += job.tokens
         self.tokens += job.tokens
+        # Start-time fair queueing: a flow that was idle begins at the present virtual time, else it could save up
+        # turns while it sent nothing and then keep everyone else waiting.
         if len(state.jobs) == 1:
             state.virtual = max(state.virtual, self._now)
             self._active[job.flow.tenant] += 1
@@ -124,6 +126,8 @@ class FairQueue:
         :param budget: its padded tokens; None takes that of the costs.
         """
         budget = budget or self.costs.budget
+        # Small and large jobs wait in two lines so that a batch holds jobs of like width and pads little; which line is
+        # next is decided by virtual time alone, so that neither can starve the other.
         small, large = (self._first(turns, now) for turns in self._turns)
         if small is not None and (large is None or small[0] <= large[0]):
             return self._fill(now, small, self._turns[:1], budget)

@@ -40,7 +40,7 @@ class Room(NamedTuple):
 
 
 class LoopErrors:
-    """An exception handler of an event loop that writes at most one line a second on what recurs."""
+    """An exception handler of an event loop that writes at most one line per second on what recurs."""
 
     def __init__(self) -> None:
         self._last, self._held = 0.0, 0

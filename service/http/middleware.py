@@ -1,4 +1,6 @@
-"""The gate that every request passes: an id, a deadline, a way out for those who have left, and the end of the day."""
+"""The gate that every request passes: an id, a deadline, cancellation for clients that have left, and graceful
+shutdown.
+"""
 
 from __future__ import annotations
 

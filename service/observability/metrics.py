@@ -69,7 +69,7 @@ class Metrics:
         )
         self._queue = Gauge("encoder_tools_queue_tokens", "Tokens that wait.", ["model"], registry=self._registry)
         self._speed = Gauge(
-            "encoder_tools_speed_tokens", "Padded tokens a second, as estimated.", ["model"], registry=self._registry
+            "encoder_tools_speed_tokens", "Padded tokens per second, as estimated.", ["model"], registry=self._registry
         )
         self._padding = Gauge(
             "encoder_tools_padding_share", "Share of padding in what was computed.", ["model"], registry=self._registry

@@ -1,4 +1,4 @@
-"""A span a request for OpenTelemetry, on demand: nothing is sent anywhere unless ``serve --traces`` is given."""
+"""One span per request for OpenTelemetry, on demand: nothing is sent anywhere unless ``serve --traces`` is given."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _WINDOW = 60.0
 
 @dataclass(frozen=True)
 class ModelStats:
-    """A model's queue: tokens that wait, its speed in padded tokens a second, and its batches' size in tokens."""
+    """A model's queue: tokens that wait, its speed in padded tokens per second, and its batches' size in tokens."""
 
     queue_tokens: int
     speed: float

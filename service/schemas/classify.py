@@ -48,7 +48,7 @@ class HeadResult:
     :ivar out_of_scope: whether the text is like none of those that the head was fitted on; None if it cannot tell.
     :ivar chosen: of a head that gives any number of labels those above their thresholds; else None.
     :ivar value: of a regression, which has no labels; else None.
-    :ivar pieces: in how many the text was judged.
+    :ivar pieces: number of chunks that the text was predicted in.
     """
 
     labels: list[LabelScore]

@@ -15,8 +15,8 @@ class MapColours:
     """What the points are colored by.
 
     :ivar field: of the metadata.
-    :ivar codes: base64 of one byte a point: its place in ``labels``, or between ``least`` and ``most`` (0 to 254); 255
-        where it has no such field.
+    :ivar codes: base64 of one byte per point: its place in ``labels``, or between ``least`` and ``most`` (0 to 254);
+        255 where it has no such field.
     :ivar labels: the most frequent values, "other" last if there are more; None where values are numbers.
     """
 

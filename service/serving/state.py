@@ -50,7 +50,7 @@ class Limits:
 
 
 class ServiceState:
-    """What is served, and what is going on.
+    """What is served, and what is under way.
 
     :param limits: what requests may ask for.
     :param data: the folder of collections that are made over HTTP; None allows none.

@@ -33,7 +33,7 @@ _ENOUGH = 200  # texts, from which one more makes no difference
 class Tried(NamedTuple):
     """A head on texts that neither it nor the model had seen.
 
-    :ivar accuracy: share that it judges right.
+    :ivar accuracy: share that it predicts correctly.
     :ivar brier: mean squared distance of its probabilities from the truth, in [0, 2] (Brier 1950).
     :ivar temperature: what its logits are to be multiplied by for the least log-loss, in place of the temperature that
         the head found on texts that the model had learned.
@@ -83,7 +83,8 @@ def adapt_if_it_helps(
     overwrite: bool = False,
     log: Log,
 ) -> Choice:
-    """Adapt ``base`` to labeled texts and write it to ``out``, if a quarter of them, held out, is judged better so.
+    """Adapt ``base`` to labeled texts and write it to ``out``, if a quarter of them, held out, is predicted better
+    that way.
 
     The trial is a short one; where it wins, the model is adapted to all texts and exported.
 
@@ -196,7 +197,7 @@ def _tried(adapter: Adapter, learned: list[str], labels: NDArray[Any], judged: l
 def _cautious_temperature(scores: NDArray[Any], targets: NDArray[np.intp]) -> float:
     """That of the least log-loss if one more text than those held out were any label's (as in Platt, 1999).
 
-    A dozen texts that are all judged right would else ask for certainty.
+    A dozen texts that are all predicted correctly would otherwise demand certainty.
     """
     n, classes = scores.shape
     if n >= _ENOUGH:

@@ -1,4 +1,4 @@
-"""A student that goes on from an earlier one: its vocabulary, its shape and its weights.
+"""A student that starts from an earlier one: its vocabulary, its shape and its weights.
 
 A longer run need not begin at the word table again, and a team can teach the model that ships its own texts.
 """
@@ -82,7 +82,7 @@ class WarmStart:
             student.dense.load_state_dict({"weight": dense["linear.weight"]})
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.folder.path} cannot be gone on from ({one_line(error)[:300]}). Name a folder that distill "
+                f"{self.folder.path} cannot be started from ({one_line(error)[:300]}). Name a folder that distill "
                 f"wrote, and give [student] its shape; asked for are {recipe.student.layers} layers of family "
                 f"{recipe.student.family!r}."
             ) from error

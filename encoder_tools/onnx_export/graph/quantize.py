@@ -14,7 +14,7 @@ from encoder_tools.onnx_export.graph.tracing import quiet_exporter, save_graph
 def quantize_dynamically(model: onnx.ModelProto, path: Path) -> list[Path]:
     """Quantize a graph with ONNX Runtime's dynamic int8 and write it to ``path``.
 
-    Word tables are stored as int8 with a scale a row: ONNX Runtime's own quantized Gather has one scale for the whole
+    Word tables are stored as int8 with a scale per row: ONNX Runtime's own quantized Gather has one scale for the whole
     table, which cost all-MiniLM-L6-v2 three points of cosine. Multiplied weights are int8 per output channel in
     the 7-bit range: on CPUs without VNNI the u8s8 kernels add two products in 16 bits, which saturates at full range.
 

@@ -1,7 +1,7 @@
 """Hard negatives: documents that look like a query's answer to a model, and are none.
 
 A candidate that is nearly as near to the query as its answer, or nearer, is likely an answer that nobody marked: it is
-left out, and counted. A better model, if there is one, judges the same a second time.
+left out, and counted. A better model, if there is one, checks them a second time.
 
 Source: Moreira et al., "NV-Retriever: Improving Text Embedding Models with Effective Hard-Negative Mining", 2024
 (TopK-PercPos: negatives below 95 % of the positive's score).
@@ -69,7 +69,7 @@ def mine(
     :param per_query: negatives wanted.
     :param depth: nearest documents to look at.
     :param margin: share of the answer's cosine that a negative must stay below.
-    :param guide: a better model that judges too.
+    :param guide: a better model that checks them too.
     :raises InputError: if there are fewer than two documents, or a number is out of range.
     """
     if per_query < 1 or depth < per_query or not 0 < margin <= 1:

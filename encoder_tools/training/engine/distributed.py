@@ -1,4 +1,4 @@
-"""Several processes that train one model: each computes a share of every batch, and all of them take the same step.
+"""Several processes that train one model: each computes a share of every batch, which all take the same step.
 
 They exchange vectors and gradients by torch.distributed: gloo on CPUs, NCCL on GPUs, a GPU each. Only the first one,
 the lead, says anything and writes anything.
@@ -125,7 +125,7 @@ def _result(children: Any, result: Any) -> Any:
         codes = [process.exitcode for process in children.processes]
         raise TrainingError(
             f"One of the processes that train together has died (exit codes {codes}): out of memory, or killed. The "
-            "last state is whole; the same command goes on from it."
+            "last state is whole; the same command resumes from it."
         )
     return result
 

@@ -142,7 +142,7 @@ class Loop:
         return ended
 
     def _measure(self) -> None:
-        """Measure; keep the weights if they are the best so far, and see whether to go on."""
+        """Measure; keep the weights if they are the best so far, and decide whether to continue."""
         self.last_figures = self.objective.measure()
         value, at, pace = self.last_figures.get(self.pace.best), self.at, self.pace
         if value is None:

@@ -55,12 +55,16 @@ def cached_backward(
         loss, told = loss_of(encode(parts[0])[back])
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach()), **told}
+    # GradCache (Gao et al., 2021): the loss needs the vectors of all texts at once, the memory only those of one part.
+    # So all vectors are computed without gradients, the loss gives the gradient of each vector, and a second pass, part
+    # by part with gradients, carries that into the weights. Dropout must repeat itself: encode is deterministic here.
     mine = _share(parts, len(lengths))
     vectors = _all_vectors(encode, mine, len(lengths)).requires_grad_(True)
     loss, told = loss_of(vectors)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = vectors.grad
     assert gradients is not None  # noqa: S101 - the loss is of these vectors
+    # A loss of NaN would only spread into all gradients; the loop stops at it by itself.
     if torch.isfinite(loss):
         for part in mine:
             encode(part).backward(gradients[torch.from_numpy(part).to(gradients.device)])  # type: ignore[no-untyped-call]

@@ -179,7 +179,7 @@ def test_the_command_runs_slices_and_says_by_its_code_whether_it_is_done(
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--minutes", "0"])
     assert ended.value.code == 75
-    assert "the same command goes on from here" in capsys.readouterr().out
+    assert "the same command resumes from here" in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0

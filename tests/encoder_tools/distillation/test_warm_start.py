@@ -1,4 +1,4 @@
-"""A student that goes on from an earlier one: its pieces and its vectors to begin with, better ones after."""
+"""A student that starts from an earlier one: its pieces and its vectors to begin with, better ones after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LATER = RECIPE.replace("[student]", 'held_out = 20\n[student]\nearlier = "a"').r
 
 @pytest.fixture
 def first(root: Path) -> Path:
-    """The folder of a run with a student in ``a``, and a recipe that goes on from it."""
+    """The folder of a run with a student in ``a``, and a recipe that starts from it."""
     write(root, steps=40, save_every=20)
     run(root)
     with (root / "texts.txt").open("a", encoding="utf-8") as file:

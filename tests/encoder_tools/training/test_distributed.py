@@ -65,7 +65,7 @@ def test_two_processes_have_the_gradients_of_one(root: Path, tokens: int, more: 
 
 
 def test_more_processes_than_texts_are_no_harm(root: Path):
-    """Two plain texts a step, three processes: one has nothing to compute."""
+    """Two plain texts per step, three processes: one has nothing to compute."""
     recipe = TWO.replace("steps = 6", "steps = 2").replace("held_out = 20", 'text = "document"')
     recipe = recipe.replace("batch = 16", "batch = 2") + "[objective]\nmatch = 1.0\n"
     assert run(root, "one", recipe).done

@@ -267,7 +267,7 @@ def test_a_dry_run_writes_nothing(root: Path):
     said: list[str] = []
     assert not run(root, log=said.append, dry_run=True).done
     assert "28 steps of 16 examples" in said[-2]
-    assert re.search(r"about \d+\.\d min, \d\d+ tokens a step, \d+ MB", said[-1])
+    assert re.search(r"about \d+\.\d min, \d\d+ tokens per step, \d+ MB", said[-1])
     assert not (root / "out").exists()
     assert not (root / "work-out").exists()
 

@@ -1,4 +1,4 @@
-"""Any number of labels a text: figures by hand, thresholds, and what scikit-learn does with it."""
+"""Any number of labels per text: figures by hand, thresholds, and what scikit-learn does with it."""
 
 from typing import Any
 

@@ -256,6 +256,6 @@ def test_thousands_of_single_clients_beside_bulk_ones_all_get_on(seed: int):
 
 
 def test_a_bulk_client_gets_its_share_beside_singles_that_would_take_all():
-    """Sixty of them, and it: a sixty-first part of the machine is 330 tokens a second, its request has 20,000."""
+    """Sixty of them, and it: a sixty-first part of the machine is 330 tokens per second, its request has 20,000."""
     result = simulate(60, 1, until=160.0, rate=15.0, seed=3)
     assert len(result["bulk"]) == 2

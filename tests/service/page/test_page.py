@@ -245,7 +245,7 @@ def test_models_and_live_figures(watched: Watched, model: OnnxEncoder):
     assert "STS-B test" in page.locator("main").inner_text()
     page.screenshot(path=SHOTS / "models.png", full_page=True)
     page.get_by_role("tab", name="Live").click()
-    page.get_by_text("tokens a second it can do").wait_for()
+    page.get_by_text("tokens per second it can do").wait_for()
     page.screenshot(path=SHOTS / "live.png", full_page=True)
 
 
