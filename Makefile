@@ -1,33 +1,50 @@
-# Two commands: `make demo` runs the service over the shipped texts, `make test` runs all that CI runs.
+# `make demo` runs the service over the shipped texts, `make test` runs all that CI runs, `make test-fast` the inner loop.
 # Needed beforehand: make, and Python 3.11 or newer with venv. `make PYTHON=/path/to/python3.12 demo` chooses another one.
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$name; break; }; done)
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test dev architecture wheel-check bench clean
+.PHONY: demo test lint tests test-fast docs dev architecture wheel-check bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
 	@.venv/bin/encoder-tools demo $(ARGS)
 
-test: .venv-dev/.installed
+test: lint tests docs wheel-check
+
+# $(ARGS) selects: make test ARGS='tests/index -k search' runs those tests alone, after the linters.
+ifdef ARGS
+test: lint
+	.venv-dev/bin/python -m pytest -q $(ARGS)
+endif
+
+lint: .venv-dev/.installed
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
-	$(if $(ARGS),.venv-dev/bin/python -m pytest -q $(ARGS),$(tests-with-coverage))
-	.ci/wheel "$(PYTHON)"
 
-# Branch coverage of what runs without torch; its bar is in pyproject.toml. Tests of what needs torch run apart, because
-# counting lines makes torch's tracing much slower and adds none that are asked for.
-TORCH_TESTS := $(addprefix tests/encoder_tools/,distillation training extraction onnx_export)
-define tests-with-coverage
-	.venv-dev/bin/python -m pytest -q $(TORCH_TESTS)
+# One process per core; the tests of a file stay together, because they share trained models and running servers. Each
+# process computes on one core (see tests/conftest.py). The bars of branch coverage are in pyproject.toml and below.
+tests: .venv-dev/.installed
 	.venv-dev/bin/coverage erase
-	.venv-dev/bin/coverage run -m pytest -q $(addprefix --ignore=,$(TORCH_TESTS))
+	.venv-dev/bin/coverage run -m pytest -q $(PARALLEL) --durations=25
 	.venv-dev/bin/coverage combine -q
 	.venv-dev/bin/coverage report
-endef
+	.venv-dev/bin/coverage report --fail-under=90 --include='$(TRAINING_CODE)' | tail -n 1
+
+# The inner loop: what takes less than five seconds per test.
+test-fast: .venv-dev/.installed
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/mypy
+	.venv-dev/bin/python -m pytest -q $(PARALLEL) -m 'not slow' $(ARGS)
+
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+TRAINING_CODE := encoder_tools/training/*,encoder_tools/distillation/*,encoder_tools/extraction/*,encoder_tools/onnx_export/*
+
+# Warnings are errors. Sphinx, because the docstrings are written in its markup.
+docs: .venv-dev/.installed
+	.venv-dev/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 # Only the environment for training and testing.
 dev: .venv-dev/.installed
@@ -59,8 +76,9 @@ clean:
 .venv-dev/.installed: pyproject.toml constraints.txt
 	@$(call fresh-venv,.venv-dev)
 	@echo "installing torch and the tools for training and testing into .venv-dev; this happens once ..."
+	@.venv-dev/bin/python -m pip --disable-pip-version-check install --quiet 'pip>=25.1'  # the first that reads groups
 	@.venv-dev/bin/python $(PIP) torch
-	@.venv-dev/bin/python $(PIP) --editable '.[train,dev,clients,otel,stemming]'
+	@.venv-dev/bin/python $(PIP) --editable '.[train,otel,stemming]' --group dev --group docs --group clients
 	@touch $@
 
 define fresh-venv

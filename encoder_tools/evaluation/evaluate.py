@@ -50,6 +50,15 @@ def evaluate(
     :raises FileMissingError: if a file of the set is not there.
     :raises FileCorruptError: if one is not of its shape.
     :raises InputError: if agreement is to be measured with no other model.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from encoder_tools import OnnxEncoder, Task, evaluate
+        >>> rows = [("a card", "my card", 5), ("a card", "rain", 0), ("sun", "sunshine", 4), ("sun", "a bank", 1)]
+        >>> lines = [f'{{"sentence1": "{a}", "sentence2": "{b}", "score": {score}}}' for a, b, score in rows]
+        >>> _ = Path("mine.jsonl").write_text(chr(10).join(lines))
+        >>> [figure.measure for figure in evaluate(OnnxEncoder(), Task("mine", "sts", Path("mine.jsonl")))]
+        ['spearman']
     """
     if task.kind == "agreement" and documents is None:
         raise InputError(f"{task.path} is for the agreement of two models. Name the other one (--documents-model).")

@@ -70,6 +70,14 @@ def extract(
     :raises InputError: if an option is out of range, or ``out`` exists.
     :raises SaveError: if the disk is full; what stood at ``out`` is untouched.
     :raises MissingExtraError: if the extra ``train`` is not installed.
+
+    Example:
+        >>> from encoder_tools import extract
+        >>> from tiny import make_checkpoint  # in tests/: a small random checkpoint of the true architecture
+        >>> _ = make_checkpoint("t5gemma2", Path("checkpoint"))
+        >>> report = extract("checkpoint", "model")
+        >>> sorted(path.name for path in Path("model").glob("*.json"))[:2]
+        ['config.json', 'config_sentence_transformers.json']
     """
     require_extra("train", "torch", "transformers", "accelerate", "sentence_transformers")
     head = Head(pooling, tuple(dense), normalize)

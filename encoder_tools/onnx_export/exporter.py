@@ -80,6 +80,15 @@ def export(
     :raises FileCorruptError: if a file of it is damaged.
     :raises MissingExtraError: if the extra ``train`` is not installed.
     :raises SaveError: if the disk is full.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder, export, extract
+        >>> from tiny import make_checkpoint  # in tests/: a small random checkpoint of the true architecture
+        >>> _ = make_checkpoint("t5", Path("checkpoint"))
+        >>> _ = extract("checkpoint", "model")
+        >>> _ = export("model")
+        >>> OnnxEncoder("model").encode(["a text"]).shape[0]
+        1
     """
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
     if quantize not in (None, "qint8") or store_weights not in ("fp32", "int8") or not tolerance > 0:

@@ -15,7 +15,7 @@ from encoder_tools.errors import FileCorruptError, InferenceError, one_line
 from encoder_tools.model.embedding_space import Agreement, Space, read_space
 from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.prompts import DOCUMENT, QUERY
-from encoder_tools.model.shipped import model_path
+from encoder_tools.model.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.model.tokenizer import (
     PaddedBatch,
     TextTokenizer,
@@ -55,11 +55,20 @@ class OnnxEncoder:
     :raises FileCorruptError: if a file is damaged, the model changed after its export, or the graph is another model's.
     :raises ProviderError: if the provider is not available.
     :raises InputError: if an argument is out of range.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> encoder = OnnxEncoder()
+        >>> vectors = encoder.encode(["Where is my card?", "The weather is fine."])
+        >>> vectors.shape, str(vectors.dtype)
+        ((2, 384), 'float32')
+        >>> encoder.encode(["Where is my card?"], dim=64).shape  # Matryoshka: a prefix, normalized again
+        (1, 64)
     """
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path = DEFAULT_MODEL,
         *,
         variant: str = "fp32",
         provider: Provider = "cpu",

@@ -27,6 +27,14 @@ class HierarchicalHead(ScoredHead):
 
     Learnt: ``classes_`` (the leaves), ``parents_`` (their distinct parents), ``scorer_``, ``n_features_in_``,
     ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import HierarchicalHead
+        >>> vectors = np.tile(np.eye(3, dtype=np.float32), (8, 1))
+        >>> head = HierarchicalHead().fit(vectors, ["LOC:city", "LOC:river", "NUM:date"] * 8)
+        >>> head.predict(vectors[:1]).tolist()
+        ['LOC:city']
     """
 
     scorer_: Hierarchy

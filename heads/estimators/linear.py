@@ -34,6 +34,13 @@ class LinearHead(ClassifierHead):
     Learnt: ``classes_`` (n_classes,), ``coef_`` (1 or n_classes, dim), ``intercept_``, ``C_``, ``temperature_``,
     ``n_iter_`` (iterations over all fits), ``n_features_in_`` and ``fingerprint_`` and ``space_`` (of the encoder, None
     without one).
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> from heads import LinearHead
+        >>> head = LinearHead(OnnxEncoder()).fit(["card lost", "card gone", "the rate", "euro rate"], list("ccrr"))
+        >>> str(head.predict(["I lost my card"])[0]), head.predict_proba(["I lost my card"]).shape
+        ('c', (1, 2))
     """
 
     def __init__(

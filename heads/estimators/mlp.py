@@ -28,6 +28,15 @@ class MLPHead(ScoredHead):
     :param random_state: seed of the weights and the batches.
 
     Learnt: ``classes_``, ``scorer_``, ``n_iter_``, ``n_features_in_``, ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import MLPHead
+        >>> rng = np.random.default_rng(0)
+        >>> vectors = rng.normal(size=(200, 4)).astype(np.float32)
+        >>> ring = np.linalg.norm(vectors, axis=1) > 2  # which no plane divides
+        >>> float(MLPHead(random_state=0, max_iter=1000).fit(vectors, ring).score(vectors, ring)) > 0.8
+        True
     """
 
     def __init__(

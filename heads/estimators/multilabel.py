@@ -35,6 +35,14 @@ class MultiLabelHead(HeadEstimator):
 
     Learnt: ``classes_`` (n_labels,), ``coef_`` (n_labels, dim), ``intercept_``, ``thresholds_`` (n_labels,), ``C_``,
     ``n_features_in_``, ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import MultiLabelHead
+        >>> vectors = np.tile(np.eye(3, dtype=np.float32), (8, 1))
+        >>> head = MultiLabelHead().fit(vectors, [["money"], ["music"], ["money", "music"]] * 8)
+        >>> head.predict(vectors[:1]).tolist(), head.classes_.tolist()
+        ([[1, 0]], ['money', 'music'])
     """
 
     def __init__(self, encoder: Any = None, *, C: float | None = None, random_state: Any = 0) -> None:  # noqa: N803

@@ -95,6 +95,17 @@ def fit_head(
         the examples: on vectors that it has learned, nothing is held out.
     :param fingerprint: of the model that made the vectors.
     :raises InputError: for wrong input, or if a guarantee cannot be kept.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import Examples, LinearHead, RiskGuarantee, fit_head
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.repeat(["a", "b"], 200)
+        >>> vectors = rng.normal(size=(400, 8)).astype(np.float32) + 3 * (labels == "a")[:, None]
+        >>> guarantee = RiskGuarantee(max_error_rate=0.2)
+        >>> result = fit_head(LinearHead(), Examples(vectors, labels), guarantee=guarantee)
+        >>> result.head.labels, result.head.abstention.level
+        (('a', 'b'), 0.2)
     """
     rng = np.random.RandomState(seed)
     if guarantee.required and held_out is None:

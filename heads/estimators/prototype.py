@@ -28,6 +28,12 @@ class PrototypeHead(ScoredHead):
 
     Learnt: ``classes_``, ``prototypes_`` (n_classes, dim), ``temperature_``, ``n_features_in_``, ``fingerprint_``,
     ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import PrototypeHead
+        >>> PrototypeHead().fit(np.eye(4, dtype=np.float32), [0, 0, 1, 1]).predict(np.eye(4)[[3]]).tolist()
+        [1]
     """
 
     def __init__(self, encoder: Any = None) -> None:
@@ -62,6 +68,12 @@ class NeighborHead(ScoredHead):
     :param random_state: seed of the examples that are judged where there are many.
 
     Learnt: ``classes_``, ``k_``, ``sharpness_``, ``scorer_``, ``n_features_in_``, ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import NeighborHead
+        >>> NeighborHead().fit(np.eye(4, dtype=np.float32), [0, 0, 1, 1]).predict(np.eye(4)[[3]]).tolist()
+        [1]
     """
 
     def __init__(self, encoder: Any = None, *, k: int | None = None, random_state: Any = 0) -> None:

@@ -27,6 +27,13 @@ class RegressionHead(RegressorMixin, HeadEstimator):  # type: ignore[misc]  # sc
     :param alpha: weight of the squared weights in the loss; None chooses it by leave-one-out (RidgeCV's closed form).
 
     Learnt: ``coef_`` (dim,), ``intercept_``, ``alpha_``, ``n_features_in_``, ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import RegressionHead
+        >>> head = RegressionHead().fit(np.eye(3, dtype=np.float32), [0.0, 5.0, 10.0])
+        >>> head.predict(np.eye(3, dtype=np.float32)).shape
+        (3,)
     """
 
     def __init__(self, encoder: Any = None, *, alpha: float | None = None) -> None:

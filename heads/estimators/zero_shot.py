@@ -43,6 +43,13 @@ class ZeroShotHead(ScoredHead):
     :param random_state: seed of the folds.
 
     Learnt: ``classes_``, ``scorer_``, ``C_``, ``temperature_``, ``n_features_in_``, ``fingerprint_``, ``space_``.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> from heads import ZeroShotHead
+        >>> head = ZeroShotHead(OnnxEncoder(), {"money": "banks and prices", "sport": "football and other games"}).fit()
+        >>> str(head.predict(["my bank account"])[0])
+        'money'
     """
 
     def __init__(

@@ -112,6 +112,13 @@ def evaluate(head: FittedHead, vectors: NDArray[Any], labels: Any, *, leaked: in
 
     :param leaked: how many of the texts were among the head's examples, to be said in the report.
     :raises InputError: if the head gives no single label, or no text has a label that it knows.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import LinearHead, evaluate_head
+        >>> vectors, labels = np.eye(4, dtype=np.float32), np.array(list("aabb"))
+        >>> evaluate_head(LinearHead().fit(vectors, labels).to_fitted(), vectors, labels).accuracy
+        1.0
     """
     if head.link != "softmax":
         raise InputError("The head gives no single label, expected one that does. See evaluate_many, evaluate_numbers.")

@@ -29,6 +29,14 @@ def classify(
         their beginning is read.
     :return: by the name of the head, one prediction per text.
     :raises InputError: if a head takes other vectors than the encoder gives, or ``top`` is not positive.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> from heads import LinearHead, classify
+        >>> encoder = OnnxEncoder()
+        >>> head = LinearHead(encoder).fit(["card lost", "card gone", "the rate", "a rate"], list("ccrr")).to_fitted()
+        >>> classify(encoder, ["I lost my card"], {"intent": head})["intent"][0].labels[0].label
+        'c'
     """
     for name, head in heads.items():
         if head.fingerprint not in (None, checked_encoder(encoder).fingerprint) and head.space is None:
@@ -48,6 +56,14 @@ def predict_all(
     :param owners: where several vectors belong to a text, the index of each one's text, ascending; their scores are
         averaged.
     :raises InputError: if a head is of another width, or as :meth:`FittedHead.predictions` does.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import LinearHead, predict_all
+        >>> vectors = np.eye(4, dtype=np.float32)
+        >>> heads = {"x": LinearHead().fit(vectors, list("aabb")).to_fitted()}
+        >>> [prediction.labels[0].label for prediction in predict_all(heads, vectors)["x"]]
+        ['a', 'a', 'b', 'b']
     """
     if not heads:
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -65,6 +66,13 @@ class FittedHead:
     :param abstention: when to give no answer; None always gives one.
     :param scope: tells texts that are unlike the examples; None cannot.
     :raises InputError: if the parts do not fit each other or hold NaN or infinity.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import LinearHead
+        >>> head = LinearHead().fit(np.eye(4, dtype=np.float32), list("aabb")).to_fitted()
+        >>> head.labels, head.predict(np.eye(4)[[0]]).tolist(), head.predictions(np.eye(4)[[0]])[0].abstained
+        (('a', 'b'), ['a'], False)
     """
 
     scorer: Scorer
@@ -171,6 +179,11 @@ class FittedHead:
         """
         matrix = checked_vectors(vectors, self.dim)
         return self.predictions_from_scores(matrix, self._scores(matrix), checked_integer(n, "n", 1))
+
+    def judge(self, vectors: ArrayLike, n: int = 5) -> list[Prediction]:
+        """Deprecated name of :meth:`predictions`, until 0.2."""
+        warnings.warn("FittedHead.judge is called FittedHead.predictions now.", DeprecationWarning, stacklevel=2)
+        return self.predictions(vectors, n)
 
     def predictions_from_scores(self, matrix: FloatMatrix, scores: NDArray[np.float32], n: int) -> list[Prediction]:
         """What :meth:`predictions` gives, of checked vectors (rows, dim) and their scores (rows, n_labels)."""

@@ -80,8 +80,17 @@ class CanBeFitted(Protocol):
 def save_head(head: FittedHead | CanBeFitted, folder: str | Path, *, overwrite: bool = False) -> None:
     """Write a head to ``folder``, whole or not at all.
 
+    :param head: a fitted head, or an estimator that was fitted.
+    :param overwrite: replace what the folder holds.
     :raises InputError: if ``folder`` holds something and ``overwrite`` is false, or a label is not valid Unicode.
     :raises SaveError: if writing fails; what stood there before is untouched.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import LinearHead, save_head
+        >>> save_head(LinearHead().fit(np.eye(4, dtype=np.float32), list("aabb")), "head")
+        >>> sorted(path.name for path in Path("head").iterdir())
+        ['head.json', 'head.safetensors']
     """
     fitted = head if isinstance(head, FittedHead) else head.to_fitted()
     for label in fitted.labels:
@@ -109,6 +118,13 @@ def load_head(
     :raises FileMissingError: if the folder or one of its two files is not there.
     :raises FileCorruptError: if a file is truncated, altered, of another kind or of a later format.
     :raises FingerprintError: if the head was fitted on vectors of another model, or of an unknown one.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import LinearHead, load_head, save_head
+        >>> save_head(LinearHead().fit(np.eye(4, dtype=np.float32), list("aabb")), "head")
+        >>> load_head("head").labels
+        ('a', 'b')
     """
     folder = Path(folder)
     try:

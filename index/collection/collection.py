@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -423,6 +424,11 @@ class Collection:
         """Where the documents lie in two dimensions, by the principal components of their vectors."""
         with self._opened.read_view() as view:
             return project(view)
+
+    def layout(self) -> Projection:
+        """Deprecated name of :meth:`projection`, until 0.2."""
+        warnings.warn("Collection.layout is called Collection.projection now.", DeprecationWarning, stacklevel=2)
+        return self.projection()
 
     def stats(self) -> Stats:
         """What there is, and how it is searched: the index, its measured recall, bytes on disk."""

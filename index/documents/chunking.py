@@ -32,6 +32,11 @@ class Chunking:
     :ivar overlap: of them, at most, that a piece has in common with the one before.
     :ivar kind: of the documents: "text", "markdown" or "html".
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
+
+    Example:
+        >>> from index import Chunking
+        >>> Chunking(tokens=128, overlap=16, kind="markdown").tokens
+        128
     """
 
     tokens: int = 256
@@ -67,6 +72,13 @@ class Splitter:
 
     :param encoder: whose tokens are counted.
     :raises InputError: if it has no tokenizer to count with, or a piece would be longer than the model reads.
+
+    Example:
+        >>> from encoder_tools import OnnxEncoder
+        >>> from index import Chunking, Splitter
+        >>> splitter = Splitter(Chunking(tokens=32, overlap=0, kind="markdown"), OnnxEncoder())
+        >>> [chunk.headings for chunk in splitter.split(chr(10).join(["# Cards", "", "A lost card is blocked."]))]
+        [('Cards',)]
     """
 
     def __init__(self, chunking: Chunking, encoder: Any) -> None:

@@ -19,7 +19,7 @@ _JSON = "-H 'Content-Type: application/json'"
 @click.command("demo")
 @address_options
 @click.option("--model", default=_NAME, show_default=True, help="Exported model folder, or the one that ships.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where to keep what the first start builds.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder for what the first start builds.")
 def command(host: str, port: int, model: str, cache: Path | None) -> None:
     """Serve the shipped model over the shipped texts, and print three things to try.
 

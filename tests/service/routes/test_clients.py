@@ -1,4 +1,4 @@
-"""Clients of others, unmodified, against a running server; ``docs/clients.md`` says what each needs."""
+"""Clients of others, unmodified, against a running server; ``docs/guides/clients.md`` says what each needs."""
 
 from __future__ import annotations
 
@@ -143,8 +143,10 @@ def test_a_langchain_retriever(served: str):
 
 
 def test_a_langchain_retriever_over_a_collection_of_the_server(served: str):
-    """The few lines of ``docs/clients.md``, as they stand there."""
-    (code,) = re.findall(r"```python\n(# a retriever.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
+    """The few lines of ``docs/guides/clients.md``, as they stand there."""
+    (code,) = re.findall(
+        r"```python\n(# a retriever.*?)```", (ROOT / "docs" / "guides" / "clients.md").read_text(), re.DOTALL
+    )
     names: dict[str, Any] = {}
     exec(code.replace("http://127.0.0.1:8080", served), names)  # noqa: S102 - our own documentation
     (found,) = names["retriever"].invoke("who found oxygen?")
@@ -236,7 +238,7 @@ def test_a_langchain_reranker_of_cohere(served: str):
 
 
 def test_the_curl_lines_of_the_documentation(served: str):
-    text = (ROOT / "docs" / "clients.md").read_text()
+    text = (ROOT / "docs" / "guides" / "clients.md").read_text()
     lines = [line for line in re.findall(r"^curl .*(?:\n  .*)*", text, re.MULTILINE)]
     assert len(lines) >= 8
     for line in lines:
