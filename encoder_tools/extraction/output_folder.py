@@ -16,7 +16,7 @@ POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken", "weighted-mean": 
 """Pooling modes as users call them, and as sentence-transformers does."""
 
 _PACKAGE = "sentence_transformers"
-_KINDS = {
+_MODULE_CLASSES = {
     "Transformer": f"{_PACKAGE}.base.modules.transformer.Transformer",
     "Pooling": f"{_PACKAGE}.sentence_transformer.modules.pooling.Pooling",
     "Dense": f"{_PACKAGE}.base.modules.dense.Dense",
@@ -58,7 +58,7 @@ def write_head(folder: Path, hidden: int, head: Head) -> None:
     modules: list[dict[str, object]] = []
     for number, kind in enumerate(kinds):
         path = "" if kind == "Transformer" else f"{number}_{kind}"
-        modules.append({"idx": number, "name": str(number), "path": path, "type": _KINDS[kind]})
+        modules.append({"idx": number, "name": str(number), "path": path, "type": _MODULE_CLASSES[kind]})
         if path:
             (folder / path).mkdir()
     write_json(folder / "modules.json", modules)

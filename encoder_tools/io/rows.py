@@ -19,7 +19,7 @@ from encoder_tools.io.decoding import lines_of, opener
 from encoder_tools.io.files import replacing
 from encoder_tools.io.parquet_rows import as_json, parquet_rows
 
-_KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _COLUMNS_BY = 1000  # rows: an object of JSON may lack what others have
 _DATASET_FILES = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
 
@@ -76,7 +76,7 @@ def read_rows(
         return
     kind = kind_of(path)
     if kind is None:
-        raise InputError(f"{path} is of no known kind, expected {', '.join(_KINDS)}. Rename or convert the file.")
+        raise InputError(f"{path} is of no known kind, expected {', '.join(_ENDINGS)}. Rename or convert the file.")
     if not path.is_file():
         raise FileMissingError(f"{path} does not exist. Check the name; in a recipe it is relative to the recipe.")
     if kind == ".parquet":
@@ -92,7 +92,7 @@ def read_rows(
 def kind_of(path: Path) -> str | None:
     """The ending by which a file of rows is told, small letters; None for another file."""
     name = path.name.lower().removesuffix(".gz")
-    return next((kind for kind in _KINDS if name.endswith(kind)), None)
+    return next((kind for kind in _ENDINGS if name.endswith(kind)), None)
 
 
 class Numbered(NamedTuple):

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 
 from encoder_tools.errors import FileCorruptError, FingerprintError, InputError
-from encoder_tools.io.files import checked_as, read_json, write_json
+from encoder_tools.io.files import checked_as, write_json
+from encoder_tools.io.versioned_json import read_versioned
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.vectors import unit_rows
 
@@ -73,29 +74,25 @@ class _StoredSpace(msgspec.Struct, frozen=True):
 
 
 def read_space(folder: Path, fingerprint: str, name: str) -> Space:
-    """The space of the model in ``folder``: as its mark says, or its own where it has none, or one of other weights.
+    """The space of the model in ``folder``: as its ``space.json`` says; its own where there is none, or one of other
+    weights.
 
     :param fingerprint: of the model.
     :param name: of the model, for a space of its own.
-    :raises FileCorruptError: if the mark is damaged or of a later format.
+    :raises FileCorruptError: if ``space.json`` is damaged or of a later format.
     """
     path = folder / SPACE_NAME
     if not path.is_file():
         return Space(fingerprint, name)
-    content = read_json(path)
-    if content.get("format") != _FORMAT or content.get("format_version") != _FORMAT_VERSION:
-        raise FileCorruptError(
-            f"{path} is {content.get('format')!r} of version {content.get('format_version')!r}, expected {_FORMAT!r} "
-            f"of version {_FORMAT_VERSION}. Remove it, or upgrade encoder-tools."
-        )
-    mark = checked_as(content, _StoredSpace, str(path))
-    if not LEAST_AGREEMENT <= mark.agreement.mean_cosine <= 1:
-        raise FileCorruptError(f"{path} says {mark.agreement}, which no model of one space has. Remove the file.")
-    return Space(mark.root, mark.name, mark.agreement) if mark.of == fingerprint else Space(fingerprint, name)
+    content = read_versioned(path, _FORMAT, (_FORMAT_VERSION,), "Remove it, or upgrade encoder-tools.")
+    stored = checked_as(content, _StoredSpace, str(path))
+    if not LEAST_AGREEMENT <= stored.agreement.mean_cosine <= 1:
+        raise FileCorruptError(f"{path} says {stored.agreement}, which no model of one space has. Remove the file.")
+    return Space(stored.root, stored.name, stored.agreement) if stored.of == fingerprint else Space(fingerprint, name)
 
 
 def write_space(folder: Path, fingerprint: str, root: Space, agreement: Agreement) -> None:
-    """Mark the model in ``folder`` as one of ``root``'s space.
+    """Record that the model in ``folder`` shares ``root``'s embedding space.
 
     :param fingerprint: of the model.
     :param root: space of the model it was compared with, which must define it.

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, one_line
+from encoder_tools.errors import FileCorruptError, FileMissingError
 from encoder_tools.io.files import checked_as, read_json, sha256_of
 from encoder_tools.model.model_folder import max_length_of, truncation_side
 from encoder_tools.model.tokenizer import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.runtime.session import Narrowing, Provider, open_session
+from encoder_tools.runtime.onnx_model import OnnxModel
+from encoder_tools.runtime.session import Provider
 
 MANIFEST_NAME = "cross_encoder.json"
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
@@ -30,7 +29,7 @@ class Pairs(NamedTuple):
     cut: list[bool]
 
 
-class OnnxCrossEncoder:
+class OnnxCrossEncoder(OnnxModel):
     """Scores pairs with a sequence classifier, as models on the hub have it; needs no torch.
 
     Pairs that are too long are cut as sentence-transformers cuts them: tokens are taken from the longer text first, or
@@ -58,6 +57,8 @@ class OnnxCrossEncoder:
         graph: Path | None = None,
     ) -> None:
         path = Path(folder)
+        graph_file = _checked_graph(path) if graph is None else graph
+        super().__init__(graph_file, provider, threads, max_tokens, of="pairs")
         config = read_json(path / "config.json")
         settings = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
         self.name = path.resolve().name
@@ -67,34 +68,13 @@ class OnnxCrossEncoder:
         self._segments, self._strategy = _has_segments(settings), _strategy(transformer)
         self._tokenizer = TextTokenizer(_tokenizer_of(path, graph), self.max_length, truncation_side(settings))
         self._pad_id = tokenizer_pad_id(config, self._tokenizer)
-        self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
-        self.provider = provider
-        graph = _checked_graph(path) if graph is None else graph
-        self._session = open_session(graph, provider, threads)
-        self._narrowing = Narrowing(graph, provider, threads)
-        self._inputs = {node.name for node in self._session.get_inputs()}
-        if not {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}:
-            raise FileCorruptError(f"{graph} has inputs {sorted(self._inputs)}, expected those of a text classifier.")
+        self._fed = self._inputs()
+        if not {"input_ids", "attention_mask"} <= self._fed <= {"input_ids", "attention_mask", "token_type_ids"}:
+            raise FileCorruptError(f"{graph_file} has inputs {sorted(self._fed)}, expected those of a text classifier.")
         scores = self._run(next(padded_batches([[0]], 1, self._pad_id)))
         if scores.ndim != 2 or len(scores) != 1 or not scores.shape[1]:
-            raise FileCorruptError(f"{graph} gives scores of shape {scores.shape} for one pair, expected (1, n).")
+            raise FileCorruptError(f"{graph_file} gives scores of shape {scores.shape} for one pair, expected (1, n).")
         self.dim = int(scores.shape[1])
-
-    @property
-    def threads(self) -> int:
-        """ONNX Runtime's threads."""
-        return self._narrowing.threads
-
-    def narrowed(self) -> Self:
-        """The same model with one thread, for callers that compute several batches at once, each on a core.
-
-        Together they get more done than one batch on all cores. The weights are in memory once more.
-
-        :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
-        """
-        narrow = copy.copy(self)
-        narrow._session = self._narrowing.open()
-        return narrow
 
     def pair_tokens(self, query: str, texts: Sequence[str]) -> list[list[int]]:
         """A query with each text, as token ids that know their segment, cut where a pair is too long.
@@ -132,11 +112,7 @@ class OnnxCrossEncoder:
             "attention_mask": batch.attention_mask,
             "token_type_ids": batch.input_ids >> _TYPE_BIT,
         }
-        try:
-            scores: FloatMatrix = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
-        except Exception as error:
-            raise InferenceError(f"ONNX Runtime failed on {len(batch.rows)} pairs ({one_line(error)}).") from error
-        return scores
+        return self._infer(batch, None, {name: feed[name] for name in self._fed})
 
 
 def _checked_graph(path: Path) -> Path:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from encoder_tools.model.tokenizer import (
 )
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import EXACT, Manifest
+from encoder_tools.runtime.onnx_model import OnnxModel
 from encoder_tools.runtime.per_process import reopened
-from encoder_tools.runtime.session import Narrowing, Provider, open_session
+from encoder_tools.runtime.session import Provider
 from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
@@ -37,7 +38,7 @@ _WINDOW = 8192  # texts tokenized and sorted at a time: enough to sort well, lit
 _PROGRESS_FROM = 1000
 
 
-class OnnxEncoder:
+class OnnxEncoder(OnnxModel):
     """Encodes texts with an exported Sentence Transformers folder; needs no torch.
 
     Vectors are those of ``SentenceTransformer(folder).encode`` (the export's parity figure says how closely). Texts are
@@ -82,18 +83,16 @@ class OnnxEncoder:
         if verify:
             self._manifest.check_fresh(self._folder)
         graph = self._manifest.graph_path(self._folder, variant, verify=verify)
+        super().__init__(graph, provider, threads, max_tokens, of="texts")
         self._tokenizer = TextTokenizer(
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
         )
         self._pad_id = tokenizer_pad_id(self._folder.config, self._tokenizer)
-        self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
         # as sentence-transformers takes a truncate_dim above the width: there is nothing to cut
         own = min(self._folder.truncate_dim or self._folder.dim, self._folder.dim)
         self._dim = self._checked_dim(own if dim is None else dim)
-        self._variant, self._provider = variant, provider
+        self._variant = variant
         self._pads = self._manifest.pads(variant)
-        self._session = open_session(graph, provider, threads)
-        self._narrowing = Narrowing(graph, provider, threads)
         self._check_graph(graph)
 
     @property
@@ -165,28 +164,6 @@ class OnnxEncoder:
         graph = self._manifest.graphs[self._variant]
         texts = sum(self._manifest.battery.values())
         return Space(exact, self.name, Agreement(graph.mean_cosine, graph.min_cosine, texts))
-
-    @property
-    def provider(self) -> Provider:
-        """The provider that the session runs on."""
-        return self._provider
-
-    @property
-    def threads(self) -> int:
-        """ONNX Runtime's threads."""
-        return self._narrowing.threads
-
-    def narrowed(self) -> Self:
-        """The same model with one thread, for callers that compute several batches at once, each on a core.
-
-        Together they get more done than one batch on all cores. The weights are in memory once more.
-
-        :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
-        """
-        narrow = object.__new__(type(self))
-        narrow.__dict__.update(self.__dict__)
-        narrow._session = self._narrowing.open()
-        return narrow
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A session cannot be sent to another process (GridSearchCV's n_jobs, a DataLoader's workers); its folder can.
@@ -353,15 +330,7 @@ class OnnxEncoder:
 
     def _run(self, batch: PaddedBatch) -> FloatMatrix:
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        try:
-            vectors: FloatMatrix = self._session.run([_OUTPUT], feed)[0]  # (B, D)
-        except Exception as error:
-            rows, width = batch.input_ids.shape
-            raise InferenceError(
-                f"ONNX Runtime failed on {rows} texts of up to {width} tokens ({one_line(error)}). If memory is short, "
-                "use a smaller max_tokens or shorter texts."
-            ) from error
-        return vectors
+        return self._infer(batch, [_OUTPUT], feed)  # (B, D)
 
     def _checked_dim(self, dim: int | None) -> int:
         full = self._folder.dim
@@ -369,8 +338,7 @@ class OnnxEncoder:
 
     def _check_graph(self, graph: Path) -> None:
         """Check that the graph is this model's: its names, its width, and that it knows every id of the tokenizer."""
-        inputs = {node.name for node in self._session.get_inputs()}
-        outputs = {node.name for node in self._session.get_outputs()}
+        inputs, outputs = self._inputs(), self._outputs()
         if inputs != _INPUTS or _OUTPUT not in outputs:
             raise FileCorruptError(
                 f"{graph} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected {sorted(_INPUTS)} and "

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.io.files import checked_as, open_regular, read_json, sha256_of
+from encoder_tools.io.files import checked_as, open_regular, sha256_of
+from encoder_tools.io.versioned_json import read_versioned
 from encoder_tools.model.model_folder import ModelFolder
 
 MANIFEST_NAME = "export.json"
@@ -114,12 +115,8 @@ class Manifest:
         path = folder.export_folder / MANIFEST_NAME
         if not path.exists():
             raise FileMissingError(f"{folder.path} is not exported to ONNX. Run: encoder-tools export {folder.path}")
-        data = read_json(path)
-        if data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
-            raise FileCorruptError(
-                f"{path} has format {data.get('format')!r} version {data.get('format_version')!r}, expected "
-                f"{FORMAT!r} version {FORMAT_VERSION}. Export the model again with this version of encoder-tools."
-            )
+        advice = "Export the model again with this version of encoder-tools."
+        data = read_versioned(path, FORMAT, (FORMAT_VERSION,), advice)
         manifest = checked_as(data, cls, str(path))
         for variant, entry in manifest.graphs.items():
             names = [entry.file, *entry.sha256]

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from encoder_tools.aliases import Log
 from encoder_tools.evaluation.metrics import full_accuracy, retrieval_quality, sts_spearman
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.training.data.examples import Examples
 from encoder_tools.training.engine.device import Ids
 from encoder_tools.training.objectives.contrastive import ContrastiveObjective, tokenize
 from encoder_tools.training.objectives.gradcache import parts_of
-from encoder_tools.training.recipe import DataSet
+from encoder_tools.training.recipe import DataSet, Recipe
 from encoder_tools.vectors import unit_rows
 
 _DISTRACTORS = 2000  # documents of the training part among which the held-out ones are to be found
@@ -86,3 +87,33 @@ def _encode(objective: ContrastiveObjective, texts: list[Ids]) -> FloatMatrix:
                 made = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
             made[part] = vectors
     return made
+
+
+def qualities_of(
+    recipe: Recipe,
+    examples: Sequence[Examples],
+    objective: ContrastiveObjective,
+    longest: int,
+    log: Log,
+    when: str,
+) -> dict[str, Quality]:
+    """Quality on the held-out examples of each file, logged.
+
+    :param when: said before each line: "before" or "after".
+    """
+    measured = {}
+    for row, part in zip(recipe.data, examples, strict=True):
+        if part.held_out:
+            measured[row.file] = quality_of(objective, row, part, longest, recipe.objective.dims)
+            log(f"{when}: {row.file} {measured[row.file]}")
+    return measured
+
+
+def mean_quality(recipe: Recipe, examples: Sequence[Examples], objective: ContrastiveObjective, longest: int) -> float:
+    """Mean of the held-out sets' figures."""
+    values = [
+        quality_of(objective, row, part, longest).value
+        for row, part in zip(recipe.data, examples, strict=True)
+        if part.held_out
+    ]
+    return sum(values) / len(values)

@@ -6,14 +6,20 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
+
+from encoder_tools.io.files import write_bytes, write_json
+from encoder_tools.io.staging import staged_folder
 from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.training.data.plan import Plan
 from encoder_tools.training.held_out import Quality
 from encoder_tools.training.recipe import DataSet, Recipe
 
 _PACKAGES = ("encoder-tools", "sentence-transformers", "transformers", "torch")
-_KINDS = {"pairs": "pairs", "scored": "scored pairs (CoSENT)", "labeled": "labeled texts", "plain": "plain texts"}
+_SHAPES = {"pairs": "pairs", "scored": "scored pairs (CoSENT)", "labeled": "labeled texts", "plain": "plain texts"}
 
 
 class Cost(NamedTuple):
@@ -95,7 +101,7 @@ def _row(name: str, measure: str, width: str, old: float, new: float, count: int
 
 def _data(recipe: Recipe) -> list[str]:
     rows = [
-        f"| {row.file} | {_KINDS[row.shape]}{_negatives(row)} | {_prompts(row)} | {row.license or 'not stated'} |"
+        f"| {row.file} | {_SHAPES[row.shape]}{_negatives(row)} | {_prompts(row)} | {row.license or 'not stated'} |"
         for row in recipe.data
     ]
     return [
@@ -156,3 +162,33 @@ def _cost(cost: Cost | None) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in cost.versions.items())
     spent = f"{cost.seconds / 3600:.2f} hours ({cost.seconds / 60:.1f} minutes)"
     return [f"It took {spent} on {cost.machine}, with {versions}.", ""]
+
+
+class Figures(NamedTuple):
+    """What a run came to: quality by file of held-out examples before and after it, and its cost."""
+
+    before: Mapping[str, Quality]
+    after: Mapping[str, Quality]
+    cost: Cost
+
+
+def write_model(
+    recipe: Recipe, model: Any, base: ModelFolder, plan: Plan, figures: Figures, out: Path, *, overwrite: bool
+) -> None:
+    """Write the trained model folder: weights, prompts, ``training.json`` and the card."""
+    first = recipe.data[0]
+    if first.query_prompt or first.document_prompt:
+        model.prompts = {**model.prompts, "query": first.query_prompt, "document": first.document_prompt}
+    with staged_folder(out, overwrite=overwrite) as staged:
+        model.save(str(staged), create_model_card=False)
+        facts = {
+            "recipe": msgspec.to_builtins(recipe),
+            "steps": plan.steps,
+            "data": plan.sets,
+            "before": {name: quality._asdict() for name, quality in figures.before.items()},
+            "after": {name: quality._asdict() for name, quality in figures.after.items()},
+            "cost": figures.cost._asdict(),
+        }
+        write_json(staged / "training.json", facts)
+        card = model_card(recipe, base, figures.before, figures.after, figures.cost)
+        write_bytes(staged / "README.md", card.encode("utf-8"))

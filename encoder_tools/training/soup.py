@@ -18,9 +18,9 @@ from encoder_tools.io.files import write_json
 from encoder_tools.io.staging import check_destination, staged_folder
 from encoder_tools.training.base_model import load_trainable, longest_of
 from encoder_tools.training.data.examples import Examples, read_examples
+from encoder_tools.training.held_out import mean_quality
 from encoder_tools.training.objectives.contrastive import ContrastiveObjective
 from encoder_tools.training.recipe import Recipe, read_recipe
-from encoder_tools.training.run import mean_quality
 
 State = Mapping[str, torch.Tensor]
 

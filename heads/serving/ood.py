@@ -128,9 +128,7 @@ class Distance(OodMethod):
         return cls(tensors["examples"])
 
 
-STRANGENESSES: dict[str, type[OodMethod]] = {
-    kind.kind: kind for kind in (MaxProbability, Energy, Mahalanobis, Distance)
-}
+OOD_METHODS: dict[str, type[OodMethod]] = {kind.kind: kind for kind in (MaxProbability, Energy, Mahalanobis, Distance)}
 """Every kind by the name that files give it."""
 
 

@@ -16,14 +16,15 @@ from safetensors.numpy import load, save
 
 import encoder_tools
 from encoder_tools.errors import EncoderToolsError, FileCorruptError, FileMissingError, FingerprintError, InputError
-from encoder_tools.io.files import checked_as, read_json, sha256_of, write_bytes, write_json
+from encoder_tools.io.files import checked_as, sha256_of, write_bytes, write_json
 from encoder_tools.io.staging import staged_folder
+from encoder_tools.io.versioned_json import read_versioned
 from encoder_tools.model.embedding_space import check_sibling
 from encoder_tools.protocols import TextEncoder
 from heads.serving.abstention import Abstention
 from heads.serving.calibration import Calibration, Link, Method
 from heads.serving.fitted_head import FittedHead
-from heads.serving.ood import STRANGENESSES, Scope
+from heads.serving.ood import OOD_METHODS, Scope
 from heads.serving.scorers import SCORERS
 
 _FORMAT = "encoder-tools head"
@@ -208,8 +209,9 @@ def _read(folder: Path) -> FittedHead:
     path = folder / _JSON_NAME
     if not folder.is_dir():
         raise FileMissingError(f"{folder} is not a folder, expected one that save_head wrote.")
-    content = read_json(path)
-    _check_format(path, content)
+    advice = "Point to a folder that save_head wrote, fit the head again, or upgrade encoder-tools."
+    content = read_versioned(path, _FORMAT, (_WITHOUT_CHECKSUM, _LINEAR_ONLY, _FORMAT_VERSION), advice)
+    _check_sum(path, content)
     described = checked_as(content, _Description, str(path))
     tensors = _read_tensors(folder / _TENSORS_NAME, described)
     try:
@@ -249,24 +251,16 @@ def _restored_scope(described: _Scope, tensors: dict[str, Any]) -> Scope:
     for number, kind in enumerate(described.kinds):
         prefix = f"{number}."
         own = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-        parts.append(STRANGENESSES[kind].restore(own))
+        parts.append(OOD_METHODS[kind].restore(own))
     return Scope(tuple(parts), tensors["weights"], tensors["centres"], described.threshold, described.accepts)
 
 
-def _check_format(path: Path, described: dict[str, Any]) -> None:
-    if described.get("format") != _FORMAT:
-        raise FileCorruptError(f"{path} does not describe a linear {_FORMAT}. Point to a folder that save_head wrote.")
-    version = described.get("format_version")
-    if isinstance(version, bool) or version not in (_WITHOUT_CHECKSUM, _LINEAR_ONLY, _FORMAT_VERSION):
-        raise FileCorruptError(
-            f"{path} has format version {version!r}, this encoder-tools reads {_WITHOUT_CHECKSUM} to "
-            f"{_FORMAT_VERSION}. "
-            "Upgrade encoder-tools or fit the head again."
-        )
-    if version != _WITHOUT_CHECKSUM and described.get("checksum") != _checksum(described):
+def _check_sum(path: Path, content: dict[str, Any]) -> None:
+    version = content["format_version"]
+    if version != _WITHOUT_CHECKSUM and content.get("checksum") != _checksum(content):
         raise FileCorruptError(f"{path} was changed after it was written. Restore the head or fit it again.")
-    kind, known = described.get("kind"), list(SCORERS)
-    if kind not in (["linear"] if version != _FORMAT_VERSION else known):
+    kind, known = content.get("kind"), list(SCORERS)
+    if kind not in (["linear"] if content["format_version"] != _FORMAT_VERSION else known):
         raise FileCorruptError(
             f"{path} describes a head of kind {kind!r}, expected one of {', '.join(known)}. Upgrade encoder-tools."
         )

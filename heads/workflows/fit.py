@@ -33,7 +33,7 @@ CLASSIFIERS: dict[str, type[ClassifierHead]] = {
 }
 """Kinds that give one label of several."""
 _OTHERS = ("multi-label", "regression")
-KINDS = (*CLASSIFIERS, "zero-shot", *_OTHERS)
+ESTIMATORS = (*CLASSIFIERS, "zero-shot", *_OTHERS)
 _FEWEST_WORTH = 4
 _MISSING = frozenset({"na", "n/a", "nan", "none", "null", "nil", "-", "?", "unknown", "#n/a", "<na>"})
 
@@ -114,8 +114,8 @@ def describe_labels(encoder: TextEncoder, descriptions: Any, template: str = "{}
 
 def _check(job: FitJob) -> None:
     """Refuse what does not go together, before a file is read."""
-    if job.kind not in KINDS:
-        raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(KINDS)}.")
+    if job.kind not in ESTIMATORS:
+        raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(ESTIMATORS)}.")
     if job.kind in _OTHERS and (job.guarantee.required or job.held_out or job.outside or job.outside_label is not None):
         raise InputError(
             f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."

@@ -27,8 +27,8 @@ from index.storage.reader import Reader
 from index.storage.schema import About
 from index.storage.vector_block import Base, Block, WriteToken
 
-Kind: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
-KINDS = ("auto", "flat", "hnsw", "ivf")
+IndexType: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
+INDEX_TYPES = ("auto", "flat", "hnsw", "ivf")
 
 GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
 _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
@@ -52,7 +52,7 @@ class Builder:
         self,
         folder: Path,
         about: About,
-        kind: Kind,
+        kind: IndexType,
         recall: float,
         pieces: Callable[[], FloatMatrix | None] = lambda: None,
         *,

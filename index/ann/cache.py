@@ -29,7 +29,7 @@ from index.storage.vector_block import Block
 MANIFEST_NAME = "manifest.json"
 _VERSION = 3
 _SUFFIX = ".bin"
-_KINDS = ("vectors", "graph", "queries")
+_FILES = ("vectors", "graph", "queries")
 _PART = 2**22  # bytes that are read at a time
 
 
@@ -106,7 +106,7 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
     )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
     kept = {name.name for name in (made.vectors, made.graph, made.queries) if name is not None}
-    for kind in _KINDS:
+    for kind in _FILES:
         for path in folder.glob(f"{kind}-*{_SUFFIX}"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.ann.builder import KINDS, Kind
+from index.ann.builder import INDEX_TYPES, IndexType
 from index.collection.encoding import Model, about_of, is_vector
 from index.collection.opened import OpenState
 from index.collection.reads import Reads
@@ -89,7 +89,7 @@ class Collection:
         *,
         busy_timeout: float = 5.0,
         allow_sibling: bool = False,
-        index: Kind = "auto",
+        index: IndexType = "auto",
         recall: float = 0.95,
         remember_queries: bool = True,
     ) -> Self:
@@ -123,8 +123,8 @@ class Collection:
             0
         """
         folder = Path(folder)
-        if index not in KINDS or not 0 < check_score(recall, "recall") <= 1:
-            expected = ", ".join(KINDS)
+        if index not in INDEX_TYPES or not 0 < check_score(recall, "recall") <= 1:
+            expected = ", ".join(INDEX_TYPES)
             raise InputError(f"index is {index!r} and recall {recall!r}, expected one of {expected}, and a share.")
         if not folder.is_dir():
             raise FileMissingError(f"{folder} is not a folder. Make the collection with Collection.create.")

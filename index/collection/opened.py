@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix
-from index.ann.builder import Builder, Kind
+from index.ann.builder import Builder, IndexType
 from index.ann.tuning import SAMPLE
 from index.collection.encoding import Model
 from index.query.read_view import CollectionState, ReadView
@@ -31,7 +31,7 @@ class OpenState:
         database: Database,
         model: Model,
         *,
-        index: Kind,
+        index: IndexType,
         recall: float,
         remember_queries: bool,
     ) -> None:

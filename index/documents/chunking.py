@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import Tokenized
-from index.documents.markup import KINDS, TextKind, read_markup
+from index.documents.markup import TEXT_KINDS, TextKind, read_markup
 from index.documents.source_map import Heading, SourceText
 
 _HEADING_SHARE = 8  # of a piece's tokens, one in these is kept free for a heading that would stand alone
@@ -49,8 +49,8 @@ class Chunking:
         checked_integer(self.overlap, "overlap", 0)
         if self.overlap * 2 > self.tokens:
             raise InputError(f"overlap is {self.overlap} of {self.tokens} tokens, expected half of them at most.")
-        if self.kind not in KINDS:
-            raise InputError(f"kind is {self.kind!r}, expected one of {', '.join(KINDS)}.")
+        if self.kind not in TEXT_KINDS:
+            raise InputError(f"kind is {self.kind!r}, expected one of {', '.join(TEXT_KINDS)}.")
 
 
 class Chunk(NamedTuple):

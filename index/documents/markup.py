@@ -10,7 +10,7 @@ from index.documents.html import TITLE, read_html
 from index.documents.source_map import Heading, SourceText
 
 TextKind: TypeAlias = Literal["text", "markdown", "html"]
-KINDS = ("text", "markdown", "html")
+TEXT_KINDS = ("text", "markdown", "html")
 
 _LINE = re.compile(r"\r\n?|\n")
 # YAML between lines of "---" whose first line is a key, or a comment before one; a rule has an empty line behind it

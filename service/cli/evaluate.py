@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from encoder_tools.evaluation.tasks import Task
     from encoder_tools.protocols import TextEncoder
 
-_KINDS = {
+_SHAPES = {
     "sts": "JSON Lines of sentence1, sentence2, score.",
     "classification": "Folder with train.jsonl and test.jsonl of text, label.",
     "clustering": "JSON Lines of text, label.",
@@ -25,7 +25,7 @@ _KINDS = {
 
 
 def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for kind, shape in reversed(_KINDS.items()):
+    for kind, shape in reversed(_SHAPES.items()):
         option = click.option(
             f"--{kind}", type=click.Path(path_type=Path), multiple=True, help=f"Your own set: {shape}"
         )

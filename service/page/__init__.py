@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from starlette.responses import Response
 
-_KINDS = {
+_MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -27,7 +27,7 @@ _HEADERS = {
 def _static() -> dict[str, tuple[bytes, str]]:
     """What there is, by name; nothing else is ever read."""
     folder = files("service.page") / "static"
-    return {file.name: (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]]) for file in folder.iterdir()}
+    return {file.name: (file.read_bytes(), _MEDIA_TYPES[file.name.rpartition(".")[2]]) for file in folder.iterdir()}
 
 
 def page_file(name: str) -> Response | None:

@@ -20,7 +20,7 @@ from encoder_tools.io.files import read_json, write_json
 
 _BLOCK = 8192
 _SPECIAL = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
-_KINDS = "WordPiece (BERT's descendants), Unigram (XLM-R, T5) or BPE (RoBERTa, ModernBERT, Gemma)"
+_ALGORITHMS = "WordPiece (BERT's descendants), Unigram (XLM-R, T5) or BPE (RoBERTa, ModernBERT, Gemma)"
 
 
 class CutVocabulary(NamedTuple):
@@ -94,7 +94,7 @@ def _numbers(path: Path, model: Any) -> dict[str, int]:
         return {piece: number for number, (piece, _) in enumerate(model["vocab"])}
     if kind in ("WordPiece", "BPE"):
         return dict(model["vocab"])
-    raise FileCorruptError(f"{path} is of kind {kind!r}, expected {_KINDS}. Take another teacher.")
+    raise FileCorruptError(f"{path} is of kind {kind!r}, expected {_ALGORITHMS}. Take another teacher.")
 
 
 def _without_limits(content: dict[str, Any]) -> Tokenizer:

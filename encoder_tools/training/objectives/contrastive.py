@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -242,3 +243,13 @@ def _texts(data: TokenizedSet, own: Rows) -> list[Ids]:
     """Queries, documents and negatives of a batch, one behind another."""
     documents = [data.documents[row] for row in own] if data.documents else []
     return [*(data.queries[row] for row in own), *documents, *(text for row in own for text in data.negatives[row])]
+
+
+def digest_of(sets: Sequence[TokenizedSet]) -> str:
+    """Hash of all texts as token ids, and of their scores: a recipe names files, not what is in them."""
+    state = hashlib.sha256()
+    for part in sets:
+        for row in (*part.queries, *part.documents, *(text for texts in part.negatives for text in texts)):
+            state.update(len(row).to_bytes(4, "little") + row.tobytes())
+        state.update(part.scores.tobytes())
+    return state.hexdigest()[:32]

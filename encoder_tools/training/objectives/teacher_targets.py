@@ -11,10 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from encoder_tools.aliases import Log
+from encoder_tools.evaluation.agreement import open_encoder
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import DEFAULT_MODEL, model_path
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from encoder_tools.training.data.examples import Example
+from encoder_tools.training.data.examples import Example, Examples
 from encoder_tools.training.engine.schedule import Rows
 from encoder_tools.training.objectives.teacher_vectors import TeacherVectors
+from encoder_tools.training.recipe import Recipe
 
 
 class Targets(NamedTuple):
@@ -77,3 +81,16 @@ def targets_of(teacher: TextEncoder, sets: Sequence[Sequence[Example]], folder: 
 
 def _documents(examples: Sequence[Example]) -> list[str]:
     return [row.document for row in examples if row.document]
+
+
+def targets_of_recipe(
+    recipe: Recipe, base: ModelFolder, root: Path, examples: Sequence[Examples], work: Path, log: Log
+) -> list[Targets]:
+    """A teacher's vectors of all examples, if the recipe matches them; else none."""
+    objective = recipe.objective
+    if not (objective.match or objective.geometry):
+        return []
+    path = base.path if objective.teacher == "base" else model_path(objective.teacher)
+    path = path if objective.teacher in ("base", DEFAULT_MODEL) else root / path
+    teacher = open_encoder(path)
+    return targets_of(teacher, [part.train for part in examples], work / "teacher", log)

@@ -71,7 +71,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make(tmp_path_factory.mktemp("cross") / "model")
     done = CliRunner().invoke(cli, ["export", str(folder)])
     assert done.exception is None, done.output
-    assert "1 logits a pair; serve it with --reranker" in done.output
+    assert "1 logits per pair; serve it with --reranker" in done.output
     return folder
 
 

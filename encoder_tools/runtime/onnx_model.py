@@ -1,0 +1,74 @@
+"""What every ONNX model here has: a session on exactly the requested provider, batches, and a narrow copy of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from encoder_tools.arguments import checked_integer
+from encoder_tools.errors import InferenceError, one_line
+from encoder_tools.model.tokenizer import PaddedBatch
+from encoder_tools.protocols import FloatMatrix
+from encoder_tools.runtime.session import Narrowing, Provider, open_session
+
+
+class OnnxModel:
+    """A graph that is run on padded batches of token ids.
+
+    :param graph: ONNX file.
+    :param provider: "cpu" or "cuda".
+    :param threads: ONNX Runtime threads; None takes the cores this process may use.
+    :param max_tokens: padded tokens in one batch.
+    :param of: what a row of a batch is, in errors.
+    :raises ProviderError: if the provider is not available.
+    """
+
+    def __init__(self, graph: Path, provider: Provider, threads: int | None, max_tokens: int, *, of: str) -> None:
+        self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
+        self._provider, self._of = provider, of
+        self._session = open_session(graph, provider, threads)
+        self._narrowing = Narrowing(graph, provider, threads)
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that the session runs on."""
+        return self._provider
+
+    @property
+    def threads(self) -> int:
+        """ONNX Runtime's threads."""
+        return self._narrowing.threads
+
+    def narrowed(self) -> Self:
+        """The same model with one thread, for callers that compute several batches at once, each on a core.
+
+        Together they get more done than one batch on all cores. The weights are in memory once more.
+
+        :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
+        """
+        narrow = object.__new__(type(self))  # copy.copy would ask __reduce__, which opens the model again
+        narrow.__dict__.update(self.__dict__)
+        narrow._session = self._narrowing.open()
+        return narrow
+
+    def _inputs(self) -> set[str]:
+        return {node.name for node in self._session.get_inputs()}
+
+    def _outputs(self) -> set[str]:
+        return {node.name for node in self._session.get_outputs()}
+
+    def _infer(self, batch: PaddedBatch, outputs: Sequence[str] | None, feed: Mapping[str, Any]) -> FloatMatrix:
+        """The first output for a batch, float32 with one row per row of it.
+
+        :raises InferenceError: if ONNX Runtime fails, for instance for want of memory.
+        """
+        try:
+            values: FloatMatrix = self._session.run(outputs, feed)[0]
+        except Exception as error:
+            rows, width = batch.input_ids.shape
+            raise InferenceError(
+                f"ONNX Runtime failed on {rows} {self._of} of up to {width} tokens ({one_line(error)}). If memory is "
+                "short, use a smaller max_tokens or shorter texts."
+            ) from error
+        return values
