@@ -109,7 +109,7 @@ def keep_others(old: Path, staged: Path, ours: Container[str]) -> None:
 def _check_target(given: Path, target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise InputError(f"{given} is a file, expected a folder to write. Choose another name.")
-    if target.parent == target or _is_mount(target):
+    if target.parent == target or is_mount(target):
         raise InputError(f"{given} is a mount point, which cannot be replaced. Choose a folder inside it.")
     if target.is_dir() and Path(os.path.realpath(Path.cwd())).is_relative_to(target):
         raise InputError(f"{given} holds the current folder, so it cannot be replaced. Choose a folder inside it.")
@@ -120,7 +120,7 @@ def _check_empty(given: Path, target: Path, overwrite: bool) -> None:
         raise InputError(f"{given} already exists and is not empty. Choose another folder or pass --overwrite.")
 
 
-def _is_mount(path: Path) -> bool:
+def is_mount(path: Path) -> bool:
     """Whether something is mounted here; ``os.path.ismount`` does not see a folder of the same disk bound to it."""
     if os.path.ismount(path):
         return True
@@ -155,11 +155,11 @@ def _make_staged(target: Path) -> tuple[Path, int]:
 def _put_in_place(staged: Path, target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         staged.rename(target)  # replaces an empty folder, atomically
-    elif not _exchange(staged, target):
+    elif not exchange(staged, target):
         _replace_in_two_steps(staged, target)
 
 
-def _exchange(left: Path, right: Path) -> bool:
+def exchange(left: Path, right: Path) -> bool:
     """Let two folders change places in one step.
 
     :return: False if this system or file system cannot.

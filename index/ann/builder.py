@@ -63,7 +63,7 @@ class Builder:
         self._thread: threading.Thread | None = None
         self._looked_at: Snapshot | None = None  # for which nothing is due
         self._built = kinds()["hnsw" if kind in ("auto", "flat") else kind]
-        self._segments: Segments | None = None
+        self.segments: Segments | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
         self._read: tuple[Manifest, Block] | None = None
@@ -75,7 +75,7 @@ class Builder:
     @property
     def graph(self) -> AnnIndex | None:
         """The large index, if there is one."""
-        segments = self._segments
+        segments = self.segments
         return None if segments is None else segments.main
 
     def remember(self, queries: FloatMatrix) -> None:
@@ -99,6 +99,11 @@ class Builder:
         self._unread = why
         return None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing will be built any more."""
+        return self._stop.is_set()
+
     def kept(self) -> int | None:
         """Number of the write that the files on disk are of, if there are any."""
         manifest, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
@@ -107,7 +112,7 @@ class Builder:
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Neighbors]:
         """The nearest of a snapshot, through the graph where there is one."""
         self.look_after(snapshot)
-        segments = self._segments
+        segments = self.segments
         if segments is None or 2 * k >= len(segments.main):
             return snapshot.nearest(queries, k)
         return segments.nearest(queries, k, snapshot)
@@ -120,7 +125,7 @@ class Builder:
         few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
         if self._kind == "flat" or few or not len(snapshot):
             self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
-            self._segments = None
+            self.segments = None
             return None
         with self._lock:
             if snapshot is self._looked_at and self._thread is None and not self._tuning_due():
@@ -149,7 +154,7 @@ class Builder:
 
         Many are taken in before this returns, by the one who wrote them: searches would have to look at all of them.
         """
-        segments = self._segments
+        segments = self.segments
         if segments is None:
             return
         if _tail(segments, snapshot) > _TAIL_AT_ONCE:
@@ -180,13 +185,13 @@ class Builder:
         read, self._read = self._read, None  # the graph copies the vectors
         graph, self.why = (None, self._unread) if read is None else files.read_graph(self._folder, *read, self._built)
         if read is not None and graph is not None:
-            self._segments, self._manifest = Segments(graph), read[0]
+            self.segments, self._manifest = Segments(graph), read[0]
             self._recent.restore(files.read_queries(self._folder, read[0]))
         self._loaded.set()
 
     def _due(self, snapshot: Snapshot) -> Callable[[Snapshot], None] | None:
         """What should be done for a snapshot, if anything."""
-        segments = self._segments
+        segments = self.segments
         if segments is None:
             return self._build
         main = segments.main
@@ -204,18 +209,18 @@ class Builder:
         return time.monotonic() - self._tuned_at > max(_TUNE_AFTER, self._tuned_for / _TUNE_SHARE)
 
     def _build(self, snapshot: Snapshot) -> None:
-        if self._segments is not None:
+        if self.segments is not None:
             self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
         built = AnnIndex.build(self._built, snapshot, self._stop)
         graph = self._tuned(built, snapshot)
         with self._lock:
-            self._segments, self.why = Segments(graph), f"it was built over {len(graph)} documents"
+            self.segments, self.why = Segments(graph), f"it was built over {len(graph)} documents"
         self._save(lambda: files.save(self._folder, graph, snapshot, self._about.fingerprint, self._recent.sample()))
 
     def _extend(self, snapshot: Snapshot) -> None:
         """Take later rows into the small index."""
         with self._extending:
-            segments = self._segments
+            segments = self.segments
             if segments is None:
                 return
             known = segments.known(snapshot)
@@ -230,19 +235,19 @@ class Builder:
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)
             with self._lock:
-                if self._segments is segments:  # else the large index was built anew meanwhile
-                    self._segments = Segments(segments.main, recent)
+                if self.segments is segments:  # else the large index was built anew meanwhile
+                    self.segments = Segments(segments.main, recent)
 
     def _tune(self, snapshot: Snapshot) -> None:
         """Measure again, with the queries of late."""
-        segments = self._segments
+        segments = self.segments
         if segments is None:
             return
         graph = self._tuned(segments.main, snapshot)
         with self._lock:
-            if self._segments is None or self._segments.main is not segments.main:
+            if self.segments is None or self.segments.main is not segments.main:
                 return
-            self._segments = Segments(graph, self._segments.recent)
+            self.segments = Segments(graph, self.segments.recent)
         manifest = self._manifest
         if manifest is not None:
             self._save(lambda: files.save_tuning(self._folder, manifest, graph.tuning, self._recent.sample()))

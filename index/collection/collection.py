@@ -54,7 +54,7 @@ class Collection:
     """
 
     def __init__(self, opened: OpenState) -> None:
-        self._opened = opened
+        self.opened = opened
         self._reads, self._searcher, self._writer = Reads(opened), Searcher(opened), Writer(opened)
 
     @classmethod
@@ -161,7 +161,7 @@ class Collection:
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
-        self._opened.close()
+        self.opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,22 +172,22 @@ class Collection:
     @property
     def folder(self) -> Path:
         """Where it lies."""
-        return self._opened.folder
+        return self.opened.folder
 
     @property
     def about(self) -> About:
         """Width, model and embedding space of the vectors."""
-        return self._opened.about
+        return self.opened.about
 
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        return self._opened.sibling
+        return self.opened.sibling
 
     @property
     def sequence(self) -> int:
         """A number that every write raises."""
-        with self._opened.read_view() as view:
+        with self.opened.read_view() as view:
             return view.snapshot.sequence
 
     def search(
@@ -422,7 +422,7 @@ class Collection:
 
     def projection(self) -> Projection:
         """Where the documents lie in two dimensions, by the principal components of their vectors."""
-        with self._opened.read_view() as view:
+        with self.opened.read_view() as view:
             return project(view)
 
     def layout(self) -> Projection:
@@ -439,7 +439,7 @@ class Collection:
 
         :raises FileCorruptError: if stored vectors are damaged.
         """
-        self._opened.follow()
+        self.opened.follow()
 
     def compact(self) -> None:
         """Build the index that searches should have by now, and give back disk space that deletes have left.
@@ -448,11 +448,11 @@ class Collection:
 
         :raises SaveError: if another writer does not finish in time, or the disk is full; nothing has changed then.
         """
-        with self._opened.read_view() as view:
+        with self.opened.read_view() as view:
             snapshot, builder = view.snapshot, view.builder
         builder.wait_until_built(snapshot)
-        if os.access(self._opened.database.path, os.W_OK):
-            self._opened.database.shrink()
+        if os.access(self.opened.database.path, os.W_OK):
+            self.opened.database.shrink()
 
     def verify(self) -> int:
         """Read everything, and check it against its checksums and against each other.
@@ -468,6 +468,6 @@ class Collection:
         :raises InputError: if ``folder`` exists and is not empty.
         :raises SaveError: if it cannot be written.
         """
-        self._opened.check_open()
+        self.opened.check_open()
         with staged_folder(Path(folder)) as staged:
-            self._opened.database.copy(staged / DATABASE_NAME)
+            self.opened.database.copy(staged / DATABASE_NAME)

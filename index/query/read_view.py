@@ -85,24 +85,24 @@ class CollectionState:
     def __init__(self, database: Database, about: About, name: str, make_builder: Callable[[About], Builder]) -> None:
         self._database, self._name, self._make_builder = database, name, make_builder
         self._advancing = threading.Lock()
-        self._now = self._generation(about)
+        self.now = self._generation(about)
 
     @property
     def about(self) -> About:
         """Of the state that was seen last."""
-        return self._now.about
+        return self.now.about
 
     def kept(self) -> int | None:
         """Number of the write that the files beside the database were derived from, if there are any."""
-        return self._now.builder.kept()
+        return self.now.builder.kept()
 
     def close(self) -> None:
         """Stop what is built."""
-        self._now.builder.close()
+        self.now.builder.close()
 
     def after_write(self) -> None:
         """Have what was written taken into the index, where searches go through one."""
-        if self._now.builder.graph is not None:
+        if self.now.builder.graph is not None:
             with self.read_view() as view:
                 view.builder.follow(view.snapshot)
 
@@ -117,7 +117,7 @@ class CollectionState:
         """The last committed state."""
         while True:
             with self.reading() as reader:
-                now, sequence = self._now, reader.sequence()
+                now, sequence = self.now, reader.sequence()
                 snapshot = now.snapshots.current
                 if snapshot.sequence < sequence:
                     now, snapshot = self._advance(reader)
@@ -135,10 +135,10 @@ class CollectionState:
 
     def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:
-            now = self._now
+            now = self.now
             if reader.sequence() > now.snapshots.current.sequence and reader.about != now.about:
                 now.builder.close()  # the vectors of another model have taken the place of these
-                now = self._now = self._generation(reader.about)
+                now = self.now = self._generation(reader.about)
             return now, now.snapshots.advance(reader)
 
     def _generation(self, about: About) -> _Generation:

@@ -59,7 +59,7 @@ class FairQueue:
         self.running = 0  # padded tokens in batches that were taken and not finished
         self.expired: list[Job] = []
         """Dropped because their deadline passed; whoever owns them wants to know, and clears this."""
-        self._flows: dict[Flow, _FlowState] = {}
+        self.flows: dict[Flow, _FlowState] = {}
         self._active: Counter[Hashable] = Counter()  # flows with work, by tenant
         self._turns: tuple[list[_Turn], list[_Turn]] = ([], [])  # small, large
         self._order = count()
@@ -77,10 +77,10 @@ class FairQueue:
         """
         self.check_room(job.flow, job.tokens)
         job.arrived = now
-        state = self._flows.get(job.flow)
+        state = self.flows.get(job.flow)
         if state is None:
             self._forget()
-            state = self._flows[job.flow] = _FlowState()
+            state = self.flows[job.flow] = _FlowState()
         state.jobs.append(job)
         state.tokens += job.tokens
         self.tokens += job.tokens
@@ -110,9 +110,7 @@ class FairQueue:
         wait = self.costs.wait(self.tokens + self.running)
         if wait <= self.limits.max_wait:
             return wait  # an upper bound, and good enough
-        ahead = sum(
-            state.tokens if other == flow else min(state.tokens, tokens) for other, state in self._flows.items()
-        )
+        ahead = sum(state.tokens if other == flow else min(state.tokens, tokens) for other, state in self.flows.items())
         return self.costs.wait(ahead + self.running)
 
     def drop(self, job: Job) -> None:
@@ -156,7 +154,7 @@ class FairQueue:
         :param kinds: whose flows may be in it, those of ``seed``'s kind first.
         """
         self._now = max(self._now, seed[0])
-        length = self._flows[seed[2]].jobs[0].longest
+        length = self.flows[seed[2]].jobs[0].longest
         slack = self.costs.padding_worth
         parts: list[tuple[Job, list[int]]] = []
         looked_at: list[Flow] = []
@@ -187,12 +185,12 @@ class FairQueue:
         for turns in kinds:
             while (first := self._first(turns, now)) is not None:
                 heapq.heappop(turns)
-                yield first[2], self._flows[first[2]].jobs[0]
+                yield first[2], self.flows[first[2]].jobs[0]
 
     def _charge(self, job: Job, positions: list[int], width: int, now: float) -> None:
         if job.begun is None:
             job.begun = now
-        state = self._flows[job.flow]
+        state = self.flows[job.flow]
         taken = sum(len(job.ids[position]) for position in positions)
         state.tokens -= taken
         self.tokens -= taken
@@ -200,7 +198,7 @@ class FairQueue:
 
     def _put_back(self, flow: Flow) -> None:
         """Give a flow that was taken off its next turn, if it still has work."""
-        state = self._flows[flow]
+        state = self.flows[flow]
         while state.jobs and (state.jobs[0].dropped or not state.jobs[0].waiting):
             state.jobs.popleft()
         if state.jobs:
@@ -224,7 +222,7 @@ class FairQueue:
         """Whose turn it is, past those whose work is no longer wanted."""
         while turns:
             flow = turns[0][2]
-            job = self._flows[flow].jobs[0]
+            job = self.flows[flow].jobs[0]
             if not job.dropped and job.deadline is not None and job.deadline <= now:
                 self._drop(job)
                 self.expired.append(job)
@@ -237,14 +235,14 @@ class FairQueue:
     def _drop(self, job: Job) -> None:
         job.dropped = True
         left = job.left
-        self._flows[job.flow].tokens -= left
+        self.flows[job.flow].tokens -= left
         self.tokens -= left
         job.waiting.clear()
 
     def _forget(self) -> None:
         """Flows without work that have had no more than their share are as good as new ones."""
-        if len(self._flows) >= self._forget_from:
-            past = [flow for flow, state in self._flows.items() if not state.jobs and state.virtual <= self._now]
+        if len(self.flows) >= self._forget_from:
+            past = [flow for flow, state in self.flows.items() if not state.jobs and state.virtual <= self._now]
             for flow in past:
-                del self._flows[flow]
-            self._forget_from = max(_FORGET_FROM, 2 * len(self._flows))
+                del self.flows[flow]
+            self._forget_from = max(_FORGET_FROM, 2 * len(self.flows))

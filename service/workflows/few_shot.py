@@ -30,7 +30,7 @@ _ROUND = 1e-9
 _ENOUGH = 200  # texts, from which one more makes no difference
 
 
-class Tried(NamedTuple):
+class HeldOutQuality(NamedTuple):
     """A head on texts that neither it nor the model had seen.
 
     :ivar accuracy: share that it predicts correctly.
@@ -54,8 +54,8 @@ class Trial:
     :ivar seconds: of adapting, the trial included.
     """
 
-    frozen: Tried
-    adapted: Tried
+    frozen: HeldOutQuality
+    adapted: HeldOutQuality
     helps: bool
     seconds: float
 
@@ -112,10 +112,10 @@ def adapt_if_it_helps_in_memory(
     positions = Examples(np.arange(len(texts))[:, None], labels)
     kept, held = split(positions, _TRIED_SHARE, np.random.RandomState(settings.seed))
     learned, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-    frozen = _tried(adapter, learned, kept.labels, judged, held.labels)
+    frozen = trial_of(adapter, learned, kept.labels, judged, held.labels)
     short = replace(settings, epochs=min(settings.epochs or _TRIED_EPOCHS, _TRIED_EPOCHS))
     seconds = adapter.adapt(learned, kept.labels, short).seconds
-    adapted = _tried(adapter, learned, kept.labels, judged, held.labels)
+    adapted = trial_of(adapter, learned, kept.labels, judged, held.labels)
     adapter.reset()
     helps = adapted.brier <= frozen.brier + _ROUND
     log(
@@ -181,20 +181,22 @@ def fine_tune_head(
     return FineTuned(head, out, tuned.losses)
 
 
-def _tried(adapter: Adapter, learned: list[str], labels: NDArray[Any], judged: list[str], truth: NDArray[Any]) -> Tried:
+def trial_of(
+    adapter: Adapter, learned: list[str], labels: NDArray[Any], held_out: list[str], truth: NDArray[Any]
+) -> HeldOutQuality:
     """A head on what was learned, tried on texts held out."""
     head = LinearHead().fit(adapter.encode(learned), labels)
-    scores = head.to_fitted().decision_function(adapter.encode(judged))
+    scores = head.to_fitted().decision_function(adapter.encode(held_out))
     targets = np.searchsorted(head.classes_, truth)
     distances = softmax(fit_temperature(scores, targets)[0] * scores)
     distances[np.arange(len(targets)), targets] -= 1
     right = float((scores.argmax(axis=1) == targets).mean())
-    return Tried(
-        right, float((distances**2).sum(axis=1).mean()), _cautious_temperature(scores, targets) * head.temperature_
+    return HeldOutQuality(
+        right, float((distances**2).sum(axis=1).mean()), cautious_temperature(scores, targets) * head.temperature_
     )
 
 
-def _cautious_temperature(scores: NDArray[Any], targets: NDArray[np.intp]) -> float:
+def cautious_temperature(scores: NDArray[Any], targets: NDArray[np.intp]) -> float:
     """That of the least log-loss if one more text than those held out were any label's (as in Platt, 1999).
 
     A dozen texts that are all predicted correctly would otherwise demand certainty.

@@ -41,7 +41,7 @@ def hidden(folder: Path) -> list[str]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of replacing a folder, whatever this system can."""
     if request.param == "two steps":
-        monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+        monkeypatch.setattr(staging, "exchange", lambda *_: False)
     return request.param
 
 
@@ -69,7 +69,7 @@ def test_an_error_in_the_block_leaves_what_was_there(tmp_path: Path, error: Base
 def test_an_interrupt_at_either_rename_leaves_what_was_there(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+    monkeypatch.setattr(staging, "exchange", lambda *_: False)
     write(tmp_path / "out", "old")
     honest, calls = Path.rename, []
 
@@ -102,7 +102,7 @@ import sys
 from pathlib import Path
 from encoder_tools.io import staging
 if sys.argv[2] == "two steps":
-    staging._exchange = lambda *_: False
+    staging.exchange = lambda *_: False
 for number in range(1, 100_000):
     with staging.staged_folder(Path(sys.argv[1]), overwrite=True) as staged:
         for name in "abcdef":
@@ -185,8 +185,8 @@ def test_a_bound_folder_of_the_same_disk_is_a_mount_point(tmp_path: Path, monkey
     monkeypatch.setattr(
         Path, "read_text", lambda self, **kw: honest(tmp_path / "mountinfo" if "mountinfo" in self.name else self, **kw)
     )
-    assert staging._is_mount(tmp_path / "a b")
-    assert not staging._is_mount(tmp_path / "a")
+    assert staging.is_mount(tmp_path / "a b")
+    assert not staging.is_mount(tmp_path / "a")
 
 
 def test_a_read_error_in_the_block_is_not_called_a_write_error(tmp_path: Path):
@@ -233,10 +233,10 @@ def test_linux_exchanges(tmp_path: Path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    assert staging._exchange(tmp_path / "a", tmp_path / "b")
+    assert staging.exchange(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a" / "b").exists()
     with pytest.raises(FileNotFoundError):
-        staging._exchange(tmp_path / "a", tmp_path / "nowhere")
+        staging.exchange(tmp_path / "a", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("read", [read_json, sha256_of])

@@ -67,6 +67,8 @@ def test_foreign_token_ids_are_refused(ids: list[list[int]]):
 
 def test_numpy_token_ids_are_taken():
     check_token_ids(np.array([[1, 2], [3, 4]]), vocab_size=5, max_length=2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="5"):
+        check_token_ids(np.array([[1, 2], [3, 5]]), vocab_size=5, max_length=2)  # type: ignore[arg-type]
 
 
 def test_missing_and_broken_tokenizer_files(tmp_path: Path):

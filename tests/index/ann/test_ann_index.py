@@ -308,7 +308,7 @@ def test_searches_go_on_while_a_graph_is_built_and_closing_stops_it(
     assert collection.search(vectors(1, seed=50)[0], k=1)[0].text == "new"
     closing = threading.Thread(target=collection.close)
     closing.start()
-    while not collection._opened.state._now.builder._stop.is_set():
+    while not collection.opened.state.now.builder.stopped:
         pass
     go_on.set()
     closing.join(20)
@@ -348,7 +348,7 @@ def test_what_is_on_disk_is_loaded_beside_the_first_searches(
     monkeypatch.setattr(graph_files, "read_graph", lambda *what: allowed.wait(30) and read(*what))
     with Collection.open(folder, None, index="hnsw") as collection:
         first = [hit.id for hit in collection.search(query, k=5)]
-        assert collection._opened.state._now.builder.graph is None
+        assert collection.opened.state.now.builder.graph is None
         allowed.set()
         assert collection.stats().kind == "hnsw"
         assert [hit.id for hit in collection.search(query, k=5)] == first

@@ -112,7 +112,7 @@ def test_later_rows_are_taken_into_a_small_index(folder: Path, encoder: Any, mon
             fresh = clustered(150, 100 + step)
             collection.upsert(list(range(len(stored), len(stored) + 150)), ["new"] * 150, vectors=fresh)
             stored = np.concatenate([stored, fresh])
-            segments = collection._opened.state._now.builder._segments
+            segments = collection.opened.state.now.builder.segments
             assert segments is not None
             assert segments.size == len(stored)  # at once: the one who wrote took them in
             assert isinstance(segments.parts[1].kind, Hnsw)

@@ -317,6 +317,6 @@ def test_vectors_of_stored_documents_are_those_of_the_new_model(filled: Collecti
     other = Other()
     filled.reembed(other)
     expected = other.encode_document(TEXTS)
-    with filled._opened.reading() as reader:
+    with filled.opened.reading() as reader:
         found = np.concatenate([block.vectors for block in reader.vectors()])
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -80,7 +80,7 @@ def test_catching_up_reads_what_was_written_and_no_more(folder: Path, encoder: A
         collection.search("t")
         collection.upsert([3000], ["new"])
         seen: list[str] = []
-        with collection._opened.database.reading() as connection:
+        with collection.opened.database.reading() as connection:
             connection.set_trace_callback(seen.append)
         collection.search("new")
         read = [statement for statement in seen if "vector" in statement]
@@ -286,7 +286,7 @@ def test_searches_do_not_wait_for_each_other_nor_for_a_writer(folder: Path, enco
         inside, go_on, found = threading.Barrier(3), threading.Event(), []
 
         def slow() -> None:
-            with collection._opened.read_view() as rest:
+            with collection.opened.read_view() as rest:
                 inside.wait(10)
                 go_on.wait(10)
                 found.append(rest.reader.count())

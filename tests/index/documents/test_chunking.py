@@ -145,7 +145,8 @@ def test_whatever_the_source_every_word_of_it_is_in_a_piece(source: str, kind: A
     ["<", "<p>", "&", "<a ", "<!--", "<h1>x", "</h1>", '<a b="', "<a b=' c=\"", "<svg>", "<![CDATA[", "&#9;", "<pre>"],
 )
 def test_the_time_for_a_hostile_page_grows_with_its_length_alone(part: str):
-    read_markup(part * 200_000, "html")  # what is worse than that takes an hour
+    source = part * 200_000
+    assert len(read_markup(source, "html").text) <= 2 * len(source)  # in more than linear time it takes an hour
 
 
 @pytest.mark.parametrize(

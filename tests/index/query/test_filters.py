@@ -150,7 +150,7 @@ def test_filters_hold_after_rows_have_moved(folder: Path, encoder: Any):
             for n in range(5):
                 wanted = {key for key, value in truth.items() if value == n}
                 assert {hit.id for hit in collection.search(np.ones(16), k=300, where={"n": n})} == wanted
-        assert collection._opened.state._now.snapshots.current.generation > 0
+        assert collection.opened.state.now.snapshots.current.generation > 0
 
 
 def test_pages_and_a_least_score(collection: Collection):

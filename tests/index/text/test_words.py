@@ -59,7 +59,7 @@ def fill(collection: Collection, texts: dict[Any, str]) -> None:
 
 def misses(collection: Collection, texts: dict[Any, str]) -> list[tuple[Any, str]]:
     """Words that do not find their own text, by search or by filter; what does not agree counts too."""
-    with collection._opened.read_view() as rest:  # one transaction: a search by words asks the reader the same
+    with collection.opened.read_view() as rest:  # one transaction: a search by words asks the reader the same
         wrong = []
         for name, text in texts.items():
             row = rest.reader.row_of(name)
@@ -275,6 +275,6 @@ def test_a_process_of_other_rules_does_not_write(folder: Path, encoder: Any, mon
             collection.delete(["ru"])
         with pytest.raises(SaveError, match="Nothing was written; open it again"):
             fill(collection, {"new": "x"})
-        bring_up_to_date(collection._opened.database)
+        bring_up_to_date(collection.opened.database)
         assert collection.delete(["ru"]) == 1
         assert collection.verify() == len(SENTENCES) - 1

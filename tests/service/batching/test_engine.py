@@ -107,7 +107,8 @@ def test_a_small_request_is_computed_beside_a_large_batch(model: GatedModel, eng
         small = asyncio.create_task(engine.compute([[40, 40]], ALICE))
         await until(lambda: [40] in model.batches)  # while the large batch still runs
         model.gate.set()
-        await asyncio.gather(first, small)
+        large, computed = await asyncio.gather(first, small)
+        assert (len(large.vectors), len(computed.vectors)) == (4, 1)
 
     asyncio.run(go())
 

@@ -177,7 +177,7 @@ def test_flows_that_have_gone_are_forgotten():
     for number in range(20_000):
         waiting.admit(job(5, who=number), 0)
         assert waiting.take(0) is not None
-    assert len(waiting._flows) < 10_000
+    assert len(waiting.flows) < 10_000
 
 
 @settings(max_examples=60, deadline=None)

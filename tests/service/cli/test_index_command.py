@@ -196,7 +196,7 @@ def test_another_model_for_all_that_is_stored(here: Path):
     with Collection.create("c", Earlier()) as collection:
         collection.upsert([str(row.get("id")) for row in ROWS], [row["text"] for row in ROWS])
         next_model = About(384, "elsewhere", "elsewhere")
-        with collection._opened.database.writing() as connection:
+        with collection.opened.database.writing() as connection:
             generations.begin(connection, next_model)
     assert "re-embedding 0 of 3 re-embedded with model elsewhere" in run("stats", "c").output
     run("reembed", "c", fails="is being re-embedded with model elsewhere")

@@ -77,8 +77,8 @@ def test_a_head_and_its_adapted_model_are_written_together(tmp_path: Path):
 
 
 def test_the_model_stays_where_adapting_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    tries = iter([adapting.Tried(0.8, 0.2, 1.0), adapting.Tried(0.9, 0.3, 1.0)])
-    monkeypatch.setattr(adapting, "_tried", lambda *_: next(tries))
+    tries = iter([adapting.HeldOutQuality(0.8, 0.2, 1.0), adapting.HeldOutQuality(0.9, 0.3, 1.0)])
+    monkeypatch.setattr(adapting, "trial_of", lambda *_: next(tries))
     said: list[str] = []
     texts, labels = [row["text"] for row in ROWS], np.array([row["label"] for row in ROWS])
     chosen = adapting.adapt_if_it_helps("default", texts, labels, tmp_path / "m", FewShot(epochs=1), log=said.append)
@@ -166,18 +166,20 @@ def test_the_trial_is_scored_by_hand():
         def encode(self, texts: list[str]):
             return np.array([[1.0, 0.0] if text < "m" else [0.0, 1.0] for text in texts], dtype=np.float32)
 
-    found = adapting._tried(Fixed(), ["a", "b", "x", "y"], np.array([0, 0, 1, 1]), ["c", "z", "d"], np.array([0, 1, 1]))  # type: ignore[arg-type]
-    assert found.accuracy == pytest.approx(2 / 3)
+    trial = adapting.trial_of(
+        Fixed(), ["a", "b", "x", "y"], np.array([0, 0, 1, 1]), ["c", "z", "d"], np.array([0, 1, 1])
+    )  # type: ignore[arg-type]
+    assert trial.accuracy == pytest.approx(2 / 3)
     # the best temperature says 2/3 of what is right two times in three: two times 2 (1/3)^2 and once 2 (2/3)^2
-    assert found.brier == pytest.approx((2 * 2 / 9 + 8 / 9) / 3, abs=0.01)
+    assert trial.brier == pytest.approx((2 * 2 / 9 + 8 / 9) / 3, abs=0.01)
 
 
 def test_a_dozen_texts_judged_right_do_not_ask_for_certainty():
     targets = np.arange(12) % 3
     scores = 5 * np.eye(3, dtype=np.float32)[targets]
-    share = adapting.softmax(adapting._cautious_temperature(scores, targets) * scores).max(axis=1)
+    share = adapting.softmax(adapting.cautious_temperature(scores, targets) * scores).max(axis=1)
     assert share == pytest.approx(1 - 2 / 3 / 13, abs=1e-3)  # the thirteenth is of each label to a third
     many = np.tile(scores, (20, 1))
-    assert adapting._cautious_temperature(many, np.tile(targets, 20)) > 2 * adapting._cautious_temperature(
+    assert adapting.cautious_temperature(many, np.tile(targets, 20)) > 2 * adapting.cautious_temperature(
         scores, targets
     )
