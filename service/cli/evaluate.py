@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.options import RenamingCommand
+from service.cli.options import RenamingCommand, gathered
 
 if TYPE_CHECKING:
     from encoder_tools.evaluation.evaluate import Figure
@@ -22,6 +23,17 @@ _SHAPES = {
     "retrieval": "Folder with corpus.jsonl, queries.jsonl and qrels.tsv, as BEIR has them.",
     "agreement": "One text per line; the cosine between MODEL's vectors and those of --documents-model.",
 }
+
+
+@dataclass(frozen=True)
+class OwnSets:
+    """Files and folders of evaluation sets, by what they measure."""
+
+    sts: tuple[Path, ...]
+    classification: tuple[Path, ...]
+    clustering: tuple[Path, ...]
+    retrieval: tuple[Path, ...]
+    agreement: tuple[Path, ...]
 
 
 def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,6 +56,7 @@ def _kind_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--torch", "with_torch", is_flag=True, help="Run with sentence-transformers instead of the ONNX export.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the figures over the widths, a PNG.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file too.")
+@gathered(OwnSets, "own")
 def command(
     model: str,
     data: Path | None,
@@ -54,7 +67,7 @@ def command(
     with_torch: bool,
     plot_file: Path | None,
     json_file: Path | None,
-    **own: tuple[Path, ...],
+    own: OwnSets,
 ) -> None:
     """Measure MODEL, an exported model folder or "default": the model that ships.
 
@@ -95,7 +108,7 @@ def command(
         draw_figures(measured, plot_file)
 
 
-def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, ...]]) -> list[Task]:
+def _tasks(data: Path | None, names: Sequence[str], own: OwnSets) -> list[Task]:
     from encoder_tools.evaluation.tasks import PUBLIC_SETS, Task, public_tasks
 
     unknown = [name for name in names if name not in PUBLIC_SETS]
@@ -104,7 +117,7 @@ def _tasks(data: Path | None, names: Sequence[str], own: dict[str, tuple[Path, .
     if names and data is None:
         raise click.UsageError("--set needs --data, the folder of the public sets.")
     tasks = public_tasks(data, tuple(names) or PUBLIC_SETS) if data is not None else []
-    tasks += [Task(path.name.partition(".")[0], kind, path) for kind, paths in own.items() for path in paths]  # type: ignore[arg-type]
+    tasks += [Task(path.name.partition(".")[0], kind, path) for kind, paths in vars(own).items() for path in paths]  # type: ignore[arg-type]
     if not tasks:
         raise click.UsageError("Nothing to measure. Name your own sets (--sts FILE, ...), or --data FOLDER.")
     return tasks

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from service.cli.address import address_options, key_options
+from service.cli.options import gathered
 
 if TYPE_CHECKING:
     from service.config import ServeConfig
     from service.http.middleware import Observer
     from service.serving.state import ServiceState
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What is served, how, and to whom."""
+
+    config: Path | None
+    models: tuple[str, ...]
+    heads: tuple[str, ...]
+    collections: tuple[str, ...]
+    rerankers: tuple[str, ...]
+    names: tuple[str, ...]
+    data: Path | None
+    allow_sibling: bool
+    provider: Literal["cpu", "cuda"]
+    variant: str
+    threads: int | None
+    auto_truncate: bool
+    token_ids: str
+    max_wait: float
+    access_log: bool
+    traces: bool
+    api_key: tuple[str, ...]
+    read_key: tuple[str, ...]
+    no_auth: bool
+    allow_host: tuple[str, ...]
+    allow_origin: tuple[str, ...]
 
 
 @click.command("serve")
@@ -81,7 +110,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Send one span per request by OTLP, to OTEL_EXPORTER_OTLP_ENDPOINT (extra: otel).",
 )
-def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
+@gathered(ServeOptions, "options")
+def command(host: str, port: int, drain_timeout: float, options: ServeOptions) -> None:
     """Serve models over HTTP: embeddings, reranking, classification and search.
 
     Speaks OpenAI's, Cohere's and text-embeddings-inference's routes; GET / lists them, GET /openapi.json describes
@@ -94,84 +124,85 @@ def command(host: str, port: int, drain_timeout: float, **options: Any) -> None:
     from service.serving.loading import Reloader, load
 
     log_packages_as_json()
-    keys = Keys.of(options["api_key"], options["read_key"])
+    keys = Keys.of(options.api_key, options.read_key)
     with ExitStack() as stack:
         listener = stack.enter_context(bind(host, port))
-        _check_exposure(listener, keys, options["no_auth"])
+        _check_exposure(listener, keys, options.no_auth)
         observers = _observers(options, stack)
         config = _config(options)
         state = load(config, _state(options, config))
         state.reload = Reloader(state, partial(_config, options)).reload
-        state.access = Access(keys, frozenset(options["allow_host"]), frozenset(options["allow_origin"]))
+        state.access = Access(keys, frozenset(options.allow_host), frozenset(options.allow_origin))
         _describe(state)
         say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
         run(state, listener, say_listening, drain_seconds=drain_timeout, observers=observers)
     click.echo("stopped")
 
 
-def _observers(options: dict[str, Any], stack: ExitStack) -> list[Observer]:
-    """Who is told of each request; traces first, because the log names them."""
+def _observers(options: ServeOptions, stack: ExitStack) -> list[Observer]:
+    """Observers of each request; traces first, because the log line names them."""
     observers: list[Observer] = []
-    if options["traces"]:
+    if options.traces:
         from service.observability.tracing import Tracing
 
         tracing = Tracing.from_environment()
         stack.callback(tracing.close)
         observers.append(tracing)
-    if options["access_log"]:
+    if options.access_log:
         from service.observability.logs import log_request
 
         observers.append(log_request)
     return observers
 
 
-def _config(options: dict[str, Any]) -> ServeConfig:
+def _config(options: ServeOptions) -> ServeConfig:
     from service.config import ModelConfig, PartConfig, RerankerConfig, ServeConfig, checked, named, read_config
 
-    if options["config"] is not None:
-        if any(options[kind] for kind in ("models", "heads", "collections", "rerankers")):
+    if options.config is not None:
+        if options.models or options.heads or options.collections or options.rerankers:
             raise click.UsageError("--config says what to serve; leave out --model, --head, --collection, --reranker.")
-        return read_config(options["config"])
-    run_on = {key: options[key] for key in ("variant", "provider", "threads")}
+        return read_config(options.config)
     models: dict[str, str] = {}
-    for value in options["models"] or ("default",):
+    for value in options.models or ("default",):
         folder_name = Path(value).resolve().name if value != "default" else value
         models |= named([value], folder_name)
-    names = options["names"]
+    names = options.names
     described = {}
     for number, (name, path) in enumerate(models.items()):
         first = number == 0 and names
-        described[names[0] if first else name] = ModelConfig(path, list(names[1:]) if first else [], **run_on)
+        described[names[0] if first else name] = ModelConfig(
+            path, list(names[1:]) if first else [], options.variant, options.provider, options.threads
+        )
 
-    def parts(kind: str) -> dict[str, PartConfig]:
-        sibling = options["allow_sibling"]
-        return {name: PartConfig(path, None, sibling) for name, path in named(options[kind], "default").items()}
+    def parts(given: tuple[str, ...]) -> dict[str, PartConfig]:
+        sibling = options.allow_sibling
+        return {name: PartConfig(path, None, sibling) for name, path in named(given, "default").items()}
 
     only = next(iter(described))
     rerankers = {
-        name: RerankerConfig(path, options["provider"], options["threads"])
-        for name, path in named(options["rerankers"], "reranker").items()
+        name: RerankerConfig(path, options.provider, options.threads)
+        for name, path in named(options.rerankers, "reranker").items()
     }
-    config = ServeConfig(described, parts("heads"), parts("collections"), rerankers)
-    if len(described) > 1:  # flags have no place to say whose a head or a collection is: the first model's
+    config = ServeConfig(described, parts(options.heads), parts(options.collections), rerankers)
+    if len(described) > 1:  # flags cannot say which model a head or a collection belongs to: the first
         for part in (config.heads, config.collections):
             part.update({name: PartConfig(one.path, only, one.allow_sibling) for name, one in part.items()})
     return checked(config)
 
 
-def _state(options: dict[str, Any], config: ServeConfig) -> ServiceState:
+def _state(options: ServeOptions, config: ServeConfig) -> ServiceState:
     from service.batching import QueueLimits
     from service.serving.openai_tokens import decoder_of
     from service.serving.state import Limits, ServiceState
 
-    ids = options["token_ids"]
-    data = options["data"] or (Path(config.data) if config.data else None)
+    ids = options.token_ids
+    data = options.data or (Path(config.data) if config.data else None)
     return ServiceState(
-        Limits(queue=QueueLimits(max_wait=options["max_wait"])),
+        Limits(queue=QueueLimits(max_wait=options.max_wait)),
         data=data,
         native_ids=ids == "native",
         decode_ids=None if ids in ("refuse", "native") else decoder_of(ids),
-        auto_truncate=options["auto_truncate"],
+        auto_truncate=options.auto_truncate,
     )
 
 

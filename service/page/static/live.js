@@ -7,7 +7,7 @@ export function open(place) {
   const figures = el("div", { class: "figures" });
   const models = el("div", { class: "card" });
   const trouble = el("div");
-  const spark = el("canvas", { class: "spark", role: "img", "aria-label": "Tokens a second over the last two minutes" });
+  const spark = el("canvas", { class: "spark", role: "img", "aria-label": "Tokens per second over the last two minutes" });
   const seen = [];
   const tick = async () => {
     try {
@@ -21,18 +21,18 @@ export function open(place) {
       show(trouble, problem(error));
     }
   };
-  show(place, el("h2", {}, "Live"), el("p", { class: "lead" }, "The last minute, every second. GET /metrics has all of it for Prometheus."), trouble, figures, el("div", { class: "card" }, el("h3", {}, "Tokens a second"), spark), models);
+  show(place, el("h2", {}, "Live"), el("p", { class: "lead" }, "The last minute, every second. GET /metrics has all of it for Prometheus."), trouble, figures, el("div", { class: "card" }, el("h3", {}, "Tokens per second"), spark), models);
   tick();
   const timer = setInterval(tick, 1000);
   return () => clearInterval(timer);
 }
 
 function draw(figures, models, stats) {
-  const shown = [["requests a second", number(stats.requests_per_second, 2)], ["tokens a second", number(stats.tokens_per_second, 0)], ...Object.entries(stats.latency_ms).map(([name, value]) => [`${name}, ms`, number(value, 1)]),
+  const shown = [["requests per second", number(stats.requests_per_second, 2)], ["tokens per second", number(stats.tokens_per_second, 0)], ...Object.entries(stats.latency_ms).map(([name, value]) => [`${name}, ms`, number(value, 1)]),
     ["under way", number(stats.under_way)], ["refused or failed", number(stats.errors)]];
   show(figures, ...shown.map(([name, value]) => el("div", { class: "figure" }, el("b", {}, value), el("span", {}, name))));
   const rows = Object.entries(stats.models).map(([name, one]) => [name, number(one.queue_tokens), number(one.speed, 0), number(one.batch_tokens)]);
-  show(models, el("h3", {}, "Queues"), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["model", "tokens waiting", "tokens a second it can do", "tokens a batch"].map((name) => el("th", { scope: "col" }, name)))),
+  show(models, el("h3", {}, "Queues"), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...["model", "tokens waiting", "tokens per second it can do", "tokens per batch"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((value) => el("td", {}, value))))))));
 }
 

@@ -339,12 +339,12 @@ def test_its_files_are_small_and_ask_no_other_host():
 
 def test_maps_without_many_documents(tmp_path: Path, encoder: DebugEncoder):
     with Collection.create(tmp_path / "c", encoder) as collection:
-        assert collection.layout().points.shape == (0, 2)
+        assert collection.projection().points.shape == (0, 2)
         collection.upsert(["a"], ["one"])
-        assert collection.layout().points.shape == (1, 2)
+        assert collection.projection().points.shape == (1, 2)
         collection.upsert(["b", "c"], ["two", "three"])
         collection.delete(["a"])
-        layout = collection.layout()
+        layout = collection.projection()
         assert layout.ids == ["b", "c"]
         assert layout.sequence == collection.sequence
         assert layout.place(encoder.encode_document(["two"])) == pytest.approx(layout.points[:1], abs=1e-5)
