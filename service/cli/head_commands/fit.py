@@ -154,7 +154,8 @@ def fit(
 
 def _fitted(run: _Run, model: str, choice: Choice | None) -> FittedHead:
     from heads import RiskGuarantee, save_head
-    from heads.workflows.fit import FitJob, fit_file
+    from heads.workflows.fit import fit_file
+    from heads.workflows.fit_data import FitJob
 
     options, scope, temperature = run.options, not run.options.no_scope, None
     if choice is not None and choice.model is not None:

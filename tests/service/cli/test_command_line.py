@@ -147,8 +147,9 @@ def test_a_short_key_is_refused():
 def test_the_demo_builds_once_and_its_three_things_to_try_work(tmp_path: Path):
     with started("demo", "--cache", str(tmp_path)) as first:
         printed = [line for line in first.output.splitlines() if line.startswith("curl")]
-        in_readme = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl")]
-        assert printed == [line.replace("http://127.0.0.1:8080", first.url) for line in in_readme]
+        quickstart = (ROOT / "docs" / "quickstart.md").read_text().splitlines()
+        shown = [line for line in quickstart if line.startswith("curl")]
+        assert printed == [line.replace("http://127.0.0.1:8080", first.url) for line in shown]
         embedded, found, classified = map(paste, printed)
         assert embedded["usage"]["prompt_tokens"] > 0
         assert "Oxygen was discovered independently by Carl Wilhelm Scheele" in found["hits"][0]["text"]
