@@ -95,7 +95,7 @@ def test_an_index_ahead_of_its_database_is_told(
     shutil.copy(tmp_path / "earlier" / "collection.db", folder / "collection.db")
     with caplog.at_level(logging.WARNING), Collection.open(folder, encoder) as collection:
         assert "ends with write 1, but the index beside it was made after write 2" in caplog.text
-        with pytest.raises(FileCorruptError, match="lost writes, or was put back"):
+        with pytest.raises(FileCorruptError, match="lost writes, or was restored"):
             collection.verify()
         collection.compact()
         assert collection.verify() == 199
