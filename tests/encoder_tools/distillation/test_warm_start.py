@@ -85,7 +85,11 @@ def test_the_state_of_a_run_from_another_student_is_refused(first: Path):
         (lambda text: text.replace("mlp = 24", "mlp = 32"), CheckpointError, "size mismatch"),
         (lambda text: text.replace("heads = 2\n", "heads = 4\n", 1), CheckpointError, "num_attention_heads is 2"),
         (lambda text: text.replace("layers = 2", 'layers = 2\nstart = "static"'), CheckpointError, "rms_norm_eps"),
-        (lambda text: text.replace("layers = 2", 'layers = 2\nfamily = "t5"'), CheckpointError, "cannot be started from"),
+        (
+            lambda text: text.replace("layers = 2", 'layers = 2\nfamily = "t5"'),
+            CheckpointError,
+            "cannot be started from",
+        ),
         (lambda text: text.replace('earlier = "a"', 'earlier = "nowhere"'), FileMissingError, "nowhere"),
         (lambda text: text.replace('earlier = "a"', 'earlier = "teacher"'), CheckpointError, "its modules are"),
     ],
