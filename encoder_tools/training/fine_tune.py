@@ -100,7 +100,7 @@ def fine_tune(
         quality = _judged(adapter, head, held_out)
         losses.append(quality.loss)
         log(f"epoch {number}: held-out log-loss {quality.loss:.4f}, accuracy {quality.accuracy:.4f}")
-        best = min(best, quality, key=lambda judged: judged.loss)
+        best = min(best, quality, key=lambda one: one.loss)
     adapter.model.load_state_dict(best.model)
     return Tuned(best.weights, best.bias, best.scores, losses)
 

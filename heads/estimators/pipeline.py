@@ -235,6 +235,6 @@ def _scores(model: ClassifierHead) -> FitScores | None:
 
     def fit(vectors: NDArray[Any], targets: NDArray[np.intp]) -> Scores:
         fitted = LinearHead(C=strength).fit(vectors, targets).to_fitted()
-        return lambda judged: temperature * fitted.decision_function(judged)
+        return lambda tested: temperature * fitted.decision_function(tested)
 
     return fit

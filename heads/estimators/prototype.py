@@ -49,9 +49,9 @@ class PrototypeHead(ScoredHead):
         np.add.at(sums, targets, shares[:, None] * unit)
         self.prototypes_ = unit_rows(sums.astype(np.float32))
         several = np.flatnonzero(np.bincount(targets)[targets] > 1)
-        judged = several if len(several) else np.arange(len(targets))
-        judged = judged[:: -(-len(judged) // _MOST_JUDGED)]  # evenly over the classes: examples come in their order
-        own, truth, share = unit[judged], targets[judged], shares[judged]
+        sampled = several if len(several) else np.arange(len(targets))
+        sampled = sampled[:: -(-len(sampled) // _MOST_JUDGED)]  # evenly over the classes: examples come in their order
+        own, truth, share = unit[sampled], targets[sampled], shares[sampled]
         cosines = own @ self.prototypes_.T
         left = unit_rows((sums[truth] - share[:, None] * own).astype(np.float32))  # the class without the example
         cosines[np.arange(len(truth)), truth] = np.einsum("ij,ij->i", own, left)
@@ -89,22 +89,22 @@ class NeighborHead(ScoredHead):
         unit = unit_rows(vectors.astype(np.float32))
         classes = len(self.classes_)
         rng = check_random_state(self.random_state)
-        judged = np.sort(rng.permutation(len(unit))[:_MOST_JUDGED])
-        cosines = unit[judged] @ unit.T
-        cosines[np.arange(len(judged)), judged] = -2  # nobody votes for itself
+        sampled = np.sort(rng.permutation(len(unit))[:_MOST_JUDGED])
+        cosines = unit[sampled] @ unit.T
+        cosines[np.arange(len(sampled)), sampled] = -2  # nobody votes for itself
         most = len(unit) - 1
         if self.k is None:  # more than half of a class's examples would outvote the class that one is left out of
             most = min(most, -(-len(unit) // (2 * classes)))
         ks = sorted({min(k, max(most, 1)) for k in (_NEIGHBOURS if self.k is None else (self.k,))})
         order = np.argsort(-cosines, axis=1, kind="stable")[:, : max(ks)]
-        truth = targets[judged]
+        truth = targets[sampled]
         best: tuple[float, int, float] | None = None
         for k in ks:
             near = np.take_along_axis(cosines, order[:, :k], axis=1)
             plain, loss, sharpness = None, np.inf, _SHARPNESSES[0]
             for candidate in _SHARPNESSES:
-                votes = np.full((len(judged), classes), _FLOOR)
-                rows = np.arange(len(judged))
+                votes = np.full((len(sampled), classes), _FLOOR)
+                rows = np.arange(len(sampled))
                 np.add.at(votes, (rows[:, None], targets[order[:, :k]]), np.exp(candidate * (near - near[:, :1])))
                 losses = -np.log(votes[rows, truth] / votes.sum(axis=1))
                 right = votes.argmax(axis=1) == truth

@@ -87,10 +87,10 @@ def predict_all(
             scores = head.scorer.scores(matrix)
         check_scores(scores)
         scores = scores if owners is None else together(scores, owners)
-        judged = head.predictions_from_scores(vectors_of_texts, scores, n)
+        rows = head.predictions_from_scores(vectors_of_texts, scores, n)
         if counts is not None and counts.max() > 1:
-            judged = [one._replace(pieces=int(count)) for one, count in zip(judged, counts, strict=True)]
-        predictions[name] = judged
+            rows = [one._replace(pieces=int(count)) for one, count in zip(rows, counts, strict=True)]
+        predictions[name] = rows
     return predictions
 
 

@@ -292,23 +292,27 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield msgspec.json.decode(line)
 
 
-def cut_rejected(aside: Path, last: int) -> None:
+def cut_rejected(rejected_file: Path, last: int) -> None:
     """Remove rows after ``last``, which are predicted again, from the file of rejected rows."""
-    if not aside.exists():
+    if not rejected_file.exists():
         return
-    kept = [line for line in aside.read_text("utf-8").splitlines() if (_row_number(line.encode()) or last + 1) <= last]
-    aside.write_text("".join(line + "\n" for line in kept), "utf-8")
+    kept = [
+        line
+        for line in rejected_file.read_text("utf-8").splitlines()
+        if (_row_number(line.encode()) or last + 1) <= last
+    ]
+    rejected_file.write_text("".join(line + "\n" for line in kept), "utf-8")
 
 
 def _lines(encoder: TextEncoder, head: FittedHead, waiting: list[tuple[Numbered, str]], job: Job) -> bytes:
     if not waiting:
         return b""
     texts = [text for _, text in waiting]
-    judged = classify(encoder, texts, {"": head}, top=job.top, chunk=job.chunk)[""]
+    predicted = classify(encoder, texts, {"": head}, top=job.top, chunk=job.chunk)[""]
     return b"".join(
         json.dumps(_described(entry, prediction, job.keep), ensure_ascii=False, default=str).encode("utf-8", "replace")
         + b"\n"
-        for (entry, _), prediction in zip(waiting, judged, strict=True)
+        for (entry, _), prediction in zip(waiting, predicted, strict=True)
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from index.ann import cache as files
 from index.ann.ann_index import AnnIndex, Stopped
 from index.ann.cache import Manifest
 from index.ann.hnsw import Hnsw
-from index.ann.index_types import kinds, recent_kind
+from index.ann.index_types import IndexType, kinds, recent_kind
 from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
 from index.ann.snapshot import Neighbors, Snapshot
@@ -26,9 +25,6 @@ from index.ann.tuning import Tuning
 from index.storage.reader import Reader
 from index.storage.schema import About
 from index.storage.vector_block import Base, Block, WriteToken
-
-IndexType: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
-INDEX_TYPES = ("auto", "flat", "hnsw", "ivf")
 
 GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
 _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew

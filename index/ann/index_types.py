@@ -1,13 +1,14 @@
-"""Kinds of approximate indexes, each a small file: how FAISS makes one, and what a search may spend.
+"""Types of approximate indexes, each a small file: how FAISS makes one, and what a search may spend.
 
-A new kind is a file like :mod:`index.ann.ivf` and an entry in ``kinds``. All else is the same for each: what is
-built, tuned to a recall and measured, saved, checked, loaded, searched beside later rows and rows that have gone.
+A new type is a file like :mod:`index.ann.ivf`, an entry in ``kinds`` and in :data:`IndexType`. All else is the same
+for each: what is built, tuned to a recall and measured, saved, checked, loaded, searched beside later rows and rows
+that have gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,14 @@ from encoder_tools.protocols import FloatMatrix
 from index.ann.hnsw import Hnsw
 from index.ann.ivf import Ivf
 
+IndexType: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
+"""What a caller may ask for: exact search, an approximate index, or whichever suits the number of documents."""
+
+INDEX_TYPES: tuple[str, ...] = get_args(IndexType)
+
 
 class AnnIndexType(Protocol):
-    """One kind.
+    """One type.
 
     :ivar name: as users and files call it.
     :ivar efforts: what a search may spend, ascending; the least one that has the wanted recall is taken.

@@ -145,15 +145,15 @@ class Snapshots:
         known = reader.token_of(before.sequence) == before.write_token.token
         if not known:
             self._generation += 1
-        made = self._add(before, reader, write_token) if known else self._load(reader, write_token)
+        current = self._add(before, reader, write_token) if known else self._load(reader, write_token)
         # Counted independently of the change log, so that a log that lies is noticed before it is searched.
         counts = [reader.count(), *([] if known else [reader.counted()])]
-        if any(count != len(made) for count in counts):
+        if any(count != len(current) for count in counts):
             raise FileCorruptError(
-                f"{self._what} holds {reader.counted()} documents and {len(made)} vectors. Restore a backup."
+                f"{self._what} holds {reader.counted()} documents and {len(current)} vectors. Restore a backup."
             )
-        self.current = made
-        return made
+        self.current = current
+        return current
 
     def _load(self, reader: Reader, write_token: WriteToken) -> Snapshot:
         base = self._base(reader, self._make_room)

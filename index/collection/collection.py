@@ -14,7 +14,7 @@ from typing import Any, Self
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.ann.builder import INDEX_TYPES, IndexType
+from index.ann.index_types import INDEX_TYPES, IndexType
 from index.collection.encoding import Model, about_of, is_vector
 from index.collection.opened import OpenState
 from index.collection.reads import Reads

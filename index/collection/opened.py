@@ -10,7 +10,8 @@ import numpy as np
 
 from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix
-from index.ann.builder import Builder, IndexType
+from index.ann.builder import Builder
+from index.ann.index_types import IndexType
 from index.ann.tuning import SAMPLE
 from index.collection.encoding import Model
 from index.query.read_view import CollectionState, ReadView

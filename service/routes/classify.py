@@ -28,8 +28,8 @@ async def classify(context: Context, body: ClassifyRequest) -> ClassifyResponse:
     filled = [index for index, text in enumerate(texts) if text]
     predictions = await _all_heads(state, call, heads, [texts[index] for index in filled], body) if filled else {}
     results = {name: [_NOTHING] * len(texts) for name in heads}
-    for name, judged in predictions.items():
-        for index, result in zip(filled, judged, strict=True):
+    for name, predicted in predictions.items():
+        for index, result in zip(filled, predicted, strict=True):
             results[name][index] = result
     first = next(iter(heads))
     data = [
@@ -53,15 +53,15 @@ async def _all_heads(
     results = {}
     for model in dict.fromkeys(served.model for served in heads.values()):
         served_model = state.registry.models[model]
-        options, owners, judged_texts = EmbedOptions(truncate=state.truncates(body.truncate)), None, texts
+        options, owners, encoded_texts = EmbedOptions(truncate=state.truncates(body.truncate)), None, texts
         if body.chunk:
             pieces = await state.worker.run(pieces_of, served_model.encoder, texts)
             check_count(pieces.texts, state.limits.max_items)
-            judged_texts, owners = pieces.texts, pieces.owners
-        vectors = (await served_model.embedder.embed(judged_texts, call, options)).vectors
+            encoded_texts, owners = pieces.texts, pieces.owners
+        vectors = (await served_model.embedder.embed(encoded_texts, call, options)).vectors
         heads_of_model = {name: served.head for name, served in heads.items() if served.model == model}
-        for name, judged in (await state.worker.run(predict_all, heads_of_model, vectors, body.top, owners)).items():
-            results[name] = [_result(prediction, body) for prediction in judged]
+        for name, predicted in (await state.worker.run(predict_all, heads_of_model, vectors, body.top, owners)).items():
+            results[name] = [_result(prediction, body) for prediction in predicted]
     return results
 
 

@@ -111,15 +111,15 @@ def adapt_if_it_helps_in_memory(
     adapter = Adapter(base, work, settings.device)
     positions = Examples(np.arange(len(texts))[:, None], labels)
     kept, held = split(positions, _TRIED_SHARE, np.random.RandomState(settings.seed))
-    learned, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
-    frozen = trial_of(adapter, learned, kept.labels, judged, held.labels)
+    learned, tested = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+    frozen = trial_of(adapter, learned, kept.labels, tested, held.labels)
     short = replace(settings, epochs=min(settings.epochs or _TRIED_EPOCHS, _TRIED_EPOCHS))
     seconds = adapter.adapt(learned, kept.labels, short).seconds
-    adapted = trial_of(adapter, learned, kept.labels, judged, held.labels)
+    adapted = trial_of(adapter, learned, kept.labels, tested, held.labels)
     adapter.reset()
     helps = adapted.brier <= frozen.brier + _ROUND
     log(
-        f"{len(judged)} texts held out: accuracy {frozen.accuracy:.3f}, Brier score {frozen.brier:.3f} as it is; "
+        f"{len(tested)} texts held out: accuracy {frozen.accuracy:.3f}, Brier score {frozen.brier:.3f} as it is; "
         f"{adapted.accuracy:.3f}, {adapted.brier:.3f} adapted for a trial"
     )
     if helps:
@@ -162,11 +162,11 @@ def fine_tune_head(
         adapter = Adapter(base, Path(work), settings.device)
         positions = Examples(np.arange(len(texts))[:, None], labels)
         kept, held = split(positions, _HELD_SHARE, np.random.RandomState(settings.seed))
-        learned, judged = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
+        learned, tested = ([texts[int(row)] for row in part.vectors[:, 0]] for part in (kept, held))
         start = LinearHead().fit(adapter.encode(learned), kept.labels)
         first = start.to_fitted().scorer.tensors()
         targets = [np.searchsorted(start.classes_, part.labels) for part in (kept, held)]
-        train, held_out = LabeledTexts(learned, targets[0]), LabeledTexts(judged, targets[1])
+        train, held_out = LabeledTexts(learned, targets[0]), LabeledTexts(tested, targets[1])
         tuned = fine_tune(adapter, train, held_out, (first["weights"], first["bias"]), settings, log)
         log("exporting")
         adapter.write(out, settings, overwrite=overwrite, log=lambda _: None)

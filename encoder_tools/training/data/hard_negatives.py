@@ -88,7 +88,7 @@ def mine(
     mined = Mined()
     for start in range(0, len(examples), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(examples)))
-        first, judged = scores.of(rows), None if second is None else second.of(rows)
+        first, guide_scores = scores.of(rows), None if second is None else second.of(rows)
         for line, position in enumerate(rows.tolist()):
             example = examples[position]
             _choose(
@@ -98,7 +98,7 @@ def mine(
                 row_of[example.document],
                 answers[folded(example.query)],
                 first[line],
-                None if judged is None else judged[line],
+                None if guide_scores is None else guide_scores[line],
                 per_query=per_query,
                 depth=depth,
                 margin=margin,
@@ -126,7 +126,7 @@ def _choose(
     own: int,
     answers: set[int],
     scores: NDArray[np.float32],
-    judged: NDArray[np.float32] | None,
+    guide_scores: NDArray[np.float32] | None,
     *,
     per_query: int,
     depth: int,
@@ -143,9 +143,14 @@ def _choose(
         if scores[row] > margin * scores[own]:
             mined.too_near += 1
             _sample(mined, Dropped(example.query, example.document, texts[row], float(scores[row]), float(scores[own])))
-        elif judged is not None and judged[row] > margin * judged[own]:
+        elif guide_scores is not None and guide_scores[row] > margin * guide_scores[own]:
             mined.by_the_guide += 1
-            _sample(mined, Dropped(example.query, example.document, texts[row], float(judged[row]), float(judged[own])))
+            _sample(
+                mined,
+                Dropped(
+                    example.query, example.document, texts[row], float(guide_scores[row]), float(guide_scores[own])
+                ),
+            )
         else:
             chosen.append(row)
     mined.without += not chosen
