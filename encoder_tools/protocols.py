@@ -1,4 +1,4 @@
-"""What heads and collections know of an encoder: a protocol, not a class."""
+"""The protocol that heads and collections require of an encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of length one."""
+"""Unit vectors."""
 
 from __future__ import annotations
 

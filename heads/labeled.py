@@ -1,4 +1,4 @@
-"""Labeled texts in files: which column is what, and what cannot be used, with the reason."""
+"""Labeled texts read from files; unusable rows are rejected with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head's user may pass, told apart and checked: texts or vectors, and labels of one kind."""
+"""Checks of what users pass to heads: texts or vectors, and labels of one type."""
 
 from __future__ import annotations
 

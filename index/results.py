@@ -1,4 +1,4 @@
-"""What a collection gives back."""
+"""What a collection returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks on what a caller hands to a collection: ids, texts, metadata, vectors, k."""
+"""Checks of what callers pass to a collection: ids, texts, metadata, vectors, k."""
 
 from __future__ import annotations
 

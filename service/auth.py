@@ -1,4 +1,4 @@
-"""Who may call: keys, the hosts that a request may be for, and the pages that may send it."""
+"""Authentication: keys, and the hosts and origins that requests may be for and from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to serve: one TOML file, or the flags of ``encoder-tools serve``, as the same few structs.
+"""Configuration: a TOML file or the flags of ``encoder-tools serve``, as the same structs.
 
     data = "collections"                 # for collections that are made over HTTP
 

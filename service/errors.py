@@ -1,4 +1,4 @@
-"""Errors as clients see them: OpenAI's shape, ``{"error": {"message", "type", "param", "code"}}``, whatever went wrong.
+"""Errors as clients see them, in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``.
 
 Reference: https://platform.openai.com/docs/guides/error-codes/api-errors
 """

@@ -1,4 +1,4 @@
-"""One request under way: whose it is, until when it is wanted, what it holds, and where its time goes."""
+"""The context of a request: caller, deadline, bytes held, and time by stage."""
 
 from __future__ import annotations
 

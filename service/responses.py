@@ -1,4 +1,4 @@
-"""JSON out: dataclasses and numpy arrays, floats in the shortest text that reads back as the same float32."""
+"""JSON responses: dataclasses and numpy arrays, with the shortest float32 text that round-trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the application: an address that is ours before the model is loaded, and a shutdown without a traceback."""
+"""The server: binds its address before models are loaded, and shuts down gracefully."""
 
 from __future__ import annotations
 

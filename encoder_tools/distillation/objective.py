@@ -1,4 +1,4 @@
-"""The student answers to its teacher token by token, layer by layer and text by text."""
+"""The distillation objective: the student matches its teacher's states per token, per layer and per text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A distillation recipe: one TOML file that says everything a run depends on."""
+"""A distillation recipe: one TOML file with every setting of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``distill``: a recipe in, a Sentence Transformers folder out, in as many slices as it takes."""
+"""``distill``: a recipe in, a Sentence Transformers folder out; an interrupted run resumes."""
 
 from __future__ import annotations
 

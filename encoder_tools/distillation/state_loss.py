@@ -1,4 +1,4 @@
-"""What a student is trained on, token by token: its teacher's hidden states."""
+"""The loss over hidden states, and which layer of the teacher each layer of the student learns from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher: any Sentence Transformers folder with a transformer body, seen by tokens, by layers and by texts."""
+"""A teacher: any Sentence Transformers folder with a transformer body; its states per token and layer, its vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Teacher states kept in float16 on disk: computed when a text is first seen, read from then on."""
+"""Teacher states cached in float16 on disk: computed once per text."""
 
 from __future__ import annotations
 

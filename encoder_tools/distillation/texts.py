@@ -1,4 +1,4 @@
-"""The texts of a run: read, shuffled, some held out, some joined to long ones."""
+"""Training texts: read, shuffled, partly held out, partly joined to long ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a model agrees with another one of its space, and the mark that says so."""
+"""How well a model agrees with another one of its embedding space, and the file that records it."""
 
 from __future__ import annotations
 

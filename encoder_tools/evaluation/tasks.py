@@ -1,4 +1,4 @@
-"""Evaluation sets on disk: what each kind looks like, and where the public ones lie in a data folder.
+"""Evaluation sets on disk: the format of each kind, and the paths of the public ones in a data folder.
 
 Every file is UTF-8, gzip-compressed if its name ends in ``.gz``; ``.jsonl`` holds one JSON object per line.
 

@@ -1,4 +1,4 @@
-"""A Sentence Transformers folder, run with torch, behind the protocol that everything here knows."""
+"""A Sentence Transformers folder run with torch, as a :class:`TextEncoder`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: where each tensor's bytes are, found without reading them."""
+"""A checkpoint on disk: the location of each tensor's bytes, without reading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the extraction must know of an architecture family."""
+"""The base class of architecture families: what extraction needs to know of one."""
 
 from __future__ import annotations
 

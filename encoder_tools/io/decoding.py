@@ -1,4 +1,4 @@
-"""Text files as lines, in the encoding that they are in: told by their first bytes, named, or UTF-8."""
+"""Text files as lines: encoding by byte order mark, by name, or UTF-8."""
 
 from __future__ import annotations
 

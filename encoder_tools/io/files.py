@@ -1,4 +1,4 @@
-"""Single files: read without trust, written wholly or not at all."""
+"""Single files: untrusted when read, written atomically."""
 
 from __future__ import annotations
 

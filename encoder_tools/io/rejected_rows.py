@@ -1,4 +1,4 @@
-"""Rows that cannot be used, kept in a file beside the output with the reason: none vanishes.
+"""Rejected rows, written with the reason to a file beside the output.
 
 Each is a line of JSON that :func:`encoder_tools.io.rows.read_rows` reads: NaN is null there.
 """

@@ -1,4 +1,4 @@
-"""What readers of rows have in common, whatever format they read."""
+"""Checks that the readers of all row formats share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are either wholly written or not written at all, whenever the writer is stopped.
+"""Folders that are written atomically: whole or not at all, whenever the writer is stopped.
 
 A folder is built beside its target under a temporary name, flushed, and put in its place in one step: by ``rename``
 where nothing stands there, by exchanging the two (Linux: renameat2 with RENAME_EXCHANGE) where something does. Where

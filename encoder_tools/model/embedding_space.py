@@ -1,4 +1,4 @@
-"""Spaces: models whose vectors can be compared with one another's, and how well they agree.
+"""Embedding spaces: which models' vectors can be compared, and how well they agree.
 
 A model that was distilled in its teacher's own space gives nearly the teacher's vectors: an index that the teacher made
 can answer the student's queries. Such a model says so in ``space.json``, with its agreement as measured. The space is

@@ -1,4 +1,4 @@
-"""A Sentence Transformers folder on disk, read without torch and without trust.
+"""A Sentence Transformers folder on disk, read without torch; its files are untrusted.
 
 Everything the runtime needs to know is read from the files that sentence-transformers itself reads, so that the two
 cannot disagree: ``modules.json``, each module's ``config.json``, ``config_sentence_transformers.json`` for prompts, and

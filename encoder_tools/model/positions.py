@@ -1,4 +1,4 @@
-"""How many tokens a model's table of positions holds, by its configuration alone.
+"""The number of positions a model has, by its configuration alone.
 
 Only models that look positions up in a learned table end there; others compute them (rotations, relative distances),
 and their ``max_position_embeddings`` is no more than the length that they were trained for. RoBERTa and its kin number

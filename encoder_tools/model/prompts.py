@@ -1,4 +1,4 @@
-"""The prompts of a model: which text goes before which input."""
+"""The prompts of a model: which text is put before which input."""
 
 from __future__ import annotations
 

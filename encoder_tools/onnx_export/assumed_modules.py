@@ -1,4 +1,4 @@
-"""The modules that sentence-transformers takes a plain transformer for: the body, and the mean over its tokens."""
+"""The modules that sentence-transformers assumes for a plain transformer: the body, and mean pooling."""
 
 from __future__ import annotations
 

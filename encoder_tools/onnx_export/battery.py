@@ -1,4 +1,4 @@
-"""The texts on which an export must agree with torch."""
+"""The battery: texts on which an export must agree with torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a graph give torch's vectors? Measured over the battery, from text to unit vector."""
+"""Parity of a graph with torch, measured over the battery, from text to unit vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``onnx/export.json``: what was exported, from what, and how exactly it agrees with torch."""
+"""``onnx/export.json``: what was exported, from which files, and its measured parity with torch."""
 
 from __future__ import annotations
 

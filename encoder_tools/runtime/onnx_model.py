@@ -1,4 +1,4 @@
-"""What every ONNX model here has: a session on exactly the requested provider, batches, and a narrow copy of itself."""
+"""The base of ONNX models: a session on exactly the requested provider, batches, and a single-threaded copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders in other processes: what is sent there is where the model lies, and each process opens it once."""
+"""Encoders in other processes: the folder is sent instead of the session, and each process opens it once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on exactly the provider that was asked for."""
+"""An ONNX Runtime session on exactly the requested provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model of a run: found, unpacked where it is the one that ships, and loaded to be trained."""
+"""The base model of a run: located, unpacked if it is the shipped one, loaded for training."""
 
 from __future__ import annotations
 

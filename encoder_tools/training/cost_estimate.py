@@ -1,4 +1,4 @@
-"""What a run will cost, from two of its own steps."""
+"""The cost of a run, estimated from two of its own steps."""
 
 from __future__ import annotations
 

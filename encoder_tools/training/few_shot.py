@@ -1,4 +1,4 @@
-"""An encoder adapted to a handful of labeled texts: those of one label drawn together, others apart.
+"""Few-shot adaptation: texts of one label pulled together, others pushed apart.
 
 SetFit (Tunstall et al. 2022) trains on pairs, twenty or more for each text, sixteen of them at a time. Here every text
 is encoded once an epoch, and all pairs within a batch count: the same pull at a tenth of the work, which grows

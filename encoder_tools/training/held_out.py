@@ -1,4 +1,4 @@
-"""Quality on examples that were held out, with the model as it is in training."""
+"""Quality on held-out examples, measured with the model as it is during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters beside a body's frozen matrices, merged into them at the end: the model keeps its shape.
+"""LoRA adapters, merged into the body at the end, so that the model keeps its architecture.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; by the package peft.
 """

@@ -1,4 +1,4 @@
-"""The model card of a trained folder: Hugging Face's metadata, data, settings, what changed and what it took."""
+"""The trained model folder: its card (data, settings, figures, cost) and ``training.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes as TOML files: read as a typed struct, unknown names answered with the nearest that there is."""
+"""Recipes as TOML files, read as typed structs; unknown names are rejected with the nearest known one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A first recipe for a file of pairs, with a comment on each setting that one changes first."""
+"""A first recipe for a file of pairs, with comments on the settings that are changed first."""
 
 from __future__ import annotations
 

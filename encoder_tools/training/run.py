@@ -1,4 +1,4 @@
-"""``train``: a base model and pairs in, an embedding model out, in as many slices as it takes."""
+"""``train``: a base model and pairs in, an embedding model out; an interrupted run resumes."""
 
 from __future__ import annotations
 

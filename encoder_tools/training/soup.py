@@ -1,4 +1,4 @@
-"""Greedy soup: the mean of several models' weights, each taken in only where held-out quality rises.
+"""Greedy model soup: the mean of several models' weights, each included only if held-out quality rises.
 
 Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
 increasing inference time", ICML 2022 (the greedy recipe).

@@ -1,4 +1,4 @@
-"""What all heads that can be fitted have in common: scikit-learn's contract over texts or their vectors.
+"""The base of all heads that can be fitted: scikit-learn's contract over texts or vectors.
 
 This module imports scikit-learn (1.4 s, 160 MB); the names of :mod:`heads` reach it when first used.
 """

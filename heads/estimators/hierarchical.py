@@ -1,4 +1,4 @@
-"""Labels with parents: first which parent, then which of its children, as one probability."""
+"""Hierarchical labels: first the parent, then its children, as one probability."""
 
 from __future__ import annotations
 

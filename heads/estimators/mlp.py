@@ -1,4 +1,4 @@
-"""A small perceptron on vectors, for classes that no plane divides and enough labels to learn how."""
+"""A small multilayer perceptron on vectors, for classes that are not linearly separable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From labeled vectors to a head that can be served: fitted, calibrated, with guarantees kept on what was held out."""
+"""The pipeline ``fit_head``: fitted, calibrated, with OOD detection and a risk guarantee."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifiers whose fitted part is a scorer, as serving has it: what they predict is what is served."""
+"""Estimators whose fitted part is a scorer: what they predict is exactly what is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels by what they mean: from their names or descriptions alone, and from examples as they come."""
+"""Zero-shot labels: from names or descriptions alone, refined by examples if there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the examples of a head are like: labels that look wrong, near-duplicates that disagree, what to label next."""
+"""Data quality: labels that look wrong, near-duplicates with different labels, and what to label next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as JSON has them: every field by its name."""
+"""Results as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn by hand: a page that needs nothing from anywhere."""
+"""Charts as SVG, without a plotting library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calibration, found by held-out log-loss."""
+"""Choice of the calibration by held-out log-loss."""
 
 from __future__ import annotations
 

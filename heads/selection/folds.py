@@ -1,4 +1,4 @@
-"""Which examples are held out together."""
+"""Stratified folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much to regularize a logistic regression, and its temperature, both chosen on held-out examples."""
+"""Choice of the regularization strength and of the temperature, on held-out examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to give no answer: thresholds on the greatest probability that keep a guarantee, from held-out examples.
+"""Abstention: a threshold on the greatest probability with a risk guarantee, chosen on held-out examples.
 
 Reading and applying one needs numpy only; choosing one imports scipy.
 """

@@ -1,4 +1,4 @@
-"""Arrays of a fitted head: checked once, then read-only; numpy is all they need."""
+"""Arrays of a fitted head: checked once, then read-only."""
 
 from __future__ import annotations
 

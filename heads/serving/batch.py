@@ -1,4 +1,4 @@
-"""Any number of heads on one pass of the encoder."""
+"""Predictions of any number of heads from one pass of the encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From scores to probabilities that are what they say; numpy only. How one is found: ``heads.selection.calibrator``."""
+"""Calibrated probabilities from scores; numpy only. How one is chosen: ``heads.selection.calibrator``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted head: what serving needs of any kind of head; numpy is all it takes."""
+"""A fitted head: all that serving needs of any estimator, with numpy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From vectors to one score per label, in every way that a head may do it; numpy is all that serving needs."""
+"""Scorers: from vectors to one score per label, with numpy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file in, a head out: what ``head fit`` does, for programs."""
+"""``head fit`` as a function: a file in, a head out."""
 
 from __future__ import annotations
 

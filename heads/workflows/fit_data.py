@@ -1,4 +1,4 @@
-"""What a head is fitted to: read once from the files that a job names, with warnings about what looks wrong."""
+"""The data of a fit: read once, with warnings about labels that look wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in, figures and pages out: what ``head evaluate`` and ``head report`` do, for programs."""
+"""``head evaluate`` and ``head report`` as functions: files in, figures and pages out."""
 
 from __future__ import annotations
 

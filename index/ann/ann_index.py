@@ -1,4 +1,4 @@
-"""An index over the vectors of a snapshot: near neighbors without looking at all of them.
+"""An approximate index over the vectors of a snapshot.
 
 It knows rows, not positions, so that it serves later snapshots too; see :mod:`index.ann.segments`. It is derived: what
 is lost is built again from the vectors.

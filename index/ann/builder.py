@@ -1,4 +1,4 @@
-"""When a collection searches through an index, and the thread that builds, extends and tunes it."""
+"""The builder: when a collection is searched through an index, and the thread that builds, extends and tunes it."""
 
 from __future__ import annotations
 

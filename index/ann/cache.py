@@ -1,4 +1,4 @@
-"""What a collection keeps beside its database, to open and to search faster: vectors, a graph over them, a manifest.
+"""The files beside a collection's database, derived from it to open and search faster: vectors, graph, manifest.
 
 All of it is derived: what is lost, or is not as the manifest says, counts as none and is made again. Files are written
 whole under names of their own, then the manifest is replaced, then the files before them are removed. The manifest

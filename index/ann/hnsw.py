@@ -1,4 +1,4 @@
-"""A graph of near neighbors: fast and close to exact, slow to build.
+"""HNSW: a graph of near neighbors; fast and close to exact, slow to build.
 
 Source: Malkov and Yashunin, "Efficient and Robust AnnIndex Nearest Neighbor Search Using Hierarchical Navigable
 Small World Graphs", 2016; by FAISS.

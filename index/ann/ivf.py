@@ -1,4 +1,4 @@
-"""Lists of vectors around centers, of which a search looks into a few: built in a fraction of a graph's time.
+"""IVF: lists of vectors around centers, of which a search reads a few; built much faster than a graph.
 
 Source: Sivic and Zisserman, "Video Google", 2003; Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor
 Search", 2011; by FAISS, whose guidelines ask for 4 to 16 times the square root of their number as lists.

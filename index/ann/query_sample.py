@@ -1,4 +1,4 @@
-"""A sample of what was searched for: vectors alone, bounded, in memory and beside the index that is tuned with it.
+"""A bounded sample of recent query vectors, which the index is tuned with.
 
 The count is bounded, so that newer queries replace older ones.
 

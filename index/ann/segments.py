@@ -1,4 +1,4 @@
-"""What a collection is searched through: a large index, a small one over later rows, and the last rows as they are.
+"""Segments: a large index, a small one over later rows, and the last rows without one.
 
 Rows that have gone since an index was built are passed over. The small index takes new rows while searches go on, so
 that few are left to be looked at one by one; when it has grown, the large one is built anew with all of them.

@@ -1,4 +1,4 @@
-"""All vectors of a collection in memory, as they were after one write; searched exactly.
+"""A snapshot: all vectors of a collection after one write, in memory, searched exactly.
 
 A snapshot never changes: searches use it while the next one is made. The next one shares its memory: rows are only ever
 added at the end (their numbers grow), in a buffer that is larger than what is used of it.
@@ -121,12 +121,12 @@ def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 class Snapshots:
     """Makes snapshots, each from the one before. Not safe for threads.
 
-    :param what: named in errors.
+    :param name: of the collection, in errors.
     :param base: reads vectors that were kept beside the database into the room that it is given, if there are any.
     """
 
-    def __init__(self, dim: int, what: str, base: Callable[[Reader, Callable[[int], Block]], Base | None]) -> None:
-        self._dim, self._what, self._base, self._generation = dim, what, base, 0
+    def __init__(self, dim: int, name: str, base: Callable[[Reader, Callable[[int], Block]], Base | None]) -> None:
+        self._dim, self._name, self._base, self._generation = dim, name, base, 0
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._vectors: FloatMatrix = np.empty((0, dim), dtype=np.float32)
         self.current = Snapshot(WriteToken(-1, ""), self._rows, self._vectors, np.empty(0, dtype=bool))
@@ -150,7 +150,7 @@ class Snapshots:
         counts = [reader.count(), *([] if known else [reader.counted()])]
         if any(count != len(current) for count in counts):
             raise FileCorruptError(
-                f"{self._what} holds {reader.counted()} documents and {len(current)} vectors. Restore a backup."
+                f"{self._name} holds {reader.counted()} documents and {len(current)} vectors. Restore a backup."
             )
         self.current = current
         return current
@@ -177,7 +177,7 @@ class Snapshots:
         # deleted rows are only masked, in a copy of the mask, and new rows are written behind all views.
         gone = np.searchsorted(before.rows, change.gone)
         if not np.array_equal(before.rows[gone[gone < len(before.rows)]], change.gone):
-            raise FileCorruptError(f"{self._what}: its log names rows that never were. Restore a backup.")
+            raise FileCorruptError(f"{self._name}: its log names rows that never were. Restore a backup.")
         alive = before.alive.copy()
         alive[gone] = False
         n, dead = len(before.rows), int(len(alive) - alive.sum())

@@ -1,4 +1,4 @@
-"""Documents that are stored in pieces: what is written of them, and what need not be encoded again."""
+"""Documents stored in chunks: which chunks are new, and which need not be encoded again."""
 
 from __future__ import annotations
 

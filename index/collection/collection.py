@@ -1,4 +1,4 @@
-"""A collection: documents that are never lost, searched by meaning, by words, or by both."""
+"""The class Collection: durable documents, searched by meaning, by words, or by both."""
 
 from __future__ import annotations
 

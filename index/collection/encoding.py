@@ -1,4 +1,4 @@
-"""Where a collection meets its model: may it be this one, and vectors of texts."""
+"""A collection and its model: whether they belong together, and vectors of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other metadata for documents that stay as they are, whole or in pieces."""
+"""New metadata for documents whose texts and vectors stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all verbs of an open collection stand on: the database, the models, and the state in memory."""
+"""The state of an open collection that all verbs share: database, models, and vectors in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of a collection other than searches: documents by id, all of them, what there is, and whether it is whole."""
+"""Reads other than searches: documents by id, scans, counts, statistics, verification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filling in the vectors of another model, and the switch to them."""
+"""Re-embedding: vectors of another model filled in, then switched to in one transaction."""
 
 from __future__ import annotations
 

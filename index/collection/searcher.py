@@ -1,4 +1,4 @@
-"""Searches of a collection: queries to vectors, one consistent state read, hits with their documents."""
+"""Searches: queries to vectors, one consistent state, hits with their documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes to a collection: documents stored, changed and deleted, and the switch to another model."""
+"""Writes: documents stored, changed and deleted, and the switch to another model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of an HTML page, in time that grows with its length alone, whatever is in it.
+"""Text of an HTML page with source positions, in time linear in its length.
 
 Python's own parser takes minutes for a hostile page, and those that do not (lexbor, html5lib) say nothing of where a
 text was. Tags, comments and raw text are told apart as the standard does: a tag or a comment that is never closed ends

@@ -1,4 +1,4 @@
-"""What a text in Markdown or HTML says, and where its headings are."""
+"""Text and headings of Markdown and HTML."""
 
 from __future__ import annotations
 

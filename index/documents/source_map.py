@@ -1,4 +1,4 @@
-"""A text as it is read out of a source, and where each of its characters stands there."""
+"""A text with the position of each character in its source."""
 
 from __future__ import annotations
 

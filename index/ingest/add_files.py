@@ -1,4 +1,4 @@
-"""Files into a collection: tables of rows, folders of text files, single text files; what ``index add`` does."""
+"""``index add`` as a function: tables of rows, folders of text files, single text files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of files into a collection: a few at a time, those that cannot be stored rejected with the reason."""
+"""Rows of files into a collection, in batches; unusable rows are rejected with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text files, in folders and single, as rows that can be stored."""
+"""Text files of folders as rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ranking out of two: by meaning and by words.
+"""Fusion of the dense and the lexical ranking.
 
 Sources: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning
 Methods", SIGIR 2009; weighted sums of scores brought to [0, 1], Bruch, Gai and Ingber, "An Analysis of Fusion Functions

@@ -1,4 +1,4 @@
-"""Fields of the metadata as columns in memory, and filters over them.
+"""Metadata fields as columns in memory, and filters over them.
 
 A column is made when a filter first asks for its field, and grows as rows come. It holds each distinct value once, and
 for each row which one it has: a condition is decided once a value, not once a row. Numbers are also kept as numbers, so

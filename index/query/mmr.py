@@ -1,4 +1,4 @@
-"""Hits that are near to the query and unlike each other.
+"""Diversification by maximal marginal relevance (MMR).
 
 Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing
 Summaries", SIGIR 1998.

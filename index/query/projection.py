@@ -1,4 +1,4 @@
-"""A collection's vectors in two dimensions, to look at."""
+"""A collection's vectors projected to two dimensions."""
 
 from __future__ import annotations
 

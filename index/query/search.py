@@ -1,4 +1,4 @@
-"""One search: by meaning, by words, or by both; filtered, cut and paged."""
+"""One search, dense, lexical or hybrid: filtered, ranked, grouped and paged."""
 
 from __future__ import annotations
 

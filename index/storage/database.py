@@ -1,4 +1,4 @@
-"""The SQLite file of a collection: connections, transactions, and its errors as ours."""
+"""The SQLite file of a collection: connections, transactions, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search by words: SQLite's FTS5, in the same transaction as the documents, ranked by BM25.
+"""Full-text search: SQLite's FTS5, in the same transaction as the documents, ranked by BM25.
 
 What a word is, :mod:`index.text.words` says, for texts and queries alike; FTS5 holds the terms and knows nothing of
 texts. BM25 costs the number of texts that have one of a query's terms, and terms that most texts have say next to

@@ -1,4 +1,4 @@
-"""Bringing the terms of all texts to the rules of this version, a part at a time; what was interrupted resumes.
+"""Rebuilding the full-text index for the word rules of this version, in parts; interrupted rebuilds resume.
 
 ``words`` of the table ``meta`` names the rules that all terms are of; while they are made anew it is empty,
 ``words_coming`` names the new rules, and ``words_indexed`` the last row that is done.

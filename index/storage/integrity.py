@@ -1,4 +1,4 @@
-"""Proof that a collection is whole."""
+"""Verification of a collection against its checksums."""
 
 from __future__ import annotations
 

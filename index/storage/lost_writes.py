@@ -1,4 +1,4 @@
-"""Whether SQLite's write-ahead log lost writes that were acknowledged.
+"""Detection of acknowledged writes that damage to SQLite's write-ahead log has lost.
 
 SQLite reads its log up to the first frame whose checksum is wrong, and leaves out what comes behind: after a crash that
 is a write that never ended, but after damage on the disk it is writes that had ended. The two differ: a log that was

@@ -1,4 +1,4 @@
-"""Disks that SQLite's log cannot be shared on."""
+"""Detection of network disks, on which SQLite's log cannot be shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of another model beside those that are searched, until they take their place.
+"""Vectors of another model, filled in beside those that are searched until they replace them.
 
 The new ones are filled in row by row, from the texts, while the old ones serve; what is written meanwhile has a row of
 its own, and is filled in before the end. The switch is one transaction. All of it is in the database: a run that was

@@ -1,4 +1,4 @@
-"""Vectors in memory, with the rows that they are of and the state of the database that they were taken from."""
+"""Blocks of vectors in memory, with their rows and the write that they are a state of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a text the words of a query are."""
+"""Spans of a query's words in a text."""
 
 from __future__ import annotations
 

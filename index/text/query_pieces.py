@@ -1,4 +1,4 @@
-"""Short pieces of texts, as people type them into a search box."""
+"""Short pieces of stored texts, as stand-ins for queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endings that are cut off words: Snowball's stemmers, through its own library.
+"""Stemming by Snowball's own library.
 
 Source: Porter, "Snowball: A language for stemming algorithms", 2001.
 """

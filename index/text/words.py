@@ -1,4 +1,4 @@
-r"""Words of a text: one rule for what is stored, for queries, for the filter ``$text`` and for highlighting.
+r"""Words of a text: one rule for stored texts, queries, the filter ``$text`` and highlights.
 
 **Characters.** NFKC (ligatures, full-width and half-width forms), full case folding, digits of all scripts as 0 to 9.
 Soft hyphens, joiners, direction marks and variation selectors are dropped. Marks over Latin, Greek, Cyrillic, Hebrew

@@ -1,4 +1,4 @@
-"""What a batch costs on this machine: measured at the start, followed from then on."""
+"""The cost of a batch on this machine: measured at the start, updated from then on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threads that run a model, between its fair queue and the event loop."""
+"""The engine: threads that run a model, between its fair queue and the event loop."""
 
 from __future__ import annotations
 

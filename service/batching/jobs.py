@@ -1,4 +1,4 @@
-"""What is queued: the token lists of one request, told apart by whose they are."""
+"""Jobs: the token lists of one request in the queue, and its flow."""
 
 from __future__ import annotations
 

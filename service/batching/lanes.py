@@ -1,4 +1,4 @@
-"""Which batch runs where: one on all cores while there is little to do, one on each core while there is much.
+"""Lanes: one batch on all cores while little waits, one per core while much does.
 
 Several batches that keep to a core each get more done than one spread over all of them (a sixth to a third more, on two
 cores), because nothing waits for the slowest part of each operator; a single batch is sooner done on all cores. Beside

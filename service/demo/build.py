@@ -1,4 +1,4 @@
-"""Builds the demonstration's collection and head once, and finds them again at the next start."""
+"""The demonstration's collection and head, built at the first start and cached."""
 
 from __future__ import annotations
 

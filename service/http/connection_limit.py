@@ -1,4 +1,4 @@
-"""How many connections there is room for: each is an open file, of which a process has so many and no more.
+"""The limit on connections, derived from the limit on open files.
 
 A server that runs out of them cannot open its databases either, and asyncio then reports each connection that waits.
 So connections are capped well below the limit, and no more are taken at a time than can be refused again.

@@ -1,4 +1,4 @@
-"""A route as data: what it takes, what it gives, who may call it; the application and its OpenAPI document read it."""
+"""Endpoints as data, from which the application and its OpenAPI document are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, written from the routes themselves, so that it cannot say anything else than they do."""
+"""The OpenAPI document, generated from the endpoints, so that the two cannot differ."""
 
 from __future__ import annotations
 

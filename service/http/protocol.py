@@ -1,4 +1,4 @@
-"""Connections: uvicorn's protocol with limits on how slowly, how long and how many, and errors in our shape.
+"""Connections: uvicorn's protocol with limits on slow, long and many ones.
 
 What it adds: a request must arrive in time; a client that does not read its answer is cut off; headers without end and
 broken HTTP get JSON; and who has closed only its sending half still gets its answer, while who has left altogether is

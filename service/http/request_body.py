@@ -1,4 +1,4 @@
-"""Request bodies: read up to a limit, decoded straight into a typed struct."""
+"""Request bodies: read up to a limit, decoded into typed structs."""
 
 from __future__ import annotations
 

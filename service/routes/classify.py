@@ -1,4 +1,4 @@
-"""``POST /v1/classify``: what heads say of texts; heads of one model share one pass of it."""
+"""``POST /v1/classify``: predictions of heads; those of one model share one pass of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collections over HTTP: made, listed, described, dropped; documents stored, read, deleted."""
+"""Collections over HTTP: create, list, describe, drop; store, read and delete documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms that inputs, prompts and truncation take with different clients, brought to one."""
+"""Inputs, prompts and truncation as different clients send them, in one form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``GET /v1/stats``: how the server does right now."""
+"""``GET /v1/stats``: load during the last minute."""
 
 from __future__ import annotations
 

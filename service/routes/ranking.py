@@ -1,4 +1,4 @@
-"""Rerank: texts in the order of their nearness to a query, as Cohere and text-embeddings-inference have it."""
+"""Reranking, in the shapes of Cohere and text-embeddings-inference."""
 
 from __future__ import annotations
 

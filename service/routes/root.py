@@ -1,4 +1,4 @@
-"""What the server says of itself: ``/``, ``/health``, ``/ready``, ``/metrics``, ``/openapi.json``."""
+"""The server about itself: ``/``, ``/health``, ``/ready``, ``/metrics``, ``/openapi.json``."""
 
 from __future__ import annotations
 

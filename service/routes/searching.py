@@ -1,4 +1,4 @@
-"""``POST /search`` and ``POST /v1/collections/{name}/search``: the texts of a collection that queries find."""
+"""``POST /search`` and ``POST /v1/collections/{name}/search``."""
 
 from __future__ import annotations
 

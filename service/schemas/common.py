@@ -1,4 +1,4 @@
-"""What the routes' bodies have in common."""
+"""Parts that several bodies share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What JSON Schema says of the bodies beyond the types of their fields."""
+"""Constraints of bodies beyond the types of their fields, for JSON Schema."""
 
 from __future__ import annotations
 

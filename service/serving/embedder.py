@@ -1,4 +1,4 @@
-"""From texts or token ids to vectors, off the event loop and without ever cutting a text in silence."""
+"""The embedder: texts or token ids to vectors, off the event loop, without silent truncation."""
 
 from __future__ import annotations
 

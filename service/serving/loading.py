@@ -1,4 +1,4 @@
-"""From folders to a :class:`ServiceState`, and what has changed in them while it serves."""
+"""Loading of models, heads and collections from folders, and hot-reload."""
 
 from __future__ import annotations
 

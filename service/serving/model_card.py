@@ -1,4 +1,4 @@
-"""What a model's card says of its quality."""
+"""Quality figures from a model's card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token ids of OpenAI's vocabularies, for clients that cannot be told to send text."""
+"""Token ids of OpenAI's vocabularies, decoded to text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of collections: computed in the background, kept until the collection changes."""
+"""Projections of collections, computed in the background and cached until the collection changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is served, each by its name: models, heads and collections, which may be exchanged under way."""
+"""The registry of served models, heads and collections, which can be exchanged while they are used."""
 
 from __future__ import annotations
 

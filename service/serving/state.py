@@ -1,4 +1,4 @@
-"""Everything that the routes work with, built once at start."""
+"""The state of the service that all routes share."""
 
 from __future__ import annotations
 

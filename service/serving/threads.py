@@ -1,4 +1,4 @@
-"""Threads for what is neither the model's nor the event loop's: tokenizing, searching, classifying."""
+"""Worker threads for tokenizing, searching and classifying, off the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads with an encoder of their own: adapted to a few labels where that helps, or fine-tuned on many."""
+"""Few-shot adaptation and fine-tuning of an encoder together with its head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained: the student, and the adapters beside it that are thrown away afterwards."""
+"""The student while it is trained, with projections to the teacher's width that are discarded afterwards."""
 
 from __future__ import annotations
 

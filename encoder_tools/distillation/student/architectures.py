@@ -1,4 +1,4 @@
-"""Bodies of students, by family: made, started from a word table, their residual branches nearly closed.
+"""Student bodies by family: created, initialized from a word table, with nearly closed residual branches.
 
 With nearly closed branches a student begins as the mean of its normalized word vectors, which is a fair start, and
 learns from there to use its layers.

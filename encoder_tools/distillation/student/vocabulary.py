@@ -1,4 +1,4 @@
-"""The teacher's own tokenizer, its vocabulary cut to what the texts need.
+"""The teacher's tokenizer with its vocabulary reduced to what the texts need.
 
 Student and teacher then see the same pieces, so that their hidden states can be matched token by token. A word whose
 piece is cut falls into smaller pieces, which both of them know.

@@ -1,4 +1,4 @@
-"""Which examples make which step of contrastive training: every batch of one set, in an order of its own."""
+"""Batches of contrastive training: each from one set, in a seeded order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples of a set: read, cleaned of repetitions, some held out and kept out of training."""
+"""Examples of a set: read, deduplicated, partly held out and kept out of training."""
 
 from __future__ import annotations
 

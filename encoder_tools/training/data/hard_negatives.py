@@ -1,4 +1,4 @@
-"""Hard negatives: documents that look like a query's answer to a model, and are none.
+"""Hard negatives: documents near a query that do not answer it.
 
 A candidate that is nearly as near to the query as its answer, or nearer, is likely an answer that nobody marked: it is
 left out, and counted. A better model, if there is one, checks them a second time.

@@ -1,4 +1,4 @@
-"""Texts that are nearly equal: the same but for a few characters, such as a date or a spelling.
+"""Near-duplicates: texts that differ in a few characters, such as a date or a spelling.
 
 Source: Broder, "On the Resemblance and Containment of Documents", 1997; candidates by MinHash, each then compared.
 """

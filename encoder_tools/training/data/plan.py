@@ -1,4 +1,4 @@
-"""What a run will do: how many steps over which examples, and which examples make which of them."""
+"""The plan of a run: steps, examples, and the batches of each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a run on disk: weights, moments and the step in one file, so that they are never of different steps."""
+"""Checkpoints: weights, optimizer moments and the step in one file, so that they always belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes, and its texts as tensors."""
+"""Device and precision of a run, and texts as tensors."""
 
 from __future__ import annotations
 

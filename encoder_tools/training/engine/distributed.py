@@ -1,4 +1,4 @@
-"""Several processes that train one model: each computes a share of every batch, which all take the same step.
+"""Data-parallel training in several processes: each computes a share of every batch.
 
 They exchange vectors and gradients by torch.distributed: gloo on CPUs, NCCL on GPUs, a GPU each. Only the first one,
 the lead, says anything and writes anything.

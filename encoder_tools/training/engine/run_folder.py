@@ -1,4 +1,4 @@
-"""The prologue and the epilogue of every run: where it reads, works and writes, and one slice of it."""
+"""The folders of a run, and one slice of it: the prologue and epilogue that train and distill share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows make which step, and how fast it learns: functions of the settings and the step alone."""
+"""Batches and learning rates as functions of the settings and the step alone."""
 
 from __future__ import annotations
 

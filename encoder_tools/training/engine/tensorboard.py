@@ -1,4 +1,4 @@
-"""A run's figures for TensorBoard, for those who use it; ``train.jsonl`` has them in any case."""
+"""Optional TensorBoard logs; ``train.jsonl`` has the figures in any case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objective of contrastive training: batches of one set, one cached pass over all their texts."""
+"""The contrastive objective: batches of one set, one GradCache pass over all their texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient of a loss over a whole batch at the memory of a small part of it.
+"""GradCache: the gradient of a loss over a whole batch in the memory of a small part of it.
 
 All texts are encoded once without gradients; the loss is taken over all vectors, and its gradient with respect to each
 vector kept; then each part is encoded again, and passes its vectors' gradients on. The parameters get the gradients

@@ -1,4 +1,4 @@
-"""A teacher's vectors of the examples of a set, computed once and kept in half precision."""
+"""Targets: a teacher's vectors of all examples of a set, in half precision."""
 
 from __future__ import annotations
 

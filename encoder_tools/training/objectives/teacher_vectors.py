@@ -1,4 +1,4 @@
-"""Teacher vectors: computed once, stored in half precision, found again by the text."""
+"""Teacher vectors cached on disk in half precision, looked up by text."""
 
 from __future__ import annotations
 
