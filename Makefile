@@ -39,7 +39,7 @@ test-fast: .venv-dev/.installed
 	.venv-dev/bin/mypy
 	.venv-dev/bin/python -m pytest -q $(PARALLEL) -m 'not slow' $(ARGS)
 
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 TRAINING_CODE := encoder_tools/training/*,encoder_tools/distillation/*,encoder_tools/extraction/*,encoder_tools/onnx_export/*
 
 # Warnings are errors. Sphinx, because the docstrings are written in its markup.

@@ -14,34 +14,37 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(name, "1")
 
 SLOW = (
-    "encoder_tools/distillation",
-    "encoder_tools/evaluation/test_evaluate.py",
-    "encoder_tools/extraction/test_quirks.py",
-    "encoder_tools/model/test_default_model.py",
     "encoder_tools/onnx_export",
-    "encoder_tools/runtime/test_runtime.py",
     "encoder_tools/training",
-    "index/ann/test_recall.py",
-    "index/collection/test_state_machine.py",
-    "index/query/test_pages.py",
+    "encoder_tools/distillation",
+    "encoder_tools/runtime/test_runtime.py",
+    "encoder_tools/extraction/test_quirks.py",
     "index/storage/test_kills.py",
-    "service/cli",
     "service/http/test_openapi.py",
-    "service/page",
-    "service/routes/test_clients.py",
-    "service/routes/test_cross_encoders.py",
+    "service/cli",
     "service/serving/test_operations.py",
     "service/workflows",
+    "service/page",
+    "index/collection/test_state_machine.py",
+    "index/ann/test_recall.py",
+    "index/query/test_pages.py",
+    "encoder_tools/evaluation/test_evaluate.py",
+    "encoder_tools/model/test_default_model.py",
+    "service/routes/test_clients.py",
+    "service/routes/test_cross_encoders.py",
     "test_docs.py",
     "test_examples.py",
 )
-"""Files and folders that train, trace, kill or start processes; `make test-fast` leaves them out."""
+"""Files and folders that train, trace, kill or start processes, the slowest first; `make test-fast` leaves them out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow."""
+    """Mark what is slow, and run it first: workers that take files by turns then end at about the same time."""
     here = Path(__file__).parent
+    rank = {}
     for item in items:
         name = item.path.relative_to(here).as_posix()
-        if any(name == slow or name.startswith(f"{slow}/") for slow in SLOW):
+        rank[item] = next((n for n, slow in enumerate(SLOW) if name == slow or name.startswith(f"{slow}/")), len(SLOW))
+        if rank[item] < len(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=rank.__getitem__)  # stable: the tests of a file stay in their order
