@@ -27,11 +27,12 @@ lint: .venv-dev/.installed
 # One process per core; the tests of a file stay together, because they share trained models and running servers. Each
 # process computes on one core (see tests/conftest.py). The bars of branch coverage are in pyproject.toml and below.
 tests: .venv-dev/.installed
+	.venv-dev/bin/python -m pytest -q $(PARALLEL) $(UNMEASURED)
 	.venv-dev/bin/coverage erase
-	.venv-dev/bin/coverage run -m pytest -q $(PARALLEL) --durations=25
+	.venv-dev/bin/coverage run -m pytest -q $(PARALLEL) --durations=25 $(addprefix --ignore=,$(UNMEASURED))
 	.venv-dev/bin/coverage combine -q
 	.venv-dev/bin/coverage report
-	.venv-dev/bin/coverage report --fail-under=90 --include='$(TRAINING_CODE)' | tail -n 1
+	.venv-dev/bin/coverage report --fail-under=90 --format=total --include='$(TRAINING_CODE)'
 
 # The inner loop: what takes less than five seconds per test.
 test-fast: .venv-dev/.installed
@@ -40,6 +41,9 @@ test-fast: .venv-dev/.installed
 	.venv-dev/bin/python -m pytest -q $(PARALLEL) -m 'not slow' $(ARGS)
 
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# These take twice as long while lines are counted, and reach none that the other tests do not.
+UNMEASURED := tests/encoder_tools/onnx_export/test_architectures.py tests/encoder_tools/training/test_train.py \
+	tests/index/storage/test_kills.py tests/service/http/test_openapi.py
 TRAINING_CODE := encoder_tools/training/*,encoder_tools/distillation/*,encoder_tools/extraction/*,encoder_tools/onnx_export/*
 
 # Warnings are errors. Sphinx, because the docstrings are written in its markup.

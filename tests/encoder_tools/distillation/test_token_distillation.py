@@ -158,7 +158,7 @@ def test_a_run_too_short_to_agree_is_written_without_a_mark(root: Path, monkeypa
     write(root, steps=1, recipe=RECIPE.replace('files = ["texts.txt"]', 'files = ["texts.txt"]\nheld_out = 20'))
     done, said = run(root)
     assert done
-    assert "not marked" in said[-2]
+    assert "not recorded as a sibling" in said[-2]
     assert (root / "a" / "modules.json").is_file()
     assert not (root / "a" / "space.json").exists()
 
