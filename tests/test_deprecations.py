@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -57,6 +58,22 @@ def test_options_and_commands(
     assert "No such option" not in result.output
     for name in current:
         assert f"is called {name} now" in result.output
+
+
+def test_behind_two_dashes_nothing_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["head", "predict", "a", "b.csv", "--", "--cut"])
+    assert "is called" not in result.output
+    assert "--truncate" not in result.output
+
+
+def test_the_command_line_offers_every_estimator():
+    from heads.workflows.fit import ESTIMATORS
+    from service.cli.head_commands.fit import fit
+
+    (option,) = [parameter for parameter in fit.params if parameter.name == "estimator"]
+    assert isinstance(option.type, click.Choice)
+    assert set(option.type.choices) == set(ESTIMATORS)
 
 
 def test_an_old_key_of_a_recipe_is_told_what_to_do(tmp_path: Path):

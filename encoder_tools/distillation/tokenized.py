@@ -20,7 +20,7 @@ from encoder_tools.distillation.student.warm_start import WarmStart, teachers_id
 from encoder_tools.distillation.texts import join_texts
 from encoder_tools.errors import InputError
 from encoder_tools.io.files import read_json
-from encoder_tools.training.engine.device import Ids
+from encoder_tools.training.engine.device import Ids, hash_ids
 
 
 class Corpus(NamedTuple):
@@ -71,8 +71,7 @@ def tokenized(
 def digest_of(ids: Sequence[Ids]) -> str:
     """Hash of the texts in their order, as token ids: a recipe names files, not what is in them."""
     state = hashlib.sha256()
-    for row in ids:
-        state.update(len(row).to_bytes(4, "little") + row.tobytes())
+    hash_ids(state, ids)
     return state.hexdigest()[:32]
 
 

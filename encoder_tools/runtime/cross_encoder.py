@@ -57,8 +57,6 @@ class OnnxCrossEncoder(OnnxModel):
         graph: Path | None = None,
     ) -> None:
         path = Path(folder)
-        graph_file = _checked_graph(path) if graph is None else graph
-        super().__init__(graph_file, provider, threads, max_tokens, of="pairs")
         config = read_json(path / "config.json")
         settings = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
         self.name = path.resolve().name
@@ -68,6 +66,8 @@ class OnnxCrossEncoder(OnnxModel):
         self._segments, self._strategy = _has_segments(settings), _strategy(transformer)
         self._tokenizer = TextTokenizer(_tokenizer_of(path, graph), self.max_length, truncation_side(settings))
         self._pad_id = tokenizer_pad_id(config, self._tokenizer)
+        graph_file = _checked_graph(path) if graph is None else graph
+        super().__init__(graph_file, provider, threads, max_tokens, of="pairs")
         self._fed = self._inputs()
         if not {"input_ids", "attention_mask"} <= self._fed <= {"input_ids", "attention_mask", "token_type_ids"}:
             raise FileCorruptError(f"{graph_file} has inputs {sorted(self._fed)}, expected those of a text classifier.")

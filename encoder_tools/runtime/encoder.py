@@ -83,7 +83,6 @@ class OnnxEncoder(OnnxModel):
         if verify:
             self._manifest.check_fresh(self._folder)
         graph = self._manifest.graph_path(self._folder, variant, verify=verify)
-        super().__init__(graph, provider, threads, max_tokens, of="texts")
         self._tokenizer = TextTokenizer(
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
         )
@@ -93,6 +92,7 @@ class OnnxEncoder(OnnxModel):
         self._dim = self._checked_dim(own if dim is None else dim)
         self._variant = variant
         self._pads = self._manifest.pads(variant)
+        super().__init__(graph, provider, threads, max_tokens, of="texts")  # last: opening the session takes longest
         self._check_graph(graph)
 
     @property

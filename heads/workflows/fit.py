@@ -77,7 +77,7 @@ def _check(job: FitJob) -> None:
         raise InputError(f"Kind {job.kind!r} is not known, expected one of {', '.join(ESTIMATORS)}.")
     if job.kind in _OTHERS and (job.guarantee.required or job.held_out or job.outside or job.outside_label is not None):
         raise InputError(
-            f"Promises and texts out of scope are for one label of several; kind {job.kind!r} gives others."
+            f"Guarantees and texts out of scope are for one label of several; kind {job.kind!r} gives others."
         )
     if len(job.columns.label) > 1 and job.kind not in ("hierarchical", "multi-label"):
         raise InputError(

@@ -92,8 +92,9 @@ class RenamingCommand(click.Command):
         self.renamed = dict(renamed)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Replace earlier names before click sees them."""
-        return super().parse_args(ctx, [self._current(argument) for argument in args])
+        """Replace earlier names before click sees them; behind ``--`` there are none."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*map(self._current, args[:end]), *args[end:]])
 
     def _current(self, argument: str) -> str:
         name, equals, value = argument.partition("=")

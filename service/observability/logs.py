@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 PACKAGES = ("encoder_tools", "heads", "index", "service")
+_TRACEBACKS = logging.Formatter()
 
 
 class JsonLines(logging.Handler):
@@ -22,7 +23,9 @@ class JsonLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as one line."""
-        log_line(event="log", level=record.levelname.lower(), logger=record.name, message=record.getMessage())
+        traceback = {} if record.exc_info is None else {"traceback": _TRACEBACKS.formatException(record.exc_info)}
+        level = record.levelname.lower()
+        log_line(event="log", level=level, logger=record.name, message=record.getMessage(), **traceback)
 
 
 def log_packages_as_json() -> None:

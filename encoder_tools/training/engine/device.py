@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -35,6 +36,12 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
 def bf16_products(precision: str, device: torch.device) -> torch.autocast:
     """Context in which matrix products have a recipe's precision; see :func:`uses_bf16`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision, device))
+
+
+def hash_ids(state: hashlib._Hash, texts: Iterable[Ids]) -> None:
+    """Add texts to a hash, each with its length, so that two lists of texts differ wherever one text ends."""
+    for row in texts:
+        state.update(len(row).to_bytes(4, "little") + row.tobytes())
 
 
 def padded(

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from encoder_tools.training.data.examples import Example, folded
 from encoder_tools.training.engine import distributed as processes
-from encoder_tools.training.engine.device import Ids, bf16_products, padded
+from encoder_tools.training.engine.device import Ids, bf16_products, hash_ids, padded
 from encoder_tools.training.engine.loop import optimizer_groups
 from encoder_tools.training.engine.schedule import Rows
 from encoder_tools.training.objectives.gradcache import cached_backward
@@ -249,7 +249,6 @@ def digest_of(sets: Sequence[TokenizedSet]) -> str:
     """Hash of all texts as token ids, and of their scores: a recipe names files, not what is in them."""
     state = hashlib.sha256()
     for part in sets:
-        for row in (*part.queries, *part.documents, *(text for texts in part.negatives for text in texts)):
-            state.update(len(row).to_bytes(4, "little") + row.tobytes())
+        hash_ids(state, (*part.queries, *part.documents, *(text for texts in part.negatives for text in texts)))
         state.update(part.scores.tobytes())
     return state.hexdigest()[:32]
