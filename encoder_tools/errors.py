@@ -16,6 +16,7 @@ the builtin that a reader would expect, so code that knows nothing of us still c
     ├── TrainingError (RuntimeError)        a loss or a gradient is not finite
     ├── ExportError (RuntimeError)          a model cannot be exported
     │   └── ParityError                     the exported graph differs from torch by more than the tolerance
+    ├── ResourceError (RuntimeError)        work that needs more memory or disk than there is
     ├── ProviderError (RuntimeError)        the requested execution provider is not available
     ├── InferenceError (RuntimeError)       ONNX Runtime failed while it computed
     └── FingerprintError (ValueError)       vectors, heads or collections of another model
@@ -78,6 +79,10 @@ class ParityError(ExportError):
     """The exported graph differs from torch by more than the tolerance."""
 
 
+class ResourceError(EncoderToolsError, RuntimeError):
+    """The work needs more memory or disk than there is; it was not started."""
+
+
 class ProviderError(EncoderToolsError, RuntimeError):
     """The requested ONNX Runtime execution provider is not available."""
 
@@ -96,6 +101,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in ("not enough memory", "out of memory", "can't allocate memory", "bad_alloc",
+                                           "cannot allocate memory",
                                            "failed to allocate memory", "alloc_cpu"))  # fmt: skip
 
 

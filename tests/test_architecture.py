@@ -17,7 +17,18 @@ MODULES = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") f
 
 FLOOR = tuple(
     f"encoder_tools.{name}"
-    for name in ("aliases", "arguments", "errors", "extras", "io", "model", "protocols", "runtime", "vectors")
+    for name in (
+        "aliases",
+        "arguments",
+        "errors",
+        "extras",
+        "io",
+        "machine",
+        "model",
+        "protocols",
+        "runtime",
+        "vectors",
+    )
 )
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
@@ -29,7 +40,7 @@ LAYERS = {
     "encoder_tools": (
         "errors protocols aliases",
         "extras arguments vectors",
-        "io",
+        "io machine",
         "model",
         "runtime families",
         "extraction onnx_export evaluation",

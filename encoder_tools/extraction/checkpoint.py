@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from safetensors import SafetensorError, safe_open
+from typing import Any
 
 from encoder_tools.errors import CheckpointFamilyError, FileCorruptError, FileMissingError, one_line
-from encoder_tools.io.files import open_regular, read_json
+from encoder_tools.io.files import read_json
+from encoder_tools.model.tensor_files import TensorLocation, read_header
 
-_CHUNK = 1 << 20
 INDEX_NAME = "model.safetensors.index.json"
 _HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "tokenizer*", "merges*", "vocab*")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "flax_model*", "tf_model*")
-
-
-class TensorLocation(NamedTuple):
-    """One tensor of a safetensors file.
-
-    :ivar dtype: as safetensors names it, such as "BF16".
-    :ivar start: offset of its first byte in the file.
-    :ivar end: offset after its last byte.
-    """
-
-    file: Path
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -88,7 +63,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = read_json(folder / "config.json")
     tensors: dict[str, TensorLocation] = {}
     for file in _weight_files(folder):
-        for location in _read_header(file):
+        for location in read_header(file):
             if location.name in tensors:
                 raise FileCorruptError(
                     f"{location.name} is in both {tensors[location.name].file.name} and {file.name}. Download "
@@ -129,50 +104,3 @@ def _shards(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise FileMissingError(f"{folder / name} is named in {INDEX_NAME} but is not there. Download the shard.")
     return [folder / name for name in names]
-
-
-def _read_header(file: Path) -> Iterator[TensorLocation]:
-    """Places of all tensors of a file, after the safetensors library has validated it (sizes, overlaps, length)."""
-    with validated(file):
-        pass
-    with file.open("rb") as raw:
-        length = int.from_bytes(raw.read(8), "little")
-        header = json.loads(raw.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            start, end = (8 + length + offset for offset in entry["data_offsets"])
-            yield TensorLocation(file, name, entry["dtype"], tuple(entry["shape"]), start, end)
-
-
-@contextmanager
-def validated(file: Path) -> Iterator[Any]:
-    """Open a safetensors file for torch.
-
-    :raises FileCorruptError: if it is truncated or not a safetensors file.
-    """
-    with open_regular(file):  # says what hinders reading, before the library says that the file is no good
-        pass
-    try:
-        opened = safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise FileCorruptError(
-            f"{file} is not a whole safetensors file ({one_line(error)}). Download it again."
-        ) from None
-    with opened as tensors:
-        yield tensors
-
-
-def chunks(location: TensorLocation) -> Iterator[bytes]:
-    """The bytes of a tensor, a megabyte at a time.
-
-    :raises FileCorruptError: if the file cannot be read, or ends inside the tensor.
-    """
-    with open_regular(location.file) as file:
-        file.seek(location.start)
-        left = location.size
-        while left:
-            chunk = file.read(min(_CHUNK, left))
-            if not chunk:
-                raise FileCorruptError(f"{location.file} ended inside {location.name}. Download it again.")
-            left -= len(chunk)
-            yield chunk

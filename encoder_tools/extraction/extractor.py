@@ -17,7 +17,7 @@ from encoder_tools.errors import (
     ProofError,
     one_line,
 )
-from encoder_tools.extraction.checkpoint import Checkpoint, TensorLocation, locate, open_checkpoint
+from encoder_tools.extraction.checkpoint import Checkpoint, locate, open_checkpoint
 from encoder_tools.extraction.output_folder import Head, write_card, write_head
 from encoder_tools.extraction.report import REPORT_NAME, ExtractionReport
 from encoder_tools.extras import require_extra
@@ -25,12 +25,16 @@ from encoder_tools.families import family_of
 from encoder_tools.families.family import Choices, Family, Target
 from encoder_tools.io.files import write_json
 from encoder_tools.io.staging import staged_folder
+from encoder_tools.machine.room import as_resource_error, check_room
+from encoder_tools.model.tensor_files import TensorLocation
 
 if TYPE_CHECKING:
-    from encoder_tools.extraction.proof import Proof
+    from encoder_tools.extraction.proof import Proof, Source
     from encoder_tools.extraction.tensor_account import Inventory
 
 _LONGEST = 1_000_000  # tokens; what is above says "no limit"
+_CLOSE = 0.999  # cosine from which on more tokens are worth more than exactness
+_LIBRARIES = 700_000_000  # bytes that torch and transformers take before the first weight
 _LEFT_OUT = ("torch_dtype", "auto_map")  # an old name of dtype; code of the source's that would be loaded from the hub
 _VERSIONS_OF = ("torch", "transformers", "safetensors", "tokenizers")
 
@@ -61,13 +65,16 @@ def extract(
     :param pooling: "mean", "cls", "last", "weighted-mean" or "max".
     :param dense: widths of linear layers after the pooling, started at random with a fixed seed.
     :param normalize: end in unit vectors.
-    :param max_length: maximum length in tokens; by default the greatest common length at which the layout is exact.
+    :param max_length: maximum length in tokens; by default the greatest that family, tokenizer and positions have in
+        common, or the one at which the layout is exact where vectors of longer texts were measured to differ (cosine to
+        the source's below 0.999).
     :param overwrite: replace ``out`` if it exists.
     :raises CheckpointError: if the checkpoint cannot be extracted.
     :raises ProofError: if the extracted encoder differs from the source where the key layout guarantees equality.
     :raises FileMissingError: if a file is missing.
     :raises FileCorruptError: if a file is damaged.
     :raises InputError: if an option is out of range, or ``out`` exists.
+    :raises ResourceError: if it needs more memory or disk than there is.
     :raises SaveError: if the disk is full; what stood at ``out`` is untouched.
     :raises MissingExtraError: if the extra ``train`` is not installed.
 
@@ -89,7 +96,8 @@ def extract(
     family = family_of(source.config)
     choices = Choices(layout, keep_vision)
     family.check_choices(choices)
-    with staged_folder(Path(out), overwrite=overwrite) as staged:
+    memory = as_resource_error(f"extract {checkpoint}")
+    with memory, staged_folder(Path(out), overwrite=overwrite) as staged:
         return _Extraction(source, family, choices, head, staged).run(str(checkpoint), revision, max_length)
 
 
@@ -125,8 +133,11 @@ class _Extraction:
 
         table = self.encoder.get_input_embeddings().weight  # type: ignore[operator]
         tokenizer = load_tokenizer(self.source.folder, table.shape[0])
-        limit = self._max_length(tokenizer, max_length)
-        self._check_room(tokenizer, limit)
+        natural = self._natural_length(tokenizer, max_length)
+        exact = self.target.exact_length
+        limit = max_length or (natural if exact is None else min(natural, exact))
+        self._check_length(tokenizer, limit)
+        self._check_room()
         write_json(self.staged / "config.json", self.target.config)
         write_tensors(self.staged / "model.safetensors", self.tensors, self.target.placeholders)
         check_copy(self.staged, self.tensors)
@@ -138,15 +149,19 @@ class _Extraction:
             notes.append("Dense layers start at random (seed 0) and must be trained.")
         write_head(self.staged, table.shape[1], self.head)
         proof = self._prove(tokenizer, limit)
+        cosines = {} if max_length is not None else self._closeness(tokenizer, natural, proof)
+        if cosines and min(cosines.values()) >= _CLOSE:
+            limit = natural
+            save_tokenizer(tokenizer, self.staged, limit, as_processor=self.target.multimodal)
         if proof.dtype not in (torch_dtype(location) for location in self.tensors.values()):
             notes.append("Hidden states overflow float16: the proof ran in bfloat16, and so should the model.")
-        report = self._report(name, revision, limit, proof, notes)
+        report = self._report(name, revision, limit, proof, cosines, notes)
         write_json(self.staged / REPORT_NAME, report.to_json())
         write_card(self.staged, report)
         return report
 
-    def _max_length(self, tokenizer: Any, max_length: int | None) -> int:
-        """The length that was asked for, else the greatest at which everything agrees.
+    def _natural_length(self, tokenizer: Any, max_length: int | None) -> int:
+        """The greatest common length of the family, the tokenizer and the positions.
 
         :raises InputError: if more tokens are asked for than the encoder has positions.
         """
@@ -157,10 +172,15 @@ class _Extraction:
             raise InputError(
                 f"max_length is {max_length}, but this encoder takes at most {positions} tokens. Ask for less."
             )
-        limits = [self.family.default_max_length, self.target.exact_length, tokenizer.model_max_length, positions]
-        return max_length or int(min(limit for limit in limits if limit is not None))
+        return int(min(self.family.default_max_length, tokenizer.model_max_length, positions))
 
-    def _check_room(self, tokenizer: Any, limit: int) -> None:
+    def _check_room(self) -> None:
+        """:raises ResourceError: if the encoder will not fit into memory or on the disk."""
+        size = sum(location.size for location in self.tensors.values())
+        memory = _LIBRARIES + size
+        check_room(f"Extracting {self.source.folder}", memory=memory, disk=size, folder=self.staged.parent)
+
+    def _check_length(self, tokenizer: Any, limit: int) -> None:
         specials = len(tokenizer("", verbose=False)["input_ids"])
         if limit <= specials:
             raise InputError(
@@ -170,17 +190,12 @@ class _Extraction:
 
     def _prove(self, tokenizer: Any, limit: int) -> Proof:
         """Compare at lengths where the key layout guarantees equality, whatever maximum length was asked for."""
-        from encoder_tools.extraction.proof import Source, proof_batches, prove
+        from encoder_tools.extraction.proof import proof_batches, prove
 
         longest = limit if self.target.exact_length is None else min(limit, self.target.exact_length)
-        locations, target = self.inventory.locations, self.target
-        source = Source(
-            self.encoder,
-            {name: locations[self.prefix + name] for name in self.encoder.state_dict()},
-            {locations[old]: target.name_in_class(new) for old, new in target.renames.items()},
-        )
+        target = self.target
         try:
-            return prove(source, self.staged, target.class_name, proof_batches(tokenizer, longest))
+            return prove(self._source(), self.staged, target.class_name, proof_batches(tokenizer, longest))
         except (EncoderToolsError, OSError, MemoryError):
             raise
         except Exception as error:  # a value with which a model can be built may still fail anywhere when it runs
@@ -190,9 +205,39 @@ class _Extraction:
                 f"{self.source.folder / 'config.json'} with its source, or report it."
             ) from error
 
-    def _report(self, name: str, revision: str | None, limit: int, proof: Proof, notes: list[str]) -> ExtractionReport:
+    def _source(self) -> Source:
+        from encoder_tools.extraction.proof import Source
+
+        locations = self.inventory.locations
+        return Source(
+            self.encoder,
+            {name: locations[self.prefix + name] for name in self.encoder.state_dict()},
+            {locations[old]: self.target.name_in_class(new) for old, new in self.target.renames.items()},
+        )
+
+    def _closeness(self, tokenizer: Any, natural: int, proof: Proof) -> dict[int, float]:
+        """How close vectors are beyond the exact length, by number of tokens; empty where there is no such length."""
+        from encoder_tools.extraction.proof import closeness, long_batches
+
         exact = self.target.exact_length
-        if exact is not None and limit > exact:
+        if exact is None or natural <= exact:
+            return {}
+        batches = long_batches(tokenizer, exact, natural)
+        return closeness(self._source(), self.staged, self.target.class_name, batches, proof.dtype)
+
+    def _report(
+        self,
+        name: str,
+        revision: str | None,
+        limit: int,
+        proof: Proof,
+        cosines: Mapping[int, float],
+        notes: list[str],
+    ) -> ExtractionReport:
+        exact = self.target.exact_length
+        if cosines:
+            notes.append(_closeness_note(cosines, limit, exact))
+        elif exact is not None and limit > exact:
             notes.append(f"The maximum length of {limit} was asked for; beyond {exact} tokens vectors are not exact.")
         locations, renames = self.inventory.locations, self.target.renames
         stored = {locations[old].name: new for old, new in renames.items()}
@@ -214,12 +259,21 @@ class _Extraction:
             proof_longest=proof.longest,
             exact_length=exact,
             max_length=limit,
+            closeness={str(tokens): cosine for tokens, cosine in cosines.items()},
             pooling=self.head.pooling,
             dense=self.head.dense,
             normalize=self.head.normalize,
             notes=tuple(notes),
             versions=_versions(),
         )
+
+
+def _closeness_note(cosines: Mapping[int, float], limit: int, exact: int | None) -> str:
+    figures = ", ".join(f"{cosine:.6f} at {tokens}" for tokens, cosine in sorted(cosines.items()))
+    measured = f"Beyond {exact} tokens the cosine of mean vectors to the source's is {figures} tokens"
+    if exact is None or limit > exact:
+        return f"{measured}; pass --max-length {exact} to stay exact."
+    return f"{measured}, below {_CLOSE}: the maximum length is the exact one. Pass --max-length for more."
 
 
 def _parse_config(source: Checkpoint) -> Any:

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from encoder_tools.errors import CheckpointTensorError, ProofError
-from encoder_tools.extraction.checkpoint import TensorLocation
 from encoder_tools.extraction.proof_texts import long_text, sample_texts
 from encoder_tools.extraction.tensor_account import torch_dtype
 from encoder_tools.families.family import class_of_transformers
+from encoder_tools.model.tensor_files import TensorLocation
 
 if TYPE_CHECKING:
     import torch
 
 _LONGEST = 512  # tokens; longer proofs take minutes on a CPU and show nothing more
+_LONGEST_MEASURED = 1024  # tokens beyond the exact length
 _BUDGET = 512  # tokens of a batch with its padding: keeps what the layers compute small beside the weights
 _CHARACTERS_A_TOKEN = 12
 _ALIGNMENT = 64  # bytes; no kernel looks further
@@ -101,6 +102,33 @@ def proof_batches(tokenizer: Any, longest: int) -> list[Any]:
         group, widest = [*group, text], max(widest, size)
     groups += [group, [long_text(limit * _CHARACTERS_A_TOKEN)]]
     return [tokenizer(group, padding=True, truncation=True, max_length=limit, return_tensors="pt") for group in groups]
+
+
+def long_batches(tokenizer: Any, exact: int, longest: int) -> list[Any]:
+    """One text of each length beyond the exact one, up to ``longest`` tokens, on which closeness is measured."""
+    lengths = sorted({min(factor * exact, longest, _LONGEST_MEASURED) for factor in (2, 4)})
+    text = long_text(lengths[-1] * _CHARACTERS_A_TOKEN)
+    return [tokenizer([text], truncation=True, max_length=length, return_tensors="pt") for length in lengths]
+
+
+def closeness(
+    source: Source, folder: Path, class_name: str, batches: list[Any], dtype: torch.dtype
+) -> dict[int, float]:
+    """Lowest cosine between mean vectors of the extracted encoder and of the source, by number of tokens.
+
+    :param dtype: in which both run, that of the proof; its rounding counts, as it does for users.
+    """
+    import torch
+
+    actual = extracted_states(folder, class_name, batches, dtype).states
+    expected = source_states(source, {}, batches, dtype)
+    cosines: dict[int, float] = {}
+    for ours, theirs, batch in zip(actual, expected, batches, strict=True):
+        left, right = (states[0].double().mean(dim=0) for states in (ours, theirs))
+        cosine = torch.nn.functional.cosine_similarity(left, right, dim=0).nan_to_num(nan=-1.0).item()
+        tokens = int(batch["input_ids"].shape[1])
+        cosines[tokens] = min(cosine, cosines.get(tokens, 1.0))
+    return cosines
 
 
 def prove(source: Source, folder: Path, class_name: str, batches: list[Any]) -> Proof:

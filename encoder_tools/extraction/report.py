@@ -24,6 +24,7 @@ class ExtractionReport:
     :ivar proof_longest: tokens of the longest of them.
     :ivar exact_length: longest input for which the key layout guarantees equality; None if it has no limit.
     :ivar max_length: maximum length that the model was given.
+    :ivar closeness: beyond ``exact_length``, cosine of mean vectors to the source's by number of tokens.
     """
 
     source: str
@@ -45,6 +46,7 @@ class ExtractionReport:
     dense: tuple[int, ...]
     normalize: bool
     notes: tuple[str, ...] = ()
+    closeness: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

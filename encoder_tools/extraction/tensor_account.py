@@ -9,8 +9,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from encoder_tools.errors import CheckpointTensorError
-from encoder_tools.extraction.checkpoint import Checkpoint, TensorLocation, chunks
+from encoder_tools.extraction.checkpoint import Checkpoint
 from encoder_tools.families.family import ALIAS, LEFTOVER, LM_HEAD, Family
+from encoder_tools.model.tensor_files import TensorLocation, chunks
 
 if TYPE_CHECKING:
     import torch

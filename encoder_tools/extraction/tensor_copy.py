@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import CheckpointTensorError, ProofError
-from encoder_tools.extraction.checkpoint import TensorLocation, chunks, open_checkpoint
+from encoder_tools.extraction.checkpoint import open_checkpoint
 from encoder_tools.extraction.tensor_account import digest
+from encoder_tools.model.tensor_files import TensorLocation, chunks
 
 _CACHE_LINE = 64
 _EXPONENTS: dict[str, tuple[Any, int]] = {

@@ -15,8 +15,9 @@ from encoder_tools.errors import ExportError, ParityError, is_out_of_memory, one
 from encoder_tools.io.files import read_json, sha256_of, write_json
 from encoder_tools.io.staging import keep_others, staged_folder
 from encoder_tools.onnx_export.battery import real_sentences
+from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, save_graph
 from encoder_tools.onnx_export.graph.onnx_configs import TextBodyConfig
-from encoder_tools.onnx_export.graph.tracing import GRAPH_NAME, save_graph, trace
+from encoder_tools.onnx_export.graph.tracing import trace
 from encoder_tools.runtime.cross_encoder import MANIFEST_NAME, OnnxCrossEncoder
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import platform
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,11 @@ from encoder_tools.errors import (
 from encoder_tools.extras import require_extra
 from encoder_tools.io.files import sha256_of, write_json
 from encoder_tools.io.staging import keep_others, staged_folder
+from encoder_tools.machine.room import as_resource_error, check_room
 from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.tokenizer import TextTokenizer, tokenizer_pad_id
 from encoder_tools.onnx_export.assumed_modules import add_assumed_modules
+from encoder_tools.onnx_export.float32_source import float32_sizes, float32_source
 from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, PADDING_TOLERANCE, GraphEntry, Manifest, StoredTensor
 from encoder_tools.runtime.session import open_session
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TOLERANCE = 1e-5
 QINT8_GRAPH_NAME = "model_qint8.onnx"
+_LIBRARIES = 800_000_000  # bytes that torch, transformers and their kin take before the first weight
 _VERSIONS_OF = ("encoder-tools", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum")
 
 
@@ -79,6 +84,7 @@ def export(
     :raises FileMissingError: if the folder or a file of it is missing.
     :raises FileCorruptError: if a file of it is damaged.
     :raises MissingExtraError: if the extra ``train`` is not installed.
+    :raises ResourceError: if it will need more memory or disk than there is.
     :raises SaveError: if the disk is full.
 
     Example:
@@ -95,10 +101,25 @@ def export(
         raise InputError(f"quantize={quantize!r}, {store_weights=}, {tolerance=} is not a valid choice.")
     add_assumed_modules(Path(model), log)
     folder = ModelFolder.open(model)
-    with staged_folder(folder.export_folder, overwrite=True) as staged:
+    _check_room(folder, quantize)
+    memory = as_resource_error(f"export {folder.path}")
+    with memory, staged_folder(folder.export_folder, overwrite=True) as staged:
         report = _Export(folder, staged, tolerance, log).run(quantize, store_weights)
         keep_others(folder.export_folder, staged, _files_of_earlier_export(folder))
     return report
+
+
+def _check_room(folder: ModelFolder, quantize: str | None) -> None:
+    """:raises ResourceError: if the export will not fit into memory or on the disk."""
+    whole, table = float32_sizes(folder)
+    files = sum(file.stat().st_size for file in folder.weight_files)
+    check_room(
+        f"Exporting {folder.path}",
+        # what is mapped can be given back; ONNX Runtime's own form of the matrices cannot
+        memory=_LIBRARIES + whole - table,
+        disk=whole + (whole if files < whole else 0) + (whole if quantize else 0),
+        folder=folder.path,
+    )
 
 
 class _Export:
@@ -122,21 +143,28 @@ class _Export:
             ) from error
         self.config = body_config(config)
         self.log(f"loading {folder.path} with sentence-transformers")
-        self.model: SentenceTransformer = load_model(folder, self.config.ATTENTION)
+        self.scratch = staged / "float32"
+        source = float32_source(folder, self.scratch)
+        self.model: SentenceTransformer | None = load_model(source, self.config.ATTENTION)
 
     def run(self, quantize: str | None, store_weights: str) -> ExportReport:
         from encoder_tools.onnx_export.battery import battery
         from encoder_tools.onnx_export.parity import check_tokenizer, torch_vectors
 
-        self.tokenizer_file = self._tokenizer()
+        model = self.model
+        assert model is not None  # noqa: S101 - it is let go once, at the end of the tracing
+        self.tokenizer_file = self._tokenizer(model)
         self.tokenizer = TextTokenizer(self.tokenizer_file, self.folder.max_length, self.folder.truncation_side)
         self.pad_id = tokenizer_pad_id(dict(self.folder.config), self.tokenizer)
         cases = battery(self.tokenizer, self.folder.max_length)
         self.log("checking the tokenizer against transformers")
-        check_tokenizer(self.model, self.tokenizer, cases)
+        check_tokenizer(model, self.tokenizer, cases)
         self.log(f"encoding {sum(len(case.texts) for case in cases)} texts with torch")
-        expected = torch_vectors(self.model, cases)
-        graphs = {EXACT: self._main_graph(store_weights, cases, expected)}
+        expected = torch_vectors(model, cases)
+        files = self._trace(model, store_weights)
+        del model
+        self._let_go()
+        graphs = {EXACT: self._check_main(files, store_weights, cases, expected)}
         if quantize is not None:
             graphs[quantize] = self._quantized_graph(cases, expected)
         manifest = self._manifest(graphs, cases)
@@ -144,28 +172,43 @@ class _Export:
         sizes = {file.name: file.stat().st_size for file in sorted(self.staged.iterdir())}
         return ExportReport(self.folder.export_folder, manifest, sizes)
 
-    def _tokenizer(self) -> Path:
+    def _tokenizer(self, model: SentenceTransformer) -> Path:
         """The model's ``tokenizer.json``; where it has none, transformers' fast tokenizer is written to the export."""
         own = self.folder.body / "tokenizer.json"
-        fast = getattr(self.model.tokenizer, "backend_tokenizer", None)
+        fast = getattr(model.tokenizer, "backend_tokenizer", None)
         if own.is_file() or fast is None:
             return own
         exported = self.staged / "tokenizer.json"
         exported.write_text(fast.to_str(pretty=True), encoding="utf-8")
         return exported
 
-    def _main_graph(self, store_weights: str, cases: Sequence[Case], expected: list[FloatMatrix]) -> GraphEntry:
+    def _trace(self, model: SentenceTransformer, store_weights: str) -> list[Path]:
+        """Trace the model and write the main graph.
+
+        :return: the graph and, where its weights lie beside it, that file.
+        """
+        from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, save_graph
         from encoder_tools.onnx_export.graph.int8_weights import store_weights_as_int8
         from encoder_tools.onnx_export.graph.torch_pipeline import Pipeline
-        from encoder_tools.onnx_export.graph.tracing import GRAPH_NAME, save_graph, trace
+        from encoder_tools.onnx_export.graph.tracing import trace
         from encoder_tools.onnx_export.unpack import find_tensors
 
         self.log("tracing the graph")
-        self.graph = trace(Pipeline(self.model), self.config)
+        self.graph = trace(Pipeline(model), self.config)
         if store_weights == "int8":
             self.tensors = find_tensors(self.folder, self.graph)
             store_weights_as_int8(self.graph)
-        files = save_graph(self.graph, self.staged / GRAPH_NAME)
+        return save_graph(self.graph, self.staged / GRAPH_NAME)
+
+    def _let_go(self) -> None:
+        """Free what torch holds before ONNX Runtime takes the weights into memory in its own form."""
+        self.model = None
+        gc.collect()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _check_main(
+        self, files: list[Path], store_weights: str, cases: Sequence[Case], expected: list[FloatMatrix]
+    ) -> GraphEntry:
         parity, padding = self._measure(files[0], cases, expected)
         self.log(f"worst difference to torch {parity.max_abs_difference:.2e} ({parity.worst_case})")
         if parity.max_abs_difference > self.tolerance:
@@ -219,7 +262,7 @@ class _Export:
 
 def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
     """Names that an export of ours has in ``onnx/``; all else there is kept, such as other people's graphs."""
-    from encoder_tools.onnx_export.graph.tracing import GRAPH_NAME
+    from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME
 
     names = {MANIFEST_NAME, GRAPH_NAME, f"{GRAPH_NAME}.data", QINT8_GRAPH_NAME, f"{QINT8_GRAPH_NAME}.data"}
     try:

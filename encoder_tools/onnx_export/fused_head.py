@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from encoder_tools.errors import ParityError
 from encoder_tools.io.files import write_bytes, write_json
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.onnx_export.battery import real_sentences
-from encoder_tools.onnx_export.graph.tracing import save_graph
+from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, open_graph, save_graph
 from encoder_tools.runtime import OnnxEncoder
 from encoder_tools.runtime.manifest import EXACT
 
@@ -56,14 +56,14 @@ def export_with_head(
     :raises SaveError: if writing fails; what stood there before is untouched.
     """
     graph = encoder.manifest.graph_path(encoder.folder, EXACT, verify=True)
-    model = onnx.load(str(graph))
+    model = open_graph(graph)
     append_head(model, head)
     texts = list(real_sentences())
     with staged_folder(out, overwrite=overwrite) as staged:
-        save_graph(model, staged / "model.onnx")
+        save_graph(model, staged / GRAPH_NAME)
         write_bytes(staged / "tokenizer.json", encoder.tokenizer_file.read_bytes())
         write_json(staged / "labels.json", {"labels": list(head.labels), "fingerprint": encoder.fingerprint})
-        outputs = _run(staged / "model.onnx", encoder, texts)
+        outputs = _run(staged / GRAPH_NAME, encoder, texts)
         worst = float(np.abs(outputs[_PROBABILITIES] - expected(outputs[_VECTORS])).max())
         vectors = float(np.abs(outputs[_VECTORS] - encoder.encode(texts, dim=outputs[_VECTORS].shape[1])).max())
         if not max(worst, vectors) <= _TOLERANCE:
@@ -71,10 +71,10 @@ def export_with_head(
     return worst
 
 
-def append_head(model: onnx.ModelProto, head: HeadGraph) -> None:
+def append_head(model: ir.Model, head: HeadGraph) -> None:
     """Add the nodes of a head to a graph that gives "sentence_embedding"."""
     add = _Appending(model.graph)
-    value = _VECTORS
+    value = next(output for output in model.graph.outputs if output.name == _VECTORS)
     for number, (weights, bias) in enumerate(head.layers):
         if number:
             value = add.node("Relu", value)
@@ -83,15 +83,17 @@ def append_head(model: onnx.ModelProto, head: HeadGraph) -> None:
     if head.bias is not None:
         value = add.node("Add", value, add.constant(head.bias))
     kind, settings = ("Softmax", {"axis": -1}) if head.link == "softmax" else ("Sigmoid", {})
-    add.node(kind, value, name=_PROBABILITIES, **settings)
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param or "batch"
-    shape = [batch, len(head.labels)]
-    model.graph.output.append(onnx.helper.make_tensor_value_info(_PROBABILITIES, onnx.TensorProto.FLOAT, shape))
-    model.metadata_props.add(key="labels", value=json.dumps(list(head.labels), ensure_ascii=False))
+    value = add.node(kind, value, **settings)
+    value.name = _PROBABILITIES
+    vectors = model.graph.outputs[0].shape
+    value.shape = ir.Shape([vectors[0] if vectors else "batch", len(head.labels)])
+    value.type = ir.TensorType(ir.DataType.FLOAT)
+    model.graph.outputs.append(value)
+    model.metadata_props["labels"] = json.dumps(list(head.labels), ensure_ascii=False)
 
 
 class _Appending:
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._count = 0
 
@@ -99,15 +101,17 @@ class _Appending:
         self._count += 1
         return f"head_{self._count}"
 
-    def constant(self, value: Any) -> str:
+    def constant(self, value: Any) -> ir.Value:
         name = self._name()
-        self._graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
-        return name
+        made = ir.val(name, const_value=ir.tensor(np.asarray(value, dtype=np.float32), name=name))
+        self._graph.register_initializer(made)
+        return made
 
-    def node(self, kind: str, *inputs: str, name: str = "", **settings: Any) -> str:
-        name = name or self._name()
-        self._graph.node.append(onnx.helper.make_node(kind, list(inputs), [name], name=f"{name}_node", **settings))
-        return name
+    def node(self, kind: str, *inputs: ir.Value, **settings: Any) -> ir.Value:
+        made = ir.node(kind, list(inputs), settings or None)
+        made.outputs[0].name = self._name()
+        self._graph.append(made)
+        return made.outputs[0]
 
 
 def _run(graph: Path, encoder: OnnxEncoder, texts: Sequence[str]) -> Mapping[str, Floats]:

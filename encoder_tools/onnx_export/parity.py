@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PADDED = ("one token", "mixed lengths", "heavy padding", "random sentences")
 _OF_A_CASE = 4  # texts of each such case
+_MOST_TOKENS, _LEAST_TOGETHER = 2048, 8  # of the batch that is compared with texts alone
 
 
 class Parity(NamedTuple):
@@ -92,6 +93,8 @@ def compare(expected: Sequence[FloatMatrix], actual: Sequence[FloatMatrix], case
 def padding_effect(session: Any, tokenizer: TextTokenizer, pad_id: int, cases: Sequence[Case]) -> tuple[float, float]:
     """How much vectors change with the batch: the worst difference of texts alone to a padded batch, lowest cosine."""
     texts = tuple(text for case in cases if case.kind in _PADDED for text in case.texts[:_OF_A_CASE] if text)
+    widest = max(len(ids) for ids in tokenizer(texts))
+    texts = texts[: max(_LEAST_TOGETHER, _MOST_TOKENS // widest)]  # what a batch computes takes memory as well
     (together,) = graph_vectors(session, tokenizer, pad_id, [Case("together", texts)])
     alone = np.concatenate(graph_vectors(session, tokenizer, pad_id, [Case("alone", (text,)) for text in texts]))
     difference = float(np.nan_to_num(np.abs(alone - together), nan=np.inf).max())

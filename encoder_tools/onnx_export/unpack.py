@@ -25,7 +25,7 @@ from encoder_tools.model.shipped import model_path
 from encoder_tools.runtime.manifest import EXACT, Form, Manifest, StoredTensor
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 Floats = NDArray[np.float32]
 StoredTensors = dict[str, dict[str, StoredTensor]]
@@ -42,7 +42,7 @@ def unpack(model: str | Path, out: str | Path, *, overwrite: bool = False) -> in
     :raises InputError: if ``out`` exists.
     :raises MissingExtraError: if the extra ``train`` is not installed.
     """
-    require_extra("train", "onnx")
+    require_extra("train", "onnx", "onnx_ir")
     folder = ModelFolder.open(model_path(model))
     check_destination(Path(out), overwrite=overwrite)
     manifest = Manifest.read(folder)
@@ -63,18 +63,18 @@ def unpack(model: str | Path, out: str | Path, *, overwrite: bool = False) -> in
     return sum(map(len, manifest.tensors.values()))
 
 
-def find_tensors(folder: ModelFolder, model: onnx.ModelProto) -> StoredTensors:
+def find_tensors(folder: ModelFolder, model: ir.Model) -> StoredTensors:
     """Where each tensor of the folder's weight files is in a graph whose weights are still fp32.
 
     :return: by weight file and tensor; empty if one of them is not there, so that the export cannot be unpacked.
     """
-    from onnx import TensorProto, numpy_helper
+    import onnx_ir as ir
     from safetensors.torch import load_file
 
     modules: dict[str, str] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            modules.setdefault(_key(numpy_helper.to_array(tensor)), tensor.name)
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT:
+            modules.setdefault(_key(value.const_value.numpy()), name)
     tensors: StoredTensors = {}
     for file in folder.weight_files:
         stored = {name: _find(modules, value.float().numpy()) for name, value in load_file(file).items()}
@@ -102,9 +102,10 @@ def _key(value: Floats) -> str:
 
 
 def _initializers(path: Path) -> dict[str, NDArray[Any]]:
-    import onnx
+    from encoder_tools.onnx_export.graph.graph_file import open_graph
 
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(str(path)).graph.initializer}
+    tensors = {name: value.const_value for name, value in open_graph(path).graph.initializers.items()}
+    return {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
 def _restore(graph: dict[str, NDArray[Any]], stored: StoredTensor, name: str) -> Floats:

@@ -38,7 +38,7 @@ from service.cli.options import RenamingCommand
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="Maximum length in tokens. By default one at which the extracted encoder is exact.",
+    help="Maximum length in tokens. By default the model's, unless long texts are measured to differ.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def command(

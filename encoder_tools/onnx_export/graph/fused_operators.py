@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 _SAME = 1e-6  # relative difference of two ways to round
 
@@ -74,7 +74,7 @@ def _as_rms_norm(module: torch.nn.Module) -> _Norm | None:
     return None
 
 
-def broadcast_rotations(model: onnx.ModelProto, batch_of: str) -> int:
+def broadcast_rotations(model: ir.Model, batch_of: str) -> int:
     """Repeat the angles of each ``RotaryEmbedding`` for every row of the batch, in place.
 
     The exporter fuses rotations whose angles are the same for all rows, (1, L, D/2); the operator wants (B, L, D/2).
@@ -82,29 +82,26 @@ def broadcast_rotations(model: onnx.ModelProto, batch_of: str) -> int:
     :param batch_of: an input of the graph whose first axis is the batch.
     :return: how many rotations there are.
     """
-    from onnx import helper, numpy_helper
+    import onnx_ir as ir
 
     graph = model.graph
-    rotations = [node for node in graph.node if node.op_type == "RotaryEmbedding" and len(node.input) == 3]
-    made: dict[str, str] = {}
-    nodes = list(graph.node)
+    rotations = [node for node in graph if node.op_type == "RotaryEmbedding" and len(node.inputs) == 3]
+    if not rotations:
+        return 0
+    ones = ir.val("rows.ones", const_value=ir.tensor([1, 1], dtype=ir.DataType.INT64, name="rows.ones"))
+    graph.register_initializer(ones)
+    batch = next(value for value in graph.inputs if value.name == batch_of)
+    repeated: dict[ir.Value, ir.Value] = {}
     for node in rotations:
         for position in (1, 2):
-            angles = node.input[position]
-            if angles not in made:
-                made[angles] = f"{angles}.rows"
-                new = [
-                    helper.make_node("Shape", [batch_of], [f"{angles}.batch"], start=0, end=1),
-                    helper.make_node("Concat", [f"{angles}.batch", "rows.ones"], [f"{angles}.shape"], axis=0),
-                    helper.make_node("Expand", [angles, f"{angles}.shape"], [made[angles]]),
-                ]
-                at = nodes.index(node)
-                nodes[at:at] = new
-            node.input[position] = made[angles]
-    if rotations:
-        import numpy as np
-
-        graph.initializer.append(numpy_helper.from_array(np.ones(2, dtype=np.int64), "rows.ones"))
-        del graph.node[:]
-        graph.node.extend(nodes)
+            angles = node.inputs[position]
+            if angles is None:
+                continue
+            if angles not in repeated:
+                rows = ir.node("Shape", [batch], {"start": 0, "end": 1})
+                shape = ir.node("Concat", [rows.outputs[0], ones], {"axis": 0})
+                expand = ir.node("Expand", [angles, shape.outputs[0]])
+                graph.insert_before(node, [rows, shape, expand])
+                repeated[angles] = expand.outputs[0]
+            node.replace_input_with(position, repeated[angles])
     return len(rotations)

@@ -8,96 +8,127 @@ after the lookup, row by row, and so stay small in memory too. A model whose wei
 
 from __future__ import annotations
 
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import onnx_ir as ir
 
 from encoder_tools.model.int8_grid import to_grid
 
-_SMALLEST = 1024  # smaller tensors are not worth two more nodes
+_SMALLEST = 1024  # numbers; smaller tensors are not worth two more nodes
 
 
-def store_weights_as_int8(model: onnx.ModelProto, *, tables_only: bool = False) -> int:
+class WeightUse(NamedTuple):
+    """A large weight matrix where a node uses it.
+
+    :ivar node: that looks it up or multiplies with it.
+    :ivar position: which input it is.
+    :ivar axis: along which its output channels lie; 0 of what is looked up.
+    """
+
+    node: ir.Node
+    position: int
+    axis: int
+
+    @property
+    def weight(self) -> ir.Value:
+        """The matrix."""
+        value = self.node.inputs[self.position]
+        assert value is not None  # noqa: S101 - it was found there
+        return value
+
+
+def weight_uses(graph: ir.Graph, *, least: int = _SMALLEST) -> Iterator[WeightUse]:
+    """Every use of a float32 matrix of ``least`` numbers or more that is an initializer."""
+    for node in list(graph):
+        slot = _weight_slot(node)
+        if slot is not None and _is_large(node.inputs[slot[0]], least):
+            yield WeightUse(node, *slot)
+
+
+def store_weights_as_int8(model: ir.Model, *, tables_only: bool = False) -> int:
     """Rewrite a graph in place so that its large matrices are stored as int8.
 
     :param tables_only: rewrite only what is looked up (word and position tables), not what is multiplied.
     :return: how many matrices were rewritten.
     """
     graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    restored: set[str] = set()
-    for node in list(graph.node):
-        slot = _weight_place(node, tensors)
-        if slot is None:
+    stored: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
+    restored: dict[ir.Value, ir.Value] = {}
+    for use in weight_uses(graph):
+        looked_up = use.node.op_type == "Gather"
+        if tables_only and not looked_up:
             continue
-        position, axis = slot
-        name = node.input[position]
-        if node.op_type == "Gather":
-            _restore_after_gather(graph, node, tensors[name])
-        elif not tables_only:
-            if name not in restored:
-                _restore_matrix(graph, tensors[name], axis)
-                restored.add(name)
-            node.input[position] = f"{name}.fp32"
-    return _drop_unused(graph)
+        if use.weight not in stored:
+            stored[use.weight] = _store(graph, use.weight, use.axis)
+        if looked_up:
+            _restore_after_gather(graph, use.node, *stored[use.weight])
+        else:
+            if use.weight not in restored:
+                restored[use.weight] = _restore_matrix(graph, use.weight, *stored[use.weight])
+            use.node.replace_input_with(use.position, restored[use.weight])
+    drop_unused_weights(graph)
+    return len(stored)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> int:
-    used = {name for node in graph.node for name in node.input}
-    stale = [tensor for tensor in graph.initializer if tensor.name not in used]
-    for tensor in stale:
-        graph.initializer.remove(tensor)
-    return len(stale)
+def drop_unused_weights(graph: ir.Graph) -> None:
+    """Take out initializers that no node uses."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            graph.initializers.pop(name)
 
 
-def _weight_place(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> tuple[int, int] | None:
-    """Which input of a node is a large weight matrix, and along which axis its output channels lie."""
-    if node.op_type == "Gather" and _is_large(tensors.get(node.input[0])):
+def _weight_slot(node: ir.Node) -> tuple[int, int] | None:
+    """Which input of a node can be a weight matrix, and along which axis its output channels lie."""
+    if node.op_type == "Gather":
         return 0, 0
-    if node.op_type == "MatMul" and _is_large(tensors.get(node.input[1])):
+    if node.op_type == "MatMul":
         return 1, 1
-    if node.op_type == "Gemm" and _is_large(tensors.get(node.input[1])):
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    if node.op_type == "Gemm":
+        transposed = "transB" in node.attributes and node.attributes["transB"].as_int()
         return 1, 0 if transposed else 1
     return None
 
 
-def _is_large(tensor: onnx.TensorProto | None) -> bool:
+def _is_large(value: ir.Value | None, least: int) -> bool:
+    tensor = None if value is None else value.const_value
     return (
-        tensor is not None
-        and tensor.data_type == TensorProto.FLOAT
-        and len(tensor.dims) == 2
-        and tensor.dims[0] * tensor.dims[1] >= _SMALLEST
+        value is not None
+        and tensor is not None
+        and value.is_initializer()
+        and tensor.dtype == ir.DataType.FLOAT
+        and len(tensor.shape) == 2
+        and tensor.size >= least
     )
 
 
-def _store(graph: onnx.GraphProto, tensor: onnx.TensorProto, axis: int) -> tuple[str, str]:
-    integers, scale = to_grid(numpy_helper.to_array(tensor), axis)
-    names = f"{tensor.name}.int8", f"{tensor.name}.scale"
-    if names[0] not in {existing.name for existing in graph.initializer}:
-        graph.initializer.append(numpy_helper.from_array(integers, names[0]))
-        graph.initializer.append(numpy_helper.from_array(scale, names[1]))
-    return names
+def _store(graph: ir.Graph, weight: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
+    assert weight.const_value is not None  # noqa: S101 - an initializer
+    integers, scale = to_grid(weight.const_value.numpy(), axis)
+    made = []
+    for suffix, array in (("int8", integers), ("scale", scale)):
+        name = f"{weight.name}.{suffix}"
+        made.append(ir.val(name, const_value=ir.tensor(array, name=name)))
+        graph.register_initializer(made[-1])
+    return made[0], made[1]
 
 
-def _restore_matrix(graph: onnx.GraphProto, tensor: onnx.TensorProto, axis: int) -> None:
-    integers, scale = _store(graph, tensor, axis)
-    cast = helper.make_node("Cast", [integers], [f"{tensor.name}.cast"], to=TensorProto.FLOAT)
-    mul = helper.make_node("Mul", [f"{tensor.name}.cast", scale], [f"{tensor.name}.fp32"])
-    for position, node in enumerate([cast, mul]):
-        graph.node.insert(position, node)
+def _restore_matrix(graph: ir.Graph, weight: ir.Value, integers: ir.Value, scale: ir.Value) -> ir.Value:
+    cast = ir.node("Cast", [integers], {"to": ir.DataType.FLOAT})
+    multiply = ir.node("Mul", [cast.outputs[0], scale])
+    multiply.outputs[0].name = f"{weight.name}.fp32"
+    first = next(iter(graph))
+    graph.insert_before(first, [cast, multiply])
+    return multiply.outputs[0]
 
 
-def _restore_after_gather(graph: onnx.GraphProto, node: onnx.NodeProto, tensor: onnx.TensorProto) -> None:
+def _restore_after_gather(graph: ir.Graph, node: ir.Node, integers: ir.Value, scale: ir.Value) -> None:
     """Look up integers and scales, then multiply: only the rows in use are ever fp32."""
-    integers, scale = _store(graph, tensor, 0)
-    output, ids = node.output[0], node.input[1]
-    new = [
-        helper.make_node("Gather", [integers, ids], [f"{output}.int8"], axis=0),
-        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.cast"], to=TensorProto.FLOAT),
-        helper.make_node("Gather", [scale, ids], [f"{output}.scale"], axis=0),
-        helper.make_node("Mul", [f"{output}.cast", f"{output}.scale"], [output]),
-    ]
-    position = list(graph.node).index(node)
-    graph.node.remove(node)
-    for step, made in enumerate(new):
-        graph.node.insert(position + step, made)
+    ids, output = node.inputs[1], node.outputs[0]
+    rows = ir.node("Gather", [integers, ids], {"axis": 0})
+    cast = ir.node("Cast", [rows.outputs[0]], {"to": ir.DataType.FLOAT})
+    scales = ir.node("Gather", [scale, ids], {"axis": 0})
+    multiply = ir.node("Mul", [cast.outputs[0], scales.outputs[0]])
+    graph.insert_before(node, [rows, cast, scales, multiply])
+    ir.convenience.replace_all_uses_with(output, multiply.outputs[0])
+    graph.remove(node, safe=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 
+from encoder_tools.onnx_export.graph.graph_file import save_graph
 from encoder_tools.onnx_export.graph.int8_weights import store_weights_as_int8
-from encoder_tools.onnx_export.graph.tracing import quiet_exporter, save_graph
+from encoder_tools.onnx_export.graph.tracing import quiet_exporter
 
 
-def quantize_dynamically(model: onnx.ModelProto, path: Path) -> list[Path]:
+def quantize_dynamically(model: ir.Model, path: Path) -> list[Path]:
     """Quantize a graph with ONNX Runtime's dynamic int8 and write it to ``path``.
 
     Word tables are stored as int8 with a scale per row: ONNX Runtime's own quantized Gather has one scale for the whole
@@ -23,8 +24,7 @@ def quantize_dynamically(model: onnx.ModelProto, path: Path) -> list[Path]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet_exporter():
-        tables = onnx.ModelProto()
-        tables.CopyFrom(model)
+        tables = model.clone()
         store_weights_as_int8(tables, tables_only=True)
         source = save_graph(tables, Path(folder) / "source.onnx")[0]
         quantize_dynamic(

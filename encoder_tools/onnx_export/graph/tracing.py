@@ -1,4 +1,4 @@
-"""Torch module to ONNX file."""
+"""Torch module to ONNX graph, whose weights stay where torch has them until they are written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
+import onnx_ir as ir
 import torch
 
 from encoder_tools.errors import ExportError, one_line
@@ -21,12 +20,10 @@ if TYPE_CHECKING:
     from encoder_tools.onnx_export.graph.torch_pipeline import Pipeline
 
 OPSET = 23  # the first with RMSNormalization, RotaryEmbedding and Attention as operators
-GRAPH_NAME = "model.onnx"
-_PROTOBUF_LIMIT = 2_000_000_000  # a protobuf message ends at 2 GiB; a graph needs some room of its own
 
 
-def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
-    """Export with torch's dynamo exporter: batch and length dynamic, weights inside.
+def trace(pipeline: Pipeline, config: TextBodyConfig) -> ir.Model:
+    """Export with torch's dynamo exporter: batch and length dynamic, weights not copied.
 
     :raises ExportError: if torch cannot export the body.
     """
@@ -50,26 +47,26 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> onnx.ModelProto:
             "transformer bodies that take input_ids and attention_mask can be exported; else please report it."
         ) from error
     assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
-    model: onnx.ModelProto = program.model_proto
+    model: ir.Model = program.model
     broadcast_rotations(model, next(iter(config.inputs)))
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
-        part.ClearField("metadata_props")  # where in torch's source each node came from: half a megabyte
-        part.ClearField("doc_string")
+    _drop_notes(model)
     return model
 
 
-def save_graph(model: onnx.ModelProto, path: Path) -> list[Path]:
-    """Write a graph; its weights go to a file beside it only where one protobuf cannot hold them.
-
-    :return: the files written.
-    """
-    if model.ByteSize() < _PROTOBUF_LIMIT:
-        onnx.save_model(model, str(path))
-        return [path]
-    data = path.with_name(path.name + ".data")
-    onnx.save_model(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
-    onnx.load_external_data_for_model(model, str(path.parent))  # onnx empties the model while it writes
-    return [path, data]
+def _drop_notes(model: ir.Model) -> None:
+    """Take out where in torch's source each node came from, which is half a megabyte."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            value.doc_string = None
+    for value in (*model.graph.initializers.values(), *model.graph.inputs):
+        value.metadata_props.clear()
+        value.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    model.metadata_props.clear()
 
 
 @contextlib.contextmanager

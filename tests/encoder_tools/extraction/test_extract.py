@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from tiny import full_model, make_checkpoint
 
 from encoder_tools.errors import InputError
-from encoder_tools.extraction import extract
+from encoder_tools.extraction import extract, extractor
 from encoder_tools.families.t5gemma2 import exact_length
 
 FAMILIES = ["t5gemma2", "t5gemma", "t5", "t5v1_1", "mt5", "umt5", "byt5", "longt5", "longt5_tglobal"]
@@ -77,12 +77,32 @@ def test_exact_length_needs_a_sliding_layer():
     assert exact_length(512, ["sliding_attention", "full_attention"]) == 256
 
 
-def test_the_maximum_length_is_exact_unless_asked_otherwise(tmp_path: Path):
+def test_the_maximum_length_is_exact_unless_longer_texts_were_measured_to_be_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     checkpoint = make_checkpoint("t5gemma2", tmp_path / "checkpoint")
-    assert extract(checkpoint, tmp_path / "a").max_length == 8
+    for bar, limit, says in ((1.1, 8, "the maximum length is the exact one"), (-1.0, 256, "--max-length 8 to stay")):
+        monkeypatch.setattr(extractor, "_CLOSE", bar)
+        report = extract(checkpoint, tmp_path / "a", overwrite=True)
+        assert report.max_length == limit
+        assert set(report.closeness) == {"16", "32"}
+        assert SentenceTransformer(str(tmp_path / "a"), device="cpu").max_seq_length == limit
+        assert any(says in note for note in report.notes)
     longer = extract(checkpoint, tmp_path / "b", max_length=100)
     assert SentenceTransformer(str(tmp_path / "b"), device="cpu").max_seq_length == longer.max_length == 100
     assert any("beyond 8 tokens" in note for note in longer.notes)
+
+
+def test_closeness_is_that_of_vectors_to_the_source(tmp_path: Path):
+    checkpoint = make_checkpoint("t5gemma2", tmp_path / "checkpoint")
+    report = extract(checkpoint, tmp_path / "out")
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    model.max_seq_length = 256
+    for tokens, cosine in report.closeness.items():
+        wanted, found = hidden_states(checkpoint, model, int(tokens))
+        assert not torch.equal(wanted, found)
+        means = wanted.mean(dim=-2).flatten(), found.mean(dim=-2).flatten()
+        assert abs(torch.cosine_similarity(*means, dim=0).item() - cosine) < 0.05  # of other texts
 
 
 @pytest.mark.parametrize("family", ["t5", "t5gemma", "t5gemma2"])

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -17,6 +17,7 @@ from tiny import make_checkpoint
 from encoder_tools.errors import ExportError, FileCorruptError, FileMissingError, InputError, ParityError
 from encoder_tools.model.int8_grid import to_grid
 from encoder_tools.onnx_export import export
+from encoder_tools.onnx_export.graph.graph_file import open_graph
 from encoder_tools.onnx_export.graph.int8_weights import store_weights_as_int8
 from encoder_tools.runtime import OnnxEncoder
 
@@ -106,7 +107,7 @@ def test_files_of_others_stay_and_those_of_an_earlier_export_go(minilm_copy: Pat
 
 
 def test_weights_above_the_limit_of_a_protobuf_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("encoder_tools.onnx_export.graph.tracing._PROTOBUF_LIMIT", 20_000)  # instead of 2 GB
+    monkeypatch.setattr("encoder_tools.onnx_export.graph.graph_file.MOST_INSIDE", 20_000)
     model = build(make_checkpoint("t5gemma2", tmp_path / "checkpoint"), tmp_path / "model")
     report = export(model, quantize="qint8")
     assert set(report.sizes) == {
@@ -150,9 +151,9 @@ def test_int8_weights_off_the_grid_are_refused(minilm_copy: Path):
 
 
 def test_tables_only_leaves_multiplied_weights_alone(minilm: Path):
-    model = onnx.load(str(minilm / "onnx" / "model.onnx"))
-    before = sum(tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer)
+    model = open_graph(minilm / "onnx" / "model.onnx")
+    before = sum(value.dtype == ir.DataType.FLOAT for value in model.graph.initializers.values())
     stored = store_weights_as_int8(model, tables_only=True)
-    after = sum(tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer)
+    after = sum(value.dtype == ir.DataType.FLOAT for value in model.graph.initializers.values())
     assert stored >= 1
     assert after == before  # each table gone, its scales come
