@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from encoder_tools.runtime import OnnxCrossEncoder as OnnxCrossEncoder
     from encoder_tools.runtime import OnnxEncoder as OnnxEncoder
     from encoder_tools.training.run import train as train
+    from encoder_tools.trimming import trim as trim
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ _HOMES = {
     "export": "encoder_tools.onnx_export",
     "extract": "encoder_tools.extraction",
     "train": "encoder_tools.training.run",
+    "trim": "encoder_tools.trimming",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "export",
     "extract",
     "train",
+    "trim",
 ]
 
 

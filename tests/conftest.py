@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SLOW = (
     "encoder_tools/onnx_export",
     "encoder_tools/training",
+    "encoder_tools/trimming",
     "encoder_tools/distillation",
     "encoder_tools/runtime/test_runtime.py",
     "encoder_tools/extraction/test_quirks.py",

@@ -43,7 +43,7 @@ LAYERS = {
         "io machine",
         "model",
         "runtime families",
-        "extraction onnx_export evaluation",
+        "extraction onnx_export evaluation trimming",
         "training",
         "distillation",
     ),

@@ -111,6 +111,27 @@ def _t5gemma2(changes: dict[str, Any]) -> torch.nn.Module:
     return transformers.T5Gemma2ForConditionalGeneration(config)
 
 
+_BART_SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 128,
+}
+
+
+def _bart(config: str, model: str, **more: Any) -> Callable[[dict[str, Any]], torch.nn.Module]:
+    def make(changes: dict[str, Any]) -> torch.nn.Module:
+        sizes = {**_BART_SIZES, **more, **changes.get("config", {})}
+        return getattr(transformers, model)(getattr(transformers, config)(**sizes))
+
+    return make
+
+
 _MAKERS: dict[str, Callable[[dict[str, Any]], torch.nn.Module]] = {
     "t5": _t5,
     "byt5": lambda changes: _t5(changes, vocab_size=384, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
@@ -121,7 +142,14 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], torch.nn.Module]] = {
     "longt5_tglobal": _longt5("transient-global"),
     "t5gemma": _t5gemma,
     "t5gemma2": _t5gemma2,
+    "bart": _bart("BartConfig", "BartForConditionalGeneration"),
+    "mbart": _bart("MBartConfig", "MBartForConditionalGeneration"),
+    "marian": _bart("MarianConfig", "MarianMTModel", pad_token_id=0, decoder_start_token_id=0, eos_token_id=1),
+    "m2m100": _bart("M2M100Config", "M2M100ForConditionalGeneration"),
+    "pegasus": _bart("PegasusConfig", "PegasusForConditionalGeneration"),
 }
+_BART_KIND = ("bart", "mbart", "m2m100")
+"""Those whose padding is 1, as RoBERTa's."""
 
 
 def _save_tokenizer(family: str, folder: Path) -> None:
@@ -130,6 +158,8 @@ def _save_tokenizer(family: str, folder: Path) -> None:
         return
     gemma = family.startswith("t5gemma")
     specials = GEMMA_SPECIALS if gemma else T5_SPECIALS
+    if family in _BART_KIND:
+        specials = ["<s>", "<pad>", "</s>", "<unk>"]
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -137,7 +167,7 @@ def _save_tokenizer(family: str, folder: Path) -> None:
         vocab_size=VOCAB - 30, special_tokens=specials, unk_token=specials[-1], show_progress=False
     )
     tokenizer.train_from_iterator(sample_texts(), trainer)
-    template, mark = ("<bos> $A", ("<bos>", 2)) if gemma else ("$A </s>", ("</s>", 1))
+    template, mark = ("<bos> $A", ("<bos>", 2)) if gemma else ("$A </s>", ("</s>", specials.index("</s>")))
     tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=[mark])
     names = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>" if gemma else "</s>"}
     if gemma:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LONGEST = 1_000_000  # tokens; what is above says "no limit"
 _CLOSE = 0.999  # cosine from which on more tokens are worth more than exactness
 _LIBRARIES = 700_000_000  # bytes that torch and transformers take before the first weight
+_COMPUTED, _SCALED = "computed.safetensors", "scaled.safetensors"  # in the staged folder until the proof is done
 _LEFT_OUT = ("torch_dtype", "auto_map")  # an old name of dtype; code of the source's that would be loaded from the hub
 _VERSIONS_OF = ("torch", "transformers", "safetensors", "tokenizers")
 
@@ -111,19 +112,23 @@ class _Extraction:
     """One extraction, step by step, into a staged folder."""
 
     def __init__(self, source: Checkpoint, family: Family, choices: Choices, head: Head, staged: Path) -> None:
+        from encoder_tools.extraction.computed_tensors import write_computed, write_scaled
         from encoder_tools.extraction.tensor_account import take_inventory
 
         self.source, self.family, self.head, self.staged = source, family, head, staged
         self.config = _parse_config(source)
         model = _empty_model(source, family, self.config)
         self.prefix, self.encoder = family.encoder_in(model)
-        self.inventory: Inventory = take_inventory(source, model, family)
+        computed = write_computed(source, model, staged / _COMPUTED, _dtype_name(source))
+        self.inventory: Inventory = take_inventory(source, model, family, computed)
         raw = {key: value for key, value in source.config.items() if key not in _LEFT_OUT}
         raw["dtype"] = _dtype_name(source)
         self.target: Target = family.target(self.config, raw, self.inventory.names, self.prefix, choices)
         self.tensors: dict[str, TensorLocation] = {
             new: self.inventory.locations[old] for old, new in self.target.renames.items()
         }
+        for name, factor in self.target.scaled.items():
+            self.tensors[name] = write_scaled(self.tensors[name], factor, staged / _SCALED)
 
     def run(self, name: str, revision: str | None, max_length: int | None) -> ExtractionReport:
         from encoder_tools.extraction.proof_texts import sample_texts
@@ -155,6 +160,8 @@ class _Extraction:
             save_tokenizer(tokenizer, self.staged, limit, as_processor=self.target.multimodal)
         if proof.dtype not in (torch_dtype(location) for location in self.tensors.values()):
             notes.append("Hidden states overflow float16: the proof ran in bfloat16, and so should the model.")
+        for name_ in (_COMPUTED, _SCALED):
+            (self.staged / name_).unlink(missing_ok=True)
         report = self._report(name, revision, limit, proof, cosines, notes)
         write_json(self.staged / REPORT_NAME, report.to_json())
         write_card(self.staged, report)
@@ -290,12 +297,14 @@ def _empty_model(source: Checkpoint, family: Family, config: Any) -> Any:
 
     :raises CheckpointFamilyError: if the configuration cannot be of a model.
     """
+    import torch
+
     from encoder_tools.extraction.proof import empty_model
 
     model_class = family.source_class(source.config)
     _check_depth(source, source.config)
     try:
-        return empty_model(model_class, config)
+        return empty_model(model_class, config, getattr(torch, _dtype_name(source)))
     except Exception as error:  # noqa: BLE001 - a value that makes no sense can fail anywhere in the constructors
         raise _config_error(source, f"build {model_class.__name__} from", error) from None
 

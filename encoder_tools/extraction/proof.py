@@ -228,12 +228,22 @@ def compare(
     )
 
 
-def empty_model(model_class: Any, config: Any) -> torch.nn.Module:
-    """A model whose parameters take no memory (meta device) and whose buffers are real."""
+def empty_model(model_class: Any, config: Any, dtype: torch.dtype) -> torch.nn.Module:
+    """A model whose parameters take no memory (meta device) and whose buffers are real.
+
+    :param dtype: torch's default while it is built, as in ``from_pretrained``: some classes compute their positions in
+        it.
+    """
+    import torch
     from accelerate import init_empty_weights
 
-    with init_empty_weights(include_buffers=False):
-        model: torch.nn.Module = model_class(config)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with init_empty_weights(include_buffers=False):
+            model: torch.nn.Module = model_class(config)
+    finally:
+        torch.set_default_dtype(default)
     return model.eval()
 
 

@@ -33,14 +33,21 @@ class Inventory:
     spare: Mapping[str, str]
 
 
-def take_inventory(checkpoint: Checkpoint, model: torch.nn.Module, family: Family) -> Inventory:
+def take_inventory(
+    checkpoint: Checkpoint,
+    model: torch.nn.Module,
+    family: Family,
+    computed: Mapping[str, TensorLocation] | None = None,
+) -> Inventory:
     """Compare a checkpoint with the class it was saved from, built on the meta device.
 
+    :param computed: by the class's name, tensors that no checkpoint stores, because the class computes them.
     :raises CheckpointTensorError: if tensors are missing, extra, misshapen or quantized, or tied copies differ.
     """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     tied: dict[str, str] = dict(getattr(model, "all_tied_weights_keys", None) or {})
     tensors = _by_class_name(checkpoint, family, expected)
+    tensors = {**(computed or {}), **tensors}
     ignored = _ignorable(model, tensors)
     _refuse("extra", [name for name in tensors if name not in expected and name not in ignored], checkpoint)
     holders = {name: _holders(name, tied) for name in expected}

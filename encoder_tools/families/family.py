@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from encoder_tools.errors import CheckpointFamilyError, InputError
@@ -17,6 +18,14 @@ DECODER = "decoder, not part of the encoder"
 LM_HEAD = "language-model head, not part of the encoder"
 ALIAS = "tied alias, equal to the tensor it is tied to"
 LEFTOVER = "left over from an old conversion, ignored by transformers"
+_NOT_PUBLIC = {
+    "T5Gemma2Encoder": "transformers.models.t5gemma2.modeling_t5gemma2",
+    "T5Gemma2TextEncoder": "transformers.models.t5gemma2.modeling_t5gemma2",
+    "MarianEncoder": "transformers.models.marian.modeling_marian",
+    "M2M100Encoder": "transformers.models.m2m_100.modeling_m2m_100",
+    "PegasusEncoder": "transformers.models.pegasus.modeling_pegasus",
+}
+"""Encoders that are not among the public names."""
 _OLD_NAMES = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}  # t5-small and its kin were saved in 2019
 
 
@@ -42,6 +51,7 @@ class Target:
     :ivar renames: target tensor name by name in the source's class; everything that is kept is in it.
     :ivar dropped: reason by name in the source's class.
     :ivar placeholders: tensors without a source that the class cannot be built without: shape by target name, zeros.
+    :ivar scaled: powers of two by which tensors are multiplied, by target name.
     :ivar exact_length: longest input for which the layout equals the source; None if it is exact at any length.
     :ivar file_prefix: of the tensors' names in the file, beyond their names in the class.
     :ivar multimodal: the class's own processor wants images too; the folder must name the tokenizer as processor.
@@ -54,6 +64,7 @@ class Target:
     renames: Mapping[str, str]
     dropped: Mapping[str, str]
     placeholders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    scaled: Mapping[str, float] = field(default_factory=dict)
     exact_length: int | None = None
     file_prefix: str = ""
     multimodal: bool = False
@@ -138,9 +149,9 @@ class Family(ABC):
 def class_of_transformers(name: str) -> Any:
     """A model class of transformers by name; None if there is none."""
     import transformers
-    from transformers.models.t5gemma2 import modeling_t5gemma2  # its encoder is not among the public names
 
-    return getattr(transformers, name, None) or getattr(modeling_t5gemma2, name, None)
+    home = _NOT_PUBLIC.get(name)
+    return getattr(transformers if home is None else import_module(home), name, None)
 
 
 def reason_to_drop(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from encoder_tools.errors import CheckpointFamilyError
+from encoder_tools.families.bart import BartFamily, M2M100Family, MarianFamily, MBartFamily, PegasusFamily
 from encoder_tools.families.family import Family
 from encoder_tools.families.t5 import LongT5Family, MT5Family, T5Family, UMT5Family
 from encoder_tools.families.t5gemma import T5GemmaFamily
@@ -18,6 +19,11 @@ FAMILIES: tuple[Family, ...] = (
     MT5Family(),
     UMT5Family(),
     LongT5Family(),
+    BartFamily(),
+    MBartFamily(),
+    MarianFamily(),
+    M2M100Family(),
+    PegasusFamily(),
 )
 
 

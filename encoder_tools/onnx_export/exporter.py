@@ -7,10 +7,10 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from encoder_tools.aliases import Log
 from encoder_tools.errors import (
@@ -18,7 +18,6 @@ from encoder_tools.errors import (
     FileCorruptError,
     FileMissingError,
     InputError,
-    ParityError,
     one_line,
 )
 from encoder_tools.extras import require_extra
@@ -29,18 +28,15 @@ from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.tokenizer import TextTokenizer, tokenizer_pad_id
 from encoder_tools.onnx_export.assumed_modules import add_assumed_modules
 from encoder_tools.onnx_export.float32_source import float32_sizes, float32_source
-from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, PADDING_TOLERANCE, GraphEntry, Manifest, StoredTensor
-from encoder_tools.runtime.session import open_session
+from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest, StoredTensor
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from encoder_tools.onnx_export.battery import Case
-    from encoder_tools.onnx_export.parity import Parity
-    from encoder_tools.protocols import FloatMatrix
 
 DEFAULT_TOLERANCE = 1e-5
-QINT8_GRAPH_NAME = "model_qint8.onnx"
+DEFAULT_MIN_COSINE = 0.9999
 _LIBRARIES = 800_000_000  # bytes that torch, transformers and their kin take before the first weight
 _VERSIONS_OF = ("encoder-tools", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum")
 
@@ -62,9 +58,11 @@ class ExportReport:
 def export(
     model: str | Path,
     *,
+    precision: Literal["fp16", "bf16"] | None = None,
     quantize: Literal["qint8"] | None = None,
-    store_weights: Literal["fp32", "int8"] = "fp32",
+    store_weights: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
     tolerance: float = DEFAULT_TOLERANCE,
+    min_cosine: float = DEFAULT_MIN_COSINE,
     log: Log = lambda _: None,
 ) -> ExportReport:
     """Export a Sentence Transformers folder to ``onnx/model.onnx`` inside it.
@@ -74,10 +72,14 @@ def export(
     with sentence-transformers over a battery of texts; the figures are kept in ``onnx/export.json``.
 
     :param model: the model folder.
+    :param precision: "fp16" or "bf16" adds the variant of that name, ``onnx/model_fp16.onnx``, for GPUs: ranges are
+        measured, tensors scaled exactly so that none overflows, and what is too large stays in float32.
     :param quantize: "qint8" adds the variant of that name, ``onnx/model_qint8.onnx``: weights and, at run time,
         activations are quantized; its measured cosine is kept.
-    :param store_weights: "int8" stores the weights of ``model.onnx`` as int8 with one scale per row, computed in fp32.
+    :param store_weights: how ``model.onnx`` stores its weights, computed in fp32: "fp16" and "bf16" take half the file
+        and are exact for models saved so; "int8", with one scale per row, a quarter.
     :param tolerance: worst absolute difference between components of unit vectors that is accepted.
+    :param min_cosine: lowest cosine to torch that is accepted of a variant in half precision.
     :param log: called with one line of text at each step.
     :raises ParityError: if the graph differs by more than ``tolerance``; an earlier export is left as it was.
     :raises ExportError: if the model cannot be one graph.
@@ -97,27 +99,54 @@ def export(
         1
     """
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
-    if quantize not in (None, "qint8") or store_weights not in ("fp32", "int8") or not tolerance > 0:
-        raise InputError(f"quantize={quantize!r}, {store_weights=}, {tolerance=} is not a valid choice.")
+    choices = _Choices(precision, quantize, store_weights, tolerance, min_cosine)
+    choices.check()
     add_assumed_modules(Path(model), log)
     folder = ModelFolder.open(model)
-    _check_room(folder, quantize)
+    _check_room(folder, choices)
     memory = as_resource_error(f"export {folder.path}")
     with memory, staged_folder(folder.export_folder, overwrite=True) as staged:
-        report = _Export(folder, staged, tolerance, log).run(quantize, store_weights)
+        report = _Export(folder, staged, choices, log).run()
         keep_others(folder.export_folder, staged, _files_of_earlier_export(folder))
     return report
 
 
-def _check_room(folder: ModelFolder, quantize: str | None) -> None:
+@dataclass(frozen=True)
+class _Choices:
+    """The arguments of :func:`export`."""
+
+    precision: str | None
+    quantize: str | None
+    store_weights: str
+    tolerance: float
+    min_cosine: float
+
+    def check(self) -> None:
+        """:raises InputError: if one of them is not a valid choice, or two do not go together."""
+        known = self.precision in (None, "fp16", "bf16") and self.quantize in (None, "qint8")
+        known = known and self.store_weights in ("fp32", "fp16", "bf16", "int8")
+        if not known or not self.tolerance > 0 or not self.min_cosine <= 1:
+            given = ", ".join(f"{name}={value!r}" for name, value in asdict(self).items())
+            raise InputError(f"{given} is not a valid choice.")
+        if self.store_weights in ("fp16", "bf16") and (self.precision or self.quantize):
+            raise InputError(
+                f"store_weights={self.store_weights!r} goes with neither precision nor quantize, which are made of "
+                "fp32 weights. Choose one of them."
+            )
+        if self.store_weights == "int8" and self.precision:
+            raise InputError("store_weights='int8' does not go with precision, which is made of fp32 weights.")
+
+
+def _check_room(folder: ModelFolder, choices: _Choices) -> None:
     """:raises ResourceError: if the export will not fit into memory or on the disk."""
     whole, table = float32_sizes(folder)
     files = sum(file.stat().st_size for file in folder.weight_files)
+    copies = (files < whole) + bool(choices.quantize) + 1.5 * bool(choices.precision)  # float32, int8, scaled and half
     check_room(
         f"Exporting {folder.path}",
         # what is mapped can be given back; ONNX Runtime's own form of the matrices cannot
         memory=_LIBRARIES + whole - table,
-        disk=whole + (whole if files < whole else 0) + (whole if quantize else 0),
+        disk=int(whole * (1 + copies)),
         folder=folder.path,
     )
 
@@ -125,13 +154,13 @@ def _check_room(folder: ModelFolder, quantize: str | None) -> None:
 class _Export:
     """One export, step by step, into a staged folder."""
 
-    def __init__(self, folder: ModelFolder, staged: Path, tolerance: float, log: Log) -> None:
+    def __init__(self, folder: ModelFolder, staged: Path, choices: _Choices, log: Log) -> None:
         from transformers import AutoConfig
 
         from encoder_tools.onnx_export.graph.onnx_configs import body_config
         from encoder_tools.onnx_export.graph.torch_pipeline import load_model
 
-        self.folder, self.staged, self.tolerance, self.log = folder, staged, tolerance, log
+        self.folder, self.staged, self.choices, self.log = folder, staged, choices, log
         self.digest = folder.weights_digest()
         self.tensors: Mapping[str, Mapping[str, StoredTensor]] = {}
         try:
@@ -147,9 +176,10 @@ class _Export:
         source = float32_source(folder, self.scratch)
         self.model: SentenceTransformer | None = load_model(source, self.config.ATTENTION)
 
-    def run(self, quantize: str | None, store_weights: str) -> ExportReport:
+    def run(self) -> ExportReport:
         from encoder_tools.onnx_export.battery import battery
         from encoder_tools.onnx_export.parity import check_tokenizer, torch_vectors
+        from encoder_tools.onnx_export.variants import Variants
 
         model = self.model
         assert model is not None  # noqa: S101 - it is let go once, at the end of the tracing
@@ -161,12 +191,16 @@ class _Export:
         check_tokenizer(model, self.tokenizer, cases)
         self.log(f"encoding {sum(len(case.texts) for case in cases)} texts with torch")
         expected = torch_vectors(model, cases)
-        files = self._trace(model, store_weights)
+        choices = self.choices
+        files = self._trace(model, choices.store_weights)
         del model
         self._let_go()
-        graphs = {EXACT: self._check_main(files, store_weights, cases, expected)}
-        if quantize is not None:
-            graphs[quantize] = self._quantized_graph(cases, expected)
+        variants = Variants(self.staged, self.tokenizer, self.pad_id, cases, expected, self.log)
+        graphs = {EXACT: variants.exact(files, choices.store_weights, choices.tolerance)}
+        if choices.quantize is not None:
+            graphs[choices.quantize] = variants.quantized()
+        if choices.precision is not None:
+            graphs[choices.precision] = variants.half(choices.precision, choices.min_cosine)
         manifest = self._manifest(graphs, cases)
         write_json(self.staged / MANIFEST_NAME, manifest.to_json())
         sizes = {file.name: file.stat().st_size for file in sorted(self.staged.iterdir())}
@@ -191,58 +225,23 @@ class _Export:
         from encoder_tools.onnx_export.graph.int8_weights import store_weights_as_int8
         from encoder_tools.onnx_export.graph.torch_pipeline import Pipeline
         from encoder_tools.onnx_export.graph.tracing import trace
+        from encoder_tools.onnx_export.half.stored_weights import store_weights_as_half
         from encoder_tools.onnx_export.unpack import find_tensors
 
         self.log("tracing the graph")
-        self.graph = trace(Pipeline(model), self.config)
+        graph = trace(Pipeline(model), self.config)
         if store_weights == "int8":
-            self.tensors = find_tensors(self.folder, self.graph)
-            store_weights_as_int8(self.graph)
-        return save_graph(self.graph, self.staged / GRAPH_NAME)
+            self.tensors = find_tensors(self.folder, graph)
+            store_weights_as_int8(graph)
+        elif store_weights != "fp32":
+            store_weights_as_half(graph, store_weights)
+        return save_graph(graph, self.staged / GRAPH_NAME)
 
     def _let_go(self) -> None:
         """Free what torch holds before ONNX Runtime takes the weights into memory in its own form."""
         self.model = None
         gc.collect()
         shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def _check_main(
-        self, files: list[Path], store_weights: str, cases: Sequence[Case], expected: list[FloatMatrix]
-    ) -> GraphEntry:
-        parity, padding = self._measure(files[0], cases, expected)
-        self.log(f"worst difference to torch {parity.max_abs_difference:.2e} ({parity.worst_case})")
-        if parity.max_abs_difference > self.tolerance:
-            raise ParityError(
-                f"The graph differs from torch by {parity.max_abs_difference:.2e} ({parity.worst_case}), more than the "
-                f"tolerance of {self.tolerance:g}. Nothing was written"
-                + ("; weights stored as int8 fit only a model trained for it." if store_weights == "int8" else ".")
-            )
-        if padding[0] > max(self.tolerance, PADDING_TOLERANCE):
-            self.log(
-                f"vectors change by {padding[0]:.1e} with the padding of their batch: texts of one length are encoded "
-                "together, without padding"
-            )
-        return _entry(files, store_weights, parity, padding)
-
-    def _quantized_graph(self, cases: Sequence[Case], expected: list[FloatMatrix]) -> GraphEntry:
-        from encoder_tools.onnx_export.graph.quantize import quantize_dynamically
-
-        self.log("quantizing to qint8")
-        files = quantize_dynamically(self.graph, self.staged / QINT8_GRAPH_NAME)
-        parity, padding = self._measure(files[0], cases, expected)
-        self.log(f"cosine of a text alone to the same in a batch: lowest {padding[1]:.5f}")
-        self.log(f"cosine of the qint8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
-        return _entry(files, "int8", parity, padding)
-
-    def _measure(
-        self, file: Path, cases: Sequence[Case], expected: list[FloatMatrix]
-    ) -> tuple[Parity, tuple[float, float]]:
-        """Against torch, and of texts alone against a batch."""
-        from encoder_tools.onnx_export.parity import compare, graph_vectors, padding_effect
-
-        session: Any = open_session(file, "cpu", None)
-        parity = compare(expected, graph_vectors(session, self.tokenizer, self.pad_id, cases), cases)
-        return parity, padding_effect(session, self.tokenizer, self.pad_id, cases)
 
     def _manifest(self, graphs: dict[str, GraphEntry], cases: Sequence[Case]) -> Manifest:
         counts: Counter[str] = Counter()
@@ -252,7 +251,7 @@ class _Export:
             fingerprint=self.folder.fingerprint(self.digest, self.tokenizer_file),
             weights_digest=self.digest,
             graphs=graphs,
-            tolerance=self.tolerance,
+            tolerance=self.choices.tolerance,
             battery=dict(counts),
             tensors=self.tensors,
             sources={file.name: sha256_of(file) for file in self.folder.vocabulary_files},
@@ -264,25 +263,13 @@ def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
     """Names that an export of ours has in ``onnx/``; all else there is kept, such as other people's graphs."""
     from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME
 
-    names = {MANIFEST_NAME, GRAPH_NAME, f"{GRAPH_NAME}.data", QINT8_GRAPH_NAME, f"{QINT8_GRAPH_NAME}.data"}
+    graphs = (GRAPH_NAME, *(f"model_{variant}.onnx" for variant in ("qint8", "fp16", "bf16")))
+    names = {MANIFEST_NAME, *graphs, *(f"{name}.data" for name in graphs)}
     try:
         earlier = Manifest.read(folder)
     except (FileMissingError, FileCorruptError):
         return names
     return names | {"tokenizer.json"} | {name for entry in earlier.graphs.values() for name in entry.sha256}
-
-
-def _entry(files: list[Path], stored_weights: str, parity: Parity, padding: tuple[float, float]) -> GraphEntry:
-    return GraphEntry(
-        file=files[0].name,
-        sha256={file.name: sha256_of(file) for file in files},
-        stored_weights=stored_weights,
-        max_abs_difference=parity.max_abs_difference,
-        min_cosine=parity.min_cosine,
-        mean_cosine=parity.mean_cosine,
-        padding_difference=padding[0],
-        padding_min_cosine=padding[1],
-    )
 
 
 def _version(distribution: str) -> str:

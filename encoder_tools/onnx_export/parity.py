@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,8 +54,35 @@ def torch_vectors(model: SentenceTransformer, cases: Sequence[Case]) -> list[Flo
                 f"sentence-transformers fails on texts of the kind {case.kind!r} ({memory}: {one_line(error)}). Where "
                 "they are long, set a smaller max_seq_length in sentence_bert_config.json."
             ) from error
+        if not np.isfinite(vectors).all():
+            raise ExportError(
+                f"{_first_infinite(model, case.texts)} gives NaN or infinity in float32 on texts of the kind "
+                f"{case.kind!r}, so the model has no vectors for them. Train it with a smaller learning rate or with "
+                "weight decay, or restore its weights."
+            )
         batches.append(unit_rows(np.asarray(vectors, dtype=np.float32)))
     return batches
+
+
+def _first_infinite(model: SentenceTransformer, texts: Sequence[str]) -> str:
+    """The first layer whose output is not finite."""
+    named: list[str] = []
+    hooks = [
+        module.register_forward_hook(partial(_note_infinite, named, name))
+        for name, module in model[0].named_modules()
+        if not list(module.children())
+    ]
+    try:
+        model.encode(list(texts), batch_size=len(texts), show_progress_bar=False, prompt="")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"The layer {named[0]!r}" if named else "The head"
+
+
+def _note_infinite(named: list[str], name: str, _module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+    if isinstance(output, torch.Tensor) and output.is_floating_point() and not output.isfinite().all():
+        named.append(name)
 
 
 def graph_vectors(session: Any, tokenizer: TextTokenizer, pad_id: int, cases: Sequence[Case]) -> list[FloatMatrix]:

@@ -30,17 +30,34 @@ _LONGEST_LOCATION = 4096 + 16
 
 
 @dataclass(frozen=True)
+class HalfPrecision:
+    """How a graph of 16 bits was made safe. Its figures of parity are those of a CPU that rounds every result.
+
+    :ivar peak: largest absolute number that was measured in the fp32 graph.
+    :ivar exponent: tensors were scaled by powers of two down to 2^-exponent.
+    :ivar in_float32: what was not converted, in words.
+    :ivar islands: nodes that stayed in float32 because their numbers are too large.
+    """
+
+    peak: float
+    exponent: int
+    in_float32: str
+    islands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GraphEntry:
     """One ONNX file of the export.
 
     :ivar file: name within the export folder.
     :ivar sha256: SHA-256 by file name, of the graph and of its external data where it has any.
-    :ivar stored_weights: "fp32", or "int8" with one fp32 scale per row.
+    :ivar stored_weights: "fp32", "fp16", "bf16", or "int8" with one fp32 scale per row.
     :ivar max_abs_difference: worst absolute difference of unit vectors to torch over the battery.
     :ivar min_cosine: lowest cosine to torch over the battery.
     :ivar mean_cosine: mean cosine to torch over the battery.
     :ivar padding_difference: worst absolute difference between the unit vectors of texts alone and of the same texts
         in a padded batch; None where an older export did not measure it. ``padding_min_cosine``: their lowest cosine.
+    :ivar half: of variants in half precision.
     """
 
     file: str
@@ -51,6 +68,7 @@ class GraphEntry:
     mean_cosine: float
     padding_difference: float | None = None
     padding_min_cosine: float | None = None
+    half: HalfPrecision | None = None
 
 
 @dataclass(frozen=True)

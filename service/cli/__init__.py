@@ -26,12 +26,14 @@ SECTIONS: dict[str, dict[str, str]] = {
         "mine": "Find hard negatives for pairs.",
         "soup": "Average several trained models.",
         "export": "Export a model to ONNX, verified.",
+        "trim": "Cut a model's vocabulary to your texts.",
         "unpack": "Get float weights back from a packed export.",
     },
     "Measure a model": {
         "evaluate": "Measure retrieval, STS, classification.",
         "agreement": "Compare two models of one embedding space.",
         "info": "Describe an exported model.",
+        "doctor": "Describe this machine, for bug reports.",
     },
     "Use a model": {
         "head": "Fit and use classifiers.",

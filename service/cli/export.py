@@ -11,16 +11,21 @@ import click
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
+    "--precision",
+    type=click.Choice(["fp16", "bf16"]),
+    help="Also write a variant in half precision for GPUs, scaled so that nothing overflows.",
+)
+@click.option(
     "--quantize",
     type=click.Choice(["qint8"]),
     help="Also write the variant qint8, which computes in int8: smaller and faster, but approximate.",
 )
 @click.option(
     "--store-weights",
-    type=click.Choice(["fp32", "int8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
     default="fp32",
     show_default=True,
-    help="How model.onnx stores its weights. int8 (one scale per row, computed in fp32) suits models trained for it.",
+    help="How model.onnx stores its weights; it computes in fp32. int8 suits models trained for it.",
 )
 @click.option(
     "--tolerance",
@@ -29,8 +34,20 @@ import click
     show_default=True,
     help="Largest absolute difference to torch between components of unit vectors.",
 )
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(max=1),
+    default=0.9999,
+    show_default=True,
+    help="Lowest cosine to torch of a variant in half precision.",
+)
 def command(
-    model: Path, quantize: Literal["qint8"] | None, store_weights: Literal["fp32", "int8"], tolerance: float
+    model: Path,
+    precision: Literal["fp16", "bf16"] | None,
+    quantize: Literal["qint8"] | None,
+    store_weights: Literal["fp32", "fp16", "bf16", "int8"],
+    tolerance: float,
+    min_cosine: float,
 ) -> None:
     """Export MODEL, a Sentence Transformers or CrossEncoder folder, to MODEL/onnx/model.onnx.
 
@@ -44,12 +61,22 @@ def command(
     from encoder_tools.onnx_export.cross_encoder_export import export_cross_encoder, is_cross_encoder
 
     if is_cross_encoder(model):
-        if quantize is not None or store_weights != "fp32":
-            raise click.UsageError("--quantize and --store-weights are for embedding models; MODEL is a cross-encoder.")
+        if precision or quantize or store_weights != "fp32":
+            raise click.UsageError(
+                "--precision, --quantize and --store-weights are for embedding models; MODEL is a cross-encoder."
+            )
         made = export_cross_encoder(model, tolerance=tolerance, log=click.echo)
         click.echo(f"{made.folder / 'model.onnx'}: {made.labels} logits per pair; serve it with --reranker {model}")
         return
-    report = export(model, quantize=quantize, store_weights=store_weights, tolerance=tolerance, log=click.echo)
+    report = export(
+        model,
+        precision=precision,
+        quantize=quantize,
+        store_weights=store_weights,
+        tolerance=tolerance,
+        min_cosine=min_cosine,
+        log=click.echo,
+    )
     for name, size in report.sizes.items():
         click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
     click.echo(f"fingerprint {report.manifest.fingerprint}")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import click
 
-_APPROXIMATE = "weights and activations quantized to int8"
+_APPROXIMATE = {
+    "qint8": "weights and activations quantized to int8",
+    "fp16": "float16 for GPUs",
+    "bf16": "bfloat16 for GPUs",
+}
 
 
 @click.command("info")
@@ -35,12 +39,22 @@ def command(model: str) -> None:
     if space.agreement is not None:
         click.echo(f"space        that of {space.name} ({space.root}): {space.agreement}")
     for variant, graph in manifest.graphs.items():
-        how = f"fp32 arithmetic, weights stored as {graph.stored_weights}" if variant == EXACT else _APPROXIMATE
+        how = (
+            f"fp32 arithmetic, weights stored as {graph.stored_weights}"
+            if variant == EXACT
+            else _APPROXIMATE.get(variant, variant)
+        )
         click.echo(f"{variant:<12} {graph.file}: {how}")
         click.echo(
             f"{'':<12} against torch: worst difference {graph.max_abs_difference:.1e}, lowest cosine "
             f"{graph.min_cosine:.6f}, mean {graph.mean_cosine:.6f}"
         )
+        if graph.half is not None:
+            kept = f", {len(graph.half.islands)} nodes of large numbers" if graph.half.islands else ""
+            click.echo(
+                f"{'':<12} largest number {graph.half.peak:.3g}, scaled by 2^-{graph.half.exponent}; in float32: "
+                f"{graph.half.in_float32}{kept}"
+            )
         if graph.padding_difference is not None:
             kept = "" if manifest.pads(variant) else "; so texts of one length are encoded together, without padding"
             click.echo(

@@ -30,9 +30,10 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(int(tensor.nbytes) for tensor in _tensors(model))
 
 
-def save_graph(model: ir.Model, path: Path) -> list[Path]:
+def save_graph(model: ir.Model, path: Path, *, share: bool = False) -> list[Path]:
     """Write a graph; weights above :data:`MOST_INSIDE` go to a file beside it, and ``model`` then refers to that file.
 
+    :param share: leave weights where they are that lie in a file of the same folder already.
     :return: the files written.
     :raises OSError: if the disk is full.
     """
@@ -40,7 +41,7 @@ def save_graph(model: ir.Model, path: Path) -> list[Path]:
         ir.save(model, path)
         return [path]
     data = path.with_name(path.name + ".data")
-    _write_beside(model, data)
+    _write_beside(model, data, share)
     ir.save(model, path)
     return [path, data]
 
@@ -54,11 +55,11 @@ def _tensors(model: ir.Model) -> Iterator[Any]:
     return (value.const_value for value in model.graph.initializers.values() if value.const_value is not None)
 
 
-def _write_beside(model: ir.Model, data: Path) -> None:
+def _write_beside(model: ir.Model, data: Path, share: bool) -> None:
     with data.open("wb") as out:
         for value in model.graph.initializers.values():
             tensor = value.const_value
-            if tensor is None or tensor.nbytes < _LEAST_BESIDE:
+            if tensor is None or tensor.nbytes < _LEAST_BESIDE or (share and _lies_in(tensor, data.parent)):
                 continue
             offset = -(-out.tell() // _ALIGNMENT) * _ALIGNMENT
             out.truncate(offset)
@@ -76,6 +77,10 @@ def _write_beside(model: ir.Model, data: Path) -> None:
                 base_dir=str(data.parent),
             )
             give_back_pages(array)
+
+
+def _lies_in(tensor: Any, folder: Path) -> bool:
+    return isinstance(tensor, ir.ExternalTensor) and Path(tensor.path).resolve().parent == folder.resolve()
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[Any]:

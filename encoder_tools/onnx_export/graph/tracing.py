@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ShapeInferencePass
 
 from encoder_tools.errors import ExportError, one_line
 from encoder_tools.onnx_export.graph.fused_operators import broadcast_rotations, fused_norms
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from encoder_tools.onnx_export.graph.onnx_configs import TextBodyConfig
     from encoder_tools.onnx_export.graph.torch_pipeline import Pipeline
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
 OPSET = 23  # the first with RMSNormalization, RotaryEmbedding and Attention as operators
 
 
@@ -49,6 +52,7 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> ir.Model:
     assert program is not None  # noqa: S101 - dynamo=True always returns a program; the type says Optional
     model: ir.Model = program.model
     broadcast_rotations(model, next(iter(config.inputs)))
+    ShapeInferencePass()(model)  # the optimizer leaves new nodes without a type
     _drop_notes(model)
     return model
 
@@ -56,6 +60,7 @@ def trace(pipeline: Pipeline, config: TextBodyConfig) -> ir.Model:
 def _drop_notes(model: ir.Model) -> None:
     """Take out where in torch's source each node came from, which is half a megabyte."""
     for node in model.graph.all_nodes():
+        node.name = _name_of(node)
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:
@@ -67,6 +72,16 @@ def _drop_notes(model: ir.Model) -> None:
     model.graph.metadata_props.clear()
     model.graph.doc_string = None
     model.metadata_props.clear()
+
+
+def _name_of(node: ir.Node) -> str | None:
+    """The module that a node was traced from, and its result: errors and reports then name layers."""
+    scopes = node.metadata_props.get(_SCOPES)
+    if not scopes:
+        return node.name
+    modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
+    result = node.outputs[0].name or node.op_type
+    return f"{modules[-1].removeprefix('body.')}/{result}" if modules else node.name
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def test_a_word_table_stored_only_under_its_alias_is_found(t5: Path, tmp_path: P
     [
         ({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "is_encoder_decoder": False}, "decoder-only"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"], "is_encoder_decoder": False}, "encoder already"),
-        ({"model_type": "bart", "architectures": ["BartForConditionalGeneration"]}, "not supported"),
+        ({"model_type": "fsmt", "architectures": ["FSMTForConditionalGeneration"]}, "not supported"),
         ({"model_type": "nonsense", "architectures": None, "is_encoder_decoder": False}, "unknown architecture"),
         ({"model_type": None}, "names no model_type"),
         ({"architectures": ["BertModel"]}, "not a T5 class"),

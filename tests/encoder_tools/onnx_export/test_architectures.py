@@ -15,7 +15,10 @@ from encoder_tools.onnx_export.graph.longt5 import block_sums, fixed_block_ids
 from encoder_tools.runtime import OnnxEncoder
 
 TEXTS = ["one", "", "A text that the battery does not hold, with 17 commas?", "ربما", "long " * 90]
-FAMILIES = ["t5gemma2", "t5gemma", "t5", "t5v1_1", "mt5", "umt5", "byt5", "longt5", "longt5_tglobal"]
+FAMILIES = [
+    *("t5gemma2", "t5gemma", "t5", "t5v1_1", "mt5", "umt5", "byt5", "longt5", "longt5_tglobal"),
+    *("bart", "mbart", "marian", "m2m100", "pegasus"),
+]
 
 
 def build(checkpoint: Path, out: Path, pooling: str = "mean") -> Path:

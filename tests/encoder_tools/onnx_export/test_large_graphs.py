@@ -17,7 +17,7 @@ from encoder_tools.errors import FileCorruptError, ResourceError
 from encoder_tools.extraction import extract
 from encoder_tools.machine import room
 from encoder_tools.model.tensor_files import copy_as_float32
-from encoder_tools.onnx_export import export, exporter
+from encoder_tools.onnx_export import export, variants
 from encoder_tools.onnx_export.graph import graph_file
 from encoder_tools.onnx_export.graph.graph_file import open_graph, save_graph, weight_bytes
 from encoder_tools.runtime import OnnxEncoder
@@ -121,6 +121,6 @@ def test_memory_that_runs_out_on_the_way_is_one_clear_line(minilm_copy: Path, mo
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(exporter, "open_session", full)
+    monkeypatch.setattr(variants, "open_session", full)
     with pytest.raises(ResourceError, match="There was not enough memory to export"):
         export(minilm_copy)

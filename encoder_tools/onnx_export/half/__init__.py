@@ -1,0 +1,1 @@
+"""Half precision that cannot overflow: measured ranges, exact scaling by powers of two, islands of float32."""

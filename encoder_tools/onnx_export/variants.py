@@ -1,0 +1,235 @@
+"""The graphs of an export, each compared with torch before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder_tools.aliases import Log
+from encoder_tools.errors import ParityError
+from encoder_tools.io.files import sha256_of
+from encoder_tools.model.tokenizer import TextTokenizer, padded_batches
+from encoder_tools.onnx_export.battery import Case, real_sentences
+from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, open_graph, save_graph
+from encoder_tools.onnx_export.graph.quantize import quantize_dynamically
+from encoder_tools.onnx_export.half.conversion import HALF_TYPES, LEVELS, HalfType, Level
+from encoder_tools.onnx_export.half.ranges import Feed, most_different
+from encoder_tools.onnx_export.half.variant import Scaling, plan_scaling, scaled_graph, write_emulation, write_half
+from encoder_tools.onnx_export.parity import Parity, compare, graph_vectors, padding_effect
+from encoder_tools.protocols import FloatMatrix
+from encoder_tools.runtime.manifest import PADDING_TOLERANCE, GraphEntry, HalfPrecision
+from encoder_tools.runtime.session import open_session
+from encoder_tools.vectors import unit_rows
+
+QINT8_GRAPH_NAME = "model_qint8.onnx"
+_SAME = 1e-6  # of components of unit vectors, before and after exact scaling
+_BATCH = 2048  # padded tokens
+_MARGIN = 2.0  # texts that were not measured may be so much farther away
+_FEWEST, _MOST, _PRODUCTS = 100, 1200, 5e11  # texts, texts, and weights times texts that a CPU does in minutes
+_SAMPLE = 8  # sentences on which the layer that differs most is looked for
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Makes and measures the graphs in one folder.
+
+    :ivar folder: where they are written.
+    :ivar tokenizer: of the model.
+    :ivar pad_id: id of padding.
+    :ivar cases: texts to compare on.
+    :ivar expected: torch's unit vectors of each case.
+    :ivar log: called with one line at each step.
+    """
+
+    folder: Path
+    tokenizer: TextTokenizer
+    pad_id: int
+    cases: Sequence[Case]
+    expected: Sequence[FloatMatrix]
+    log: Log
+
+    def exact(self, files: list[Path], stored_weights: str, tolerance: float) -> GraphEntry:
+        """The main graph's entry.
+
+        :raises ParityError: if it differs from torch by more than ``tolerance``.
+        """
+        parity, padding = self._measure(files[0])
+        self.log(f"worst difference to torch {parity.max_abs_difference:.2e} ({parity.worst_case})")
+        if parity.max_abs_difference > tolerance:
+            raise ParityError(
+                f"The graph differs from torch by {parity.max_abs_difference:.2e} ({parity.worst_case}), more than the "
+                f"tolerance of {tolerance:g}. Nothing was written{_about_stored(stored_weights)}."
+            )
+        if padding[0] > max(tolerance, PADDING_TOLERANCE):
+            self.log(
+                f"vectors change by {padding[0]:.1e} with the padding of their batch: texts of one length are encoded "
+                "together, without padding"
+            )
+        return _entry(files, stored_weights, parity, padding)
+
+    def quantized(self) -> GraphEntry:
+        """The variant that quantizes activations when it runs."""
+        self.log("quantizing to qint8")
+        files = quantize_dynamically(open_graph(self.folder / GRAPH_NAME), self.folder / QINT8_GRAPH_NAME)
+        parity, padding = self._measure(files[0])
+        self.log(f"cosine of a text alone to the same in a batch: lowest {padding[1]:.5f}")
+        self.log(f"cosine of the qint8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
+        return _entry(files, "int8", parity, padding)
+
+    def half(self, name: str, min_cosine: float) -> GraphEntry:
+        """The variant in half precision: scaled exactly, then converted; the first level that is near enough is kept.
+
+        :param name: "fp16" or "bf16".
+        :raises ExportError: if numbers are infinite in float32 already.
+        :raises ParityError: if no level gives a worst cosine of ``min_cosine``, naming the layer that differs most.
+        """
+        half = HALF_TYPES[name]
+        self.log(f"measuring the ranges of all tensors for {name}")
+        scaling = plan_scaling(self.folder / GRAPH_NAME, half, list(self._feeds()))
+        self.log(
+            f"largest number {scaling.peak:.3g}; {len(scaling.exponents)} tensors are scaled by powers of two, the "
+            f"largest 2^-{scaling.largest_exponent}"
+        )
+        self._check_scaled(scaling)
+        feeds = list(self._feeds(more=True))
+        expected = self._run(self.folder / GRAPH_NAME, feeds)
+        lowest: dict[Level, float] = {}
+        for level in LEVELS:
+            lowest[level] = self._try(half, scaling, level, feeds, expected)
+            if lowest[level] >= 1 - (1 - min_cosine) / _MARGIN:
+                break
+        best = max(lowest, key=lowest.__getitem__)
+        files, islands = write_half(self.folder / GRAPH_NAME, self._half_file(half), half, scaling, best)
+        if lowest[best] < min_cosine:
+            raise ParityError(
+                f"The lowest cosine of the {name} graph to fp32 is {lowest[best]:.6f}, less than {min_cosine:g}, in "
+                f"float32: {best.in_float32}. {self._most_different(files[0], half)} Nothing was written; use fp32, or "
+                "accept it with --min-cosine."
+            )
+        parity, padding = self._measure_emulated(files[0], half)
+        parity = parity._replace(min_cosine=min(parity.min_cosine, lowest[best]))
+        report = HalfPrecision(scaling.peak, scaling.largest_exponent, best.in_float32, tuple(islands))
+        return _entry(files, name, parity, padding, report)
+
+    def _try(
+        self, half: HalfType, scaling: Scaling, level: Level, feeds: Sequence[Feed], expected: FloatMatrix
+    ) -> float:
+        """The lowest cosine to the float32 graph of what a level gives."""
+        files, islands = write_half(self.folder / GRAPH_NAME, self._half_file(half), half, scaling, level)
+        emulation = files[0].with_name("emulation.onnx")
+        try:
+            write_emulation(files[0], emulation, half)
+            cosines = (self._run(emulation, feeds) * expected).sum(axis=1)
+        finally:
+            emulation.unlink(missing_ok=True)
+        lowest = float(np.nan_to_num(cosines, nan=-1.0).min())
+        self.log(
+            f"cosine of the {half.name} graph to fp32 over {len(cosines)} texts: mean {cosines.mean():.6f}, lowest "
+            f"{lowest:.6f}; in float32: {level.in_float32}"
+            + (f", {len(islands)} nodes with large numbers" if islands else "")
+        )
+        return lowest
+
+    def _run(self, graph: Path, feeds: Sequence[Feed]) -> FloatMatrix:
+        """Unit vectors of batches by a graph."""
+        session: Any = open_session(graph, "cpu", None)
+        return unit_rows(np.concatenate([session.run(["sentence_embedding"], dict(feed))[0] for feed in feeds]))
+
+    def _check_scaled(self, scaling: Scaling) -> None:
+        """:raises ParityError: if the scaled graph, in float32, does not give the same vectors as the one before."""
+        if not scaling.exponents:
+            return
+        path = self.folder / "scaled.onnx"
+        written = save_graph(scaled_graph(self.folder / GRAPH_NAME, scaling), path, share=True)
+        before, after = (self._vectors(file) for file in (self.folder / GRAPH_NAME, path))
+        worst = max(float(np.abs(left - right).max()) for left, right in zip(before, after, strict=True))
+        for file in written:
+            file.unlink()
+        self.log(f"scaled in float32: worst difference {worst:.1e}")
+        if not worst <= _SAME:
+            raise ParityError(
+                f"Scaling by powers of two changed vectors by {worst:.2e}, expected at most {_SAME:g}. Nothing was "
+                "written. Please report the architecture."
+            )
+
+    def _affordable(self) -> int:
+        """Texts that are compared: a model of a billion weights takes a second for one."""
+        weights = sum(file.stat().st_size for file in self.folder.glob(f"{GRAPH_NAME}*")) / 4
+        return max(_FEWEST, min(_MOST, int(_PRODUCTS / max(1.0, weights))))
+
+    def _half_file(self, half: HalfType) -> Path:
+        return self.folder / f"model_{half.name}.onnx"
+
+    def _measure_emulated(self, graph: Path, half: HalfType) -> tuple[Parity, tuple[float, float]]:
+        emulation = graph.with_name("emulation.onnx")
+        try:
+            write_emulation(graph, emulation, half)
+            return self._measure(emulation)
+        finally:
+            emulation.unlink(missing_ok=True)
+
+    def _most_different(self, graph: Path, half: HalfType) -> str:
+        emulation = graph.with_name("emulation.onnx")
+        try:
+            write_emulation(graph, emulation, half)
+            feed = next(iter(self._feeds(_SAMPLE)))
+            layer, error = most_different(self.folder / GRAPH_NAME, emulation, feed)
+        finally:
+            emulation.unlink(missing_ok=True)
+        return f"Numbers begin to differ most in {layer!r} (relative error {error:.2g})."
+
+    def _feeds(self, most: int | None = None, *, more: bool = False) -> Any:
+        """Batches of real sentences, and of the longest text; with ``more``, of sentences in other forms too."""
+        sentences = real_sentences()
+        texts = [*sentences[:most]]
+        if more:
+            texts += [text.upper() for text in sentences]
+            texts += [f"{left} {right}" for left, right in zip(sentences, sentences[::-1], strict=True)]
+            texts = texts[:: -(-len(texts) // self._affordable())]
+        if most is None:
+            texts += [text for case in self.cases if case.kind == "maximum length" for text in case.texts]
+        for batch in padded_batches(self.tokenizer(texts), _BATCH, self.pad_id):
+            feed: Feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            yield feed
+
+    def _vectors(self, graph: Path) -> list[FloatMatrix]:
+        session: Any = open_session(graph, "cpu", None)
+        return graph_vectors(session, self.tokenizer, self.pad_id, self.cases)
+
+    def _measure(self, graph: Path) -> tuple[Parity, tuple[float, float]]:
+        """Against torch, and of texts alone against a batch."""
+        session: Any = open_session(graph, "cpu", None)
+        parity = compare(self.expected, graph_vectors(session, self.tokenizer, self.pad_id, self.cases), self.cases)
+        return parity, padding_effect(session, self.tokenizer, self.pad_id, self.cases)
+
+
+def _about_stored(stored_weights: str) -> str:
+    if stored_weights == "int8":
+        return "; weights stored as int8 fit only a model trained for it"
+    if stored_weights != "fp32":
+        return f"; weights stored as {stored_weights} are exact only for a model saved in it, or set --tolerance"
+    return ""
+
+
+def _entry(
+    files: list[Path],
+    stored_weights: str,
+    parity: Parity,
+    padding: tuple[float, float],
+    half: HalfPrecision | None = None,
+) -> GraphEntry:
+    return GraphEntry(
+        file=files[0].name,
+        sha256={file.name: sha256_of(file) for file in files},
+        stored_weights=stored_weights,
+        max_abs_difference=parity.max_abs_difference,
+        min_cosine=parity.min_cosine,
+        mean_cosine=parity.mean_cosine,
+        padding_difference=padding[0],
+        padding_min_cosine=padding[1],
+        half=half,
+    )
