@@ -56,8 +56,8 @@ def command(
     """Cut the encoder out of CHECKPOINT, a local folder or a hub id, and write the model folder OUT.
 
     Families: T5Gemma 2, T5Gemma, T5, v1.1, Flan-T5, ByT5, mT5, UMT5, LongT5; BART, mBART, Marian, M2M100 with NLLB,
-    Pegasus. OUT is a plain Sentence Transformers folder. Every tensor is accounted for, and hidden states are compared with the source's; the report is printed and
-    saved as OUT/extraction.json. Needs the extra "train".
+    Pegasus. OUT is a plain Sentence Transformers folder. Every tensor is accounted for, and hidden states are compared
+    with the source's; the report is printed and saved as OUT/extraction.json. Needs the extra "train".
     """
     from encoder_tools.extraction import extract
 
