@@ -27,6 +27,8 @@ def float32_source(folder: ModelFolder, scratch: Path) -> ModelFolder:
         if here == folder.path:
             folders[:] = [name for name in folders if name != EXPORT_FOLDER and not name.startswith(".")]
         (scratch / here.relative_to(folder.path)).mkdir(parents=True, exist_ok=True)
+        for name in (name for name in folders if (here / name).is_symlink()):  # os.walk does not go there
+            (scratch / here.relative_to(folder.path) / name).symlink_to((here / name).resolve())
         for file in (here / name for name in files):
             target = scratch / file.relative_to(folder.path)
             if file in other:

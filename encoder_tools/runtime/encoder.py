@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import FileCorruptError, InferenceError, one_line
+from encoder_tools.errors import FileCorruptError, InferenceError, ProviderError, one_line
 from encoder_tools.model.embedding_space import Agreement, Space, read_space
 from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.prompts import DOCUMENT, QUERY
@@ -46,7 +46,7 @@ class OnnxEncoder(OnnxModel):
 
     :param model: "default", the model that ships with the package, or a folder with ``onnx/export.json``; see
         ``encoder-tools export``.
-    :param variant: "fp32", or "qint8" where the export made it.
+    :param variant: "fp32", or "qint8", "fp16", "bf16" where the export made it.
     :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch. On a CPU 2,048 is about the best; a GPU wants more.
@@ -83,6 +83,11 @@ class OnnxEncoder(OnnxModel):
         if verify:
             self._manifest.check_fresh(self._folder)
         graph = self._manifest.graph_path(self._folder, variant, verify=verify)
+        if variant == "bf16" and provider == "cpu":
+            raise ProviderError(
+                "ONNX Runtime has no bfloat16 for a CPU. Use provider 'cuda', or variant 'fp32', stored in half the "
+                "file by: encoder-tools export --store-weights bf16"
+            )
         self._tokenizer = TextTokenizer(
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
         )

@@ -21,6 +21,9 @@ PADDING_TOLERANCE = 1e-5
 EXACT = "fp32"
 """The variant that computes in fp32 and agrees with torch within the export's tolerance; all others approximate it."""
 
+HALF = ("fp16", "bf16")
+"""Variants in half precision."""
+
 Form: TypeAlias = Literal["same", "transposed", "plus one"]
 """How a tensor stands in a graph."""
 
@@ -110,8 +113,11 @@ class Manifest:
     def pads(self, variant: str) -> bool:
         """Whether a text's vector is the same in a padded batch; where not, texts are batched by equal length.
 
-        Vectors of a variant that quantizes activations depend on the whole batch, padded or not.
+        Vectors of a variant that quantizes activations depend on the whole batch, padded or not; half precision does as
+        the exact graph.
         """
+        if self.graphs[variant].half is not None:
+            return self.pads(EXACT)
         difference = self.graphs[variant].padding_difference
         return variant != EXACT or difference is None or difference <= max(self.tolerance, PADDING_TOLERANCE)
 
@@ -153,9 +159,9 @@ class Manifest:
         :raises InputError: if there is no such variant.
         """
         if not isinstance(variant, str) or variant not in self.graphs:
-            advice = (
-                f" Make it with: encoder-tools export {folder.path} --quantize qint8" if folder.weight_files else ""
-            )
+            option = "--precision" if variant in HALF else "--quantize"
+            name = variant if variant in HALF else "qint8"
+            advice = f" Make it with: encoder-tools export {folder.path} {option} {name}" if folder.weight_files else ""
             raise InputError(
                 f"{folder.path} has no variant {variant!r}; it has {', '.join(sorted(self.graphs))}.{advice}"
             )

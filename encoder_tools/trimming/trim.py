@@ -30,7 +30,7 @@ _HELD_OUT_EVERY = 20  # of the texts: a fresh sample, whose pieces are not count
 _MOST_HELD_OUT = 5000
 _BATCH = 1000
 _STALE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt")
-_LEFT_OUT = ("onnx", ".*", "space.json", REPORT_NAME, *_STALE)
+_LEFT_OUT = ("onnx", ".*", "space.json", "generation_config.json", "added_tokens.json", REPORT_NAME, *_STALE)
 
 
 @dataclass(frozen=True)

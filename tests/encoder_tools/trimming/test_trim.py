@@ -21,11 +21,18 @@ from encoder_tools.extraction import extract
 from encoder_tools.onnx_export import export
 from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.runtime import OnnxEncoder
+from encoder_tools.trimming import torch_vectors
 
 VOCABULARY = 2600
 SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 KINDS = ["bpe with bytes", "byte-level bpe", "unigram", "unigram with bytes", "wordpiece"]
+
+
+@pytest.fixture(autouse=True)
+def fewer_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of 60 texts are compared instead of 300."""
+    monkeypatch.setattr(torch_vectors, "_SAMPLE", 60)
 
 
 def tokenizer_of(kind: str) -> Tokenizer:
