@@ -6,7 +6,6 @@ once, by the class's own function, in the dtype of the checkpoint, and treated a
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from encoder_tools.extraction.checkpoint import Checkpoint
-from encoder_tools.model.tensor_files import TensorLocation, chunks, read_header
+from encoder_tools.model.tensor_files import Entry, TensorLocation, as_float32, chunks, header_bytes, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -49,21 +48,18 @@ def write_scaled(location: TensorLocation, factor: float, path: Path) -> TensorL
 
     :return: where it is.
     """
-    header = {location.name: {"dtype": location.dtype, "shape": location.shape, "data_offsets": [0, location.size]}}
-    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    encoded += b" " * (-(8 + len(encoded)) % 64)
     with path.open("wb") as out:
-        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        out.write(header_bytes({location.name: Entry(location.dtype, location.shape, location.size)}))
         for chunk in chunks(location):
-            out.write(_times(chunk, location.dtype, factor))
+            out.write(_times(chunk, location, factor))
     return next(read_header(path))
 
 
-def _times(chunk: bytes, dtype: str, factor: float) -> bytes:
-    if dtype == "BF16":
-        numbers = (np.frombuffer(chunk, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32) * np.float32(factor)
-        return (numbers.view(np.uint32) >> 16).astype(np.uint16).tobytes()
-    kind = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype]
+def _times(chunk: bytes, location: TensorLocation, factor: float) -> bytes:
+    if location.dtype == "BF16":
+        scaled = as_float32(chunk, location) * np.float32(factor)
+        return (scaled.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    kind = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[location.dtype]
     numbers = np.frombuffer(chunk, dtype=kind) * kind(factor)
     return bytes(numbers.tobytes())
 

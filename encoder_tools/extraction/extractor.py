@@ -24,7 +24,7 @@ from encoder_tools.extras import require_extra
 from encoder_tools.families import family_of
 from encoder_tools.families.family import Choices, Family, Target
 from encoder_tools.io.files import write_json
-from encoder_tools.io.staging import staged_folder
+from encoder_tools.io.staging import check_apart, staged_folder
 from encoder_tools.machine.room import as_resource_error, check_room
 from encoder_tools.model.tensor_files import TensorLocation
 
@@ -93,19 +93,13 @@ def extract(
     if max_length is not None:
         max_length = checked_integer(max_length, "max_length", 1)
     source = open_checkpoint(locate(checkpoint, revision))
-    _check_apart(source.folder, Path(out))
+    check_apart(source.folder, Path(out), "the checkpoint")
     family = family_of(source.config)
     choices = Choices(layout, keep_vision)
     family.check_choices(choices)
     memory = as_resource_error(f"extract {checkpoint}")
     with memory, staged_folder(Path(out), overwrite=overwrite) as staged:
         return _Extraction(source, family, choices, head, staged).run(str(checkpoint), revision, max_length)
-
-
-def _check_apart(source: Path, out: Path) -> None:
-    """:raises InputError: if writing ``out`` would replace the checkpoint itself."""
-    if source.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"{out} is or contains the checkpoint that is read. Choose another folder to write.")
 
 
 class _Extraction:
@@ -127,6 +121,7 @@ class _Extraction:
         self.tensors: dict[str, TensorLocation] = {
             new: self.inventory.locations[old] for old, new in self.target.renames.items()
         }
+        self._check_room()
         for name, factor in self.target.scaled.items():
             self.tensors[name] = write_scaled(self.tensors[name], factor, staged / _SCALED)
 
@@ -142,7 +137,6 @@ class _Extraction:
         exact = self.target.exact_length
         limit = max_length or (natural if exact is None else min(natural, exact))
         self._check_length(tokenizer, limit)
-        self._check_room()
         write_json(self.staged / "config.json", self.target.config)
         write_tensors(self.staged / "model.safetensors", self.tensors, self.target.placeholders)
         check_copy(self.staged, self.tensors)

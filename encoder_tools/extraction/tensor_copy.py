@@ -1,13 +1,10 @@
 """Tensors copied as ranges of bytes, a megabyte at a time, and read back to be compared.
 
-A safetensors file is eight bytes of header length, a JSON header, then the tensors' bytes. Copying ranges needs no
-tensor in memory and cannot change a bit, whatever the dtype.
-Source: https://github.com/huggingface/safetensors#format
+Copying ranges needs no tensor in memory and cannot change a bit, whatever the dtype.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,9 +17,8 @@ from numpy.typing import NDArray
 from encoder_tools.errors import CheckpointTensorError, ProofError
 from encoder_tools.extraction.checkpoint import open_checkpoint
 from encoder_tools.extraction.tensor_account import digest
-from encoder_tools.model.tensor_files import TensorLocation, chunks
+from encoder_tools.model.tensor_files import CACHE_LINE, Entry, TensorLocation, chunks, header_bytes
 
-_CACHE_LINE = 64
 _EXPONENTS: dict[str, tuple[Any, int]] = {
     "F64": (np.uint64, 0x7FF0_0000_0000_0000),
     "F32": (np.uint32, 0x7F80_0000),
@@ -43,24 +39,16 @@ def write_tensors(
     :raises CheckpointTensorError: if a tensor holds NaN or infinity.
     :raises OSError: if the disk is full.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, location in tensors.items():
-        header[name] = _entry(location.dtype, location.shape, offset, location.size)
-        offset += location.size
+    copies = {name: Entry(location.dtype, location.shape, location.size) for name, location in tensors.items()}
     dtype = next(iter(tensors.values())).dtype
-    blanks = {name: (shape, _BYTES.get(dtype, 4) * math.prod(shape)) for name, shape in (zeros or {}).items()}
-    for name, (shape, size) in blanks.items():
-        header[name] = _entry(dtype, shape, offset, size)
-        offset += size
-    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    encoded += b" " * ((_beginning(tensors.values()) - 8 - len(encoded)) % _CACHE_LINE)
+    width = _BYTES.get(dtype, 4)
+    blanks = {name: Entry(dtype, shape, width * math.prod(shape)) for name, shape in (zeros or {}).items()}
     with path.open("wb") as out:
-        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        out.write(header_bytes({**copies, **blanks}, beginning=_beginning(tensors.values())))
         for location in tensors.values():
             _copy_range(location, out)
-        for _, size in blanks.values():
-            out.write(bytes(size))
+        for blank in blanks.values():
+            out.write(bytes(blank.size))
 
 
 def check_copy(folder: Path, tensors: Mapping[str, TensorLocation]) -> None:
@@ -86,13 +74,9 @@ def _beginning(locations: Iterable[TensorLocation]) -> int:
     votes: Counter[int] = Counter()
     offset = 0
     for location in locations:
-        votes[(location.start - offset) % _CACHE_LINE] += location.size
+        votes[(location.start - offset) % CACHE_LINE] += location.size
         offset += location.size
     return votes.most_common(1)[0][0] // 8 * 8  # safetensors wants eight
-
-
-def _entry(dtype: str, shape: tuple[int, ...], start: int, size: int) -> dict[str, object]:
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
 
 
 def _copy_range(location: TensorLocation, out: BinaryIO) -> None:

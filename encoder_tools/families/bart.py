@@ -12,11 +12,11 @@ at the end), with a token type of zeros. Their tensors are renamed to those, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from encoder_tools.errors import CheckpointFamilyError
-from encoder_tools.families.family import Choices, Family, Target, reason_to_drop
+from encoder_tools.families.family import Choices, Family, Target, split
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -29,16 +29,15 @@ _TYPES = "embeddings.token_type_embeddings.weight"
 class _Sinusoidal(Family):
     """Encoders whose own class can be loaded alone."""
 
-    encoder_class: str
-
     def target(
         self, config: PretrainedConfig, raw: Mapping[str, Any], names: Iterable[str], prefix: str, choices: Choices
     ) -> Target:
         """The encoder's tensors under the names of its own class."""
         layout = self.check_choices(choices)
-        renames, dropped = _split(names, prefix, lambda name: name)
-        changes = {"architectures": [self.encoder_class], "is_encoder_decoder": False, "use_cache": False}
-        return Target(layout, self.encoder_class, {**raw, **changes}, renames, dropped)
+        renames, dropped = _encoder_tensors(names, prefix, lambda name: name)
+        own_class = self.encoder_class_names[0]
+        changes = {"architectures": [own_class], "is_encoder_decoder": False, "use_cache": False}
+        return Target(layout, own_class, {**raw, **changes}, renames, dropped)
 
 
 class MarianFamily(_Sinusoidal):
@@ -48,7 +47,6 @@ class MarianFamily(_Sinusoidal):
     model_types = ("marian",)
     default_architecture = "MarianMTModel"
     encoder_class_names = ("MarianEncoder",)
-    encoder_class = "MarianEncoder"
 
 
 class M2M100Family(_Sinusoidal):
@@ -58,7 +56,6 @@ class M2M100Family(_Sinusoidal):
     model_types = ("m2m_100",)
     default_architecture = "M2M100ForConditionalGeneration"
     encoder_class_names = ("M2M100Encoder",)
-    encoder_class = "M2M100Encoder"
 
 
 class PegasusFamily(_Sinusoidal):
@@ -68,7 +65,6 @@ class PegasusFamily(_Sinusoidal):
     model_types = ("pegasus",)
     default_architecture = "PegasusForConditionalGeneration"
     encoder_class_names = ("PegasusEncoder",)
-    encoder_class = "PegasusEncoder"
 
 
 class BartFamily(Family):
@@ -108,7 +104,7 @@ class BartFamily(Family):
                 f"config.json says pad_token_id = {config.pad_token_id}; {self.written_class} counts positions from "
                 "it, and gives those of this encoder only for 1."
             )
-        renames, dropped = _split(names, prefix, self._written_name)
+        renames, dropped = _encoder_tensors(names, prefix, self._written_name)
         width = config.d_model
         # the pooler is part of the class and takes no part in token vectors
         placeholders = {_TYPES: (1, width), "pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
@@ -180,18 +176,21 @@ class MBartFamily(BartFamily):
     }
 
 
-def _split(names: Iterable[str], prefix: str, written: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """New names of the encoder's tensors, the word table among them, and why others are left behind."""
+def _encoder_tensors(
+    names: Iterable[str], prefix: str, written: Callable[[str], str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """New names of the encoder's tensors, the word table among them, and why others are left behind.
+
+    :param written: new name by the encoder's own.
+    """
     outer = prefix.removesuffix("encoder.")
-    renames: dict[str, str] = {}
-    dropped: dict[str, str] = {}
-    stored = list(names)
-    own_words = prefix + _WORDS in stored  # a few Marian models have a table for each side
-    for name in stored:
-        if name.startswith(prefix):
-            renames[name] = written(name.removeprefix(prefix))
-        elif name == outer + _SHARED and not own_words:
-            renames[name] = written(_WORDS)
-        else:
-            dropped[name] = reason_to_drop(name.removeprefix(outer))
-    return renames, dropped
+    stored = set(names)
+    # a few Marian models have a table for each side
+    shared = None if prefix + _WORDS in stored else outer + _SHARED
+
+    def new_name(name: str) -> str | None:
+        if name == shared:
+            return written(_WORDS)
+        return written(name.removeprefix(prefix)) if name.startswith(prefix) else None
+
+    return split(names, new_name, outer)

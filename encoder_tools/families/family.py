@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,25 @@ def class_of_transformers(name: str) -> Any:
 def reason_to_drop(name: str) -> str:
     """Why a tensor outside the encoder is left behind."""
     return LM_HEAD if name.startswith(("lm_head", "classification_head", "classifier", "score")) else DECODER
+
+
+def split(
+    names: Iterable[str], new_name: Callable[[str], str | None], outer: str = ""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What becomes of every tensor of a source: its new name where it is kept, else why it is left behind.
+
+    :param new_name: gives None for a tensor that is not kept.
+    :param outer: prefix of the whole model, which names are judged without.
+    """
+    renames: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    for name in names:
+        new = new_name(name)
+        if new is None:
+            dropped[name] = reason_to_drop(name.removeprefix(outer))
+        else:
+            renames[name] = new
+    return renames, dropped
 
 
 def check_window(config: PretrainedConfig) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.families.family import Choices, Family, Target, reason_to_drop
+from encoder_tools.families.family import Choices, Family, Target, split
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -32,12 +32,12 @@ class T5Family(Family):
         """Keep the encoder stack and the shared word table under their own names."""
         layout = self.check_choices(choices)
         outer = prefix.removesuffix("encoder.")  # a classifier wraps the model as "transformer."
-        renames, dropped = {}, {}
-        for name in names:
-            if name.startswith(prefix) or name == outer + _WORD_TABLE:
-                renames[name] = name.removeprefix(outer)
-            else:
-                dropped[name] = reason_to_drop(name.removeprefix(outer))
+
+        def new_name(name: str) -> str | None:
+            kept = name.startswith(prefix) or name == outer + _WORD_TABLE
+            return name.removeprefix(outer) if kept else None
+
+        renames, dropped = split(names, new_name, outer)
         changes = {
             "architectures": [self.encoder_model],
             "is_encoder_decoder": False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from encoder_tools.families.family import Choices, Family, Target, check_window, reason_to_drop
+from encoder_tools.families.family import Choices, Family, Target, check_window, split
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -30,7 +30,8 @@ class T5GemmaFamily(Family):
         """Keep the encoder as ``encoder.*``."""
         layout = self.check_choices(choices)
         check_window(config.encoder)
-        renames = {name: f"encoder.{name.removeprefix(prefix)}" for name in names if name.startswith(prefix)}
-        dropped = {name: reason_to_drop(name) for name in names if name not in renames}
+        renames, dropped = split(
+            names, lambda name: f"encoder.{name.removeprefix(prefix)}" if name.startswith(prefix) else None
+        )
         changes = {"architectures": ["T5GemmaEncoderModel"], "is_encoder_decoder": False, "use_cache": False}
         return Target(layout, "T5GemmaEncoderModel", {**raw, **changes}, renames, dropped)

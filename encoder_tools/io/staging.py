@@ -79,6 +79,16 @@ def check_destination(target: Path, *, overwrite: bool = False) -> None:
         )
 
 
+def check_apart(source: Path, target: Path, what: str) -> None:
+    """Check that writing ``target`` does not replace what is read.
+
+    :param what: ``source`` is, for the error: "the checkpoint".
+    :raises InputError: if ``target`` is or contains ``source``.
+    """
+    if source.resolve().is_relative_to(target.resolve()):
+        raise InputError(f"{target} is or contains {what} that is read. Choose another folder to write.")
+
+
 def work_folder(folder: Path, target: Path) -> Path:
     """Make the folder of a run that writes ``target`` in the end.
 

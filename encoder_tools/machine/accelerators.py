@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
+
+from encoder_tools.machine.installed import version_of
 
 _PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "OpenVINOExecutionProvider")
 _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
@@ -52,13 +53,8 @@ def gpus() -> tuple[list[Gpu], str]:
 
 def distributions() -> dict[str, str]:
     """Versions of the distributions that hold the module ``onnxruntime``; more than one overwrite each other."""
-    found = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {name: version_of(name) for name in _DISTRIBUTIONS}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def providers() -> list[ProviderState]:

@@ -48,15 +48,20 @@ class Processor(NamedTuple):
 
 def this_processor() -> Processor:
     """The processor of this machine."""
-    from joblib import cpu_count
-
     fields = _cpuinfo()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         flags |= {"asimddp", "i8mm"}  # every Apple chip since the M2; the M1 has the first
     name = fields.get("model name") or platform.processor() or platform.machine()
     features = tuple(ours for flag, ours in _FEATURES.items() if flag in flags)
-    return Processor(name, platform.machine(), features, os.cpu_count() or 1, int(cpu_count()))
+    return Processor(name, platform.machine(), features, os.cpu_count() or 1, usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, cut to the container's CPU quota, which ONNX Runtime does not read."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -71,13 +71,13 @@ def check_room(work: str, *, memory: int, disk: int, folder: Path) -> None:
     free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
     if disk > free:
         raise ResourceError(
-            f"{work} needs about {_gigabytes(disk)} of disk at {folder}, where {_gigabytes(free)} are free. Free some, "
+            f"{work} needs about {gigabytes(disk)} of disk at {folder}, where {gigabytes(free)} are free. Free some, "
             "or move the folder to a larger disk."
         )
     available = available_memory()
     if available is not None and memory > available:
         raise ResourceError(
-            f"{work} needs about {_gigabytes(memory)} of memory; {_gigabytes(available)} are available. Close other "
+            f"{work} needs about {gigabytes(memory)} of memory; {gigabytes(available)} are available. Close other "
             "programs, raise the container's limit, or use a larger machine."
         )
 
@@ -102,7 +102,8 @@ def as_resource_error(work: str) -> Iterator[None]:
         ) from error
 
 
-def _gigabytes(size: int) -> str:
+def gigabytes(size: int) -> str:
+    """A size as people read it."""
     return f"{size / 1e9:.1f} GB"
 
 

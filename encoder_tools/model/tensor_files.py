@@ -20,7 +20,8 @@ from encoder_tools.errors import FileCorruptError, one_line
 from encoder_tools.io.files import open_regular
 
 _CHUNK = 1 << 20
-_CACHE_LINE = 64
+CACHE_LINE = 64
+"""Bytes; no kernel looks further at how a tensor is aligned."""
 _INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
 _AS_FLOAT32: Mapping[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
@@ -86,6 +87,34 @@ def chunks(location: TensorLocation) -> Iterator[bytes]:
             yield chunk
 
 
+class Entry(NamedTuple):
+    """One tensor that is about to be written.
+
+    :ivar dtype: as safetensors names it.
+    :ivar size: bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+def header_bytes(entries: Mapping[str, Entry], *, beginning: int = 0) -> bytes:
+    """What stands in a safetensors file before the tensors' bytes, which follow in the order of ``entries``.
+
+    :param beginning: where the data begins, modulo 64; aligned data can be used where the file is mapped.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, entry in entries.items():
+        span = [offset, offset + entry.size]
+        header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": span}
+        offset += entry.size
+    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    encoded += b" " * ((beginning - 8 - len(encoded)) % CACHE_LINE)
+    return len(encoded).to_bytes(8, "little") + encoded
+
+
 def is_float32(file: Path) -> bool:
     """Whether every floating-point tensor of a safetensors file is stored as float32."""
     return all(location.dtype in ("F32", *_INTEGERS) for location in read_header(file))
@@ -98,24 +127,24 @@ def copy_as_float32(source: Path, target: Path) -> None:
     :raises OSError: if the disk is full.
     """
     locations = list(read_header(source))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for location in locations:
-        size = location.size if location.dtype in _INTEGERS else 4 * math.prod(location.shape)
-        dtype = location.dtype if location.dtype in _INTEGERS else "F32"
-        span = [offset, offset + size]
-        header[location.name] = {"dtype": dtype, "shape": list(location.shape), "data_offsets": span}
-        offset += size
-    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    encoded += b" " * (-(8 + len(encoded)) % _CACHE_LINE)  # aligned data can be used where the file is mapped
+    entries = {
+        location.name: Entry(location.dtype, location.shape, location.size)
+        if location.dtype in _INTEGERS
+        else Entry("F32", location.shape, 4 * math.prod(location.shape))
+        for location in locations
+    }
     with target.open("wb") as out:
-        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        out.write(header_bytes(entries))
         for location in locations:
             for chunk in chunks(location):
-                out.write(chunk if location.dtype in _INTEGERS else _as_float32(chunk, location).tobytes())
+                out.write(chunk if location.dtype in _INTEGERS else as_float32(chunk, location).tobytes())
 
 
-def _as_float32(chunk: bytes, location: TensorLocation) -> NDArray[np.float32]:
+def as_float32(chunk: bytes, location: TensorLocation) -> NDArray[np.float32]:
+    """Some of a tensor's bytes as float32 numbers.
+
+    :raises FileCorruptError: if the tensor is stored as no floating-point number of 16 bits or more.
+    """
     if location.dtype == "BF16":  # the upper half of a float32
         return (np.frombuffer(chunk, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32)
     if location.dtype not in _AS_FLOAT32:

@@ -8,7 +8,6 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,12 +22,13 @@ from encoder_tools.errors import (
 from encoder_tools.extras import require_extra
 from encoder_tools.io.files import sha256_of, write_json
 from encoder_tools.io.staging import keep_others, staged_folder
+from encoder_tools.machine.installed import version_of
 from encoder_tools.machine.room import as_resource_error, check_room
 from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.tokenizer import TextTokenizer, tokenizer_pad_id
 from encoder_tools.onnx_export.assumed_modules import add_assumed_modules
 from encoder_tools.onnx_export.float32_source import float32_sizes, float32_source
-from encoder_tools.runtime.manifest import EXACT, MANIFEST_NAME, GraphEntry, Manifest, StoredTensor
+from encoder_tools.runtime.manifest import EXACT, HALF, MANIFEST_NAME, GraphEntry, Manifest, StoredTensor
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -123,12 +123,12 @@ class _Choices:
 
     def check(self) -> None:
         """:raises InputError: if one of them is not a valid choice, or two do not go together."""
-        known = self.precision in (None, "fp16", "bf16") and self.quantize in (None, "qint8")
-        known = known and self.store_weights in ("fp32", "fp16", "bf16", "int8")
+        known = self.precision in (None, *HALF) and self.quantize in (None, "qint8")
+        known = known and self.store_weights in ("fp32", *HALF, "int8")
         if not known or not self.tolerance > 0 or not self.min_cosine <= 1:
             given = ", ".join(f"{name}={value!r}" for name, value in asdict(self).items())
             raise InputError(f"{given} is not a valid choice.")
-        if self.store_weights in ("fp16", "bf16") and (self.precision or self.quantize):
+        if self.store_weights in HALF and (self.precision or self.quantize):
             raise InputError(
                 f"store_weights={self.store_weights!r} goes with neither precision nor quantize, which are made of "
                 "fp32 weights. Choose one of them."
@@ -255,25 +255,21 @@ class _Export:
             battery=dict(counts),
             tensors=self.tensors,
             sources={file.name: sha256_of(file) for file in self.folder.vocabulary_files},
-            versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS_OF}},
+            versions={
+                "python": platform.python_version(),
+                **{name: version_of(name) or "not installed" for name in _VERSIONS_OF},
+            },
         )
 
 
 def _files_of_earlier_export(folder: ModelFolder) -> set[str]:
     """Names that an export of ours has in ``onnx/``; all else there is kept, such as other people's graphs."""
-    from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME
+    from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, variant_name
 
-    graphs = (GRAPH_NAME, *(f"model_{variant}.onnx" for variant in ("qint8", "fp16", "bf16")))
+    graphs = (GRAPH_NAME, *(variant_name(variant) for variant in ("qint8", *HALF)))
     names = {MANIFEST_NAME, *graphs, *(f"{name}.data" for name in graphs)}
     try:
         earlier = Manifest.read(folder)
     except (FileMissingError, FileCorruptError):
         return names
     return names | {"tokenizer.json"} | {name for entry in earlier.graphs.values() for name in entry.sha256}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"

@@ -14,18 +14,17 @@ from encoder_tools.errors import ParityError
 from encoder_tools.io.files import sha256_of
 from encoder_tools.model.tokenizer import TextTokenizer, padded_batches
 from encoder_tools.onnx_export.battery import Case, real_sentences
-from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, open_graph, save_graph
+from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, open_graph, save_graph, variant_name
 from encoder_tools.onnx_export.graph.quantize import quantize_dynamically
 from encoder_tools.onnx_export.half.conversion import HALF_TYPES, LEVELS, HalfType, Level
 from encoder_tools.onnx_export.half.ranges import Feed, most_different
-from encoder_tools.onnx_export.half.variant import Scaling, plan_scaling, scaled_graph, write_emulation, write_half
+from encoder_tools.onnx_export.half.variant import Scaling, emulation_of, plan_scaling, scaled_graph, write_half
 from encoder_tools.onnx_export.parity import Parity, compare, graph_vectors, padding_effect
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import PADDING_TOLERANCE, GraphEntry, HalfPrecision
 from encoder_tools.runtime.session import open_session
 from encoder_tools.vectors import unit_rows
 
-QINT8_GRAPH_NAME = "model_qint8.onnx"
 _SAME = 1e-6  # of components of unit vectors, before and after exact scaling
 _BATCH = 2048  # padded tokens
 _MARGIN = 2.0  # texts that were not measured may be so much farther away
@@ -74,7 +73,7 @@ class Variants:
     def quantized(self) -> GraphEntry:
         """The variant that quantizes activations when it runs."""
         self.log("quantizing to qint8")
-        files = quantize_dynamically(open_graph(self.folder / GRAPH_NAME), self.folder / QINT8_GRAPH_NAME)
+        files = quantize_dynamically(open_graph(self.folder / GRAPH_NAME), self.folder / variant_name("qint8"))
         parity, padding = self._measure(files[0])
         self.log(f"cosine of a text alone to the same in a batch: lowest {padding[1]:.5f}")
         self.log(f"cosine of the qint8 graph to torch: mean {parity.mean_cosine:.5f}, lowest {parity.min_cosine:.5f}")
@@ -87,7 +86,7 @@ class Variants:
         :raises ExportError: if numbers are infinite in float32 already.
         :raises ParityError: if no level gives a worst cosine of ``min_cosine``, naming the layer that differs most.
         """
-        half = HALF_TYPES[name]
+        half, out = HALF_TYPES[name], self.folder / variant_name(name)
         self.log(f"measuring the ranges of all tensors for {name}")
         scaling = plan_scaling(self.folder / GRAPH_NAME, half, list(self._feeds()))
         self.log(
@@ -99,11 +98,13 @@ class Variants:
         expected = self._run(self.folder / GRAPH_NAME, feeds)
         lowest: dict[Level, float] = {}
         for level in LEVELS:
-            lowest[level] = self._try(half, scaling, level, feeds, expected)
+            files, islands = write_half(self.folder / GRAPH_NAME, out, half, scaling, level)
+            lowest[level] = self._lowest_cosine(out, half, feeds, expected, _in_words(level, islands))
             if lowest[level] >= 1 - (1 - min_cosine) / _MARGIN:
                 break
         best = max(lowest, key=lowest.__getitem__)
-        files, islands = write_half(self.folder / GRAPH_NAME, self._half_file(half), half, scaling, best)
+        if best != level:  # what is written is that of the level that was tried last
+            files, islands = write_half(self.folder / GRAPH_NAME, out, half, scaling, best)
         if lowest[best] < min_cosine:
             raise ParityError(
                 f"The lowest cosine of the {name} graph to fp32 is {lowest[best]:.6f}, less than {min_cosine:g}, in "
@@ -115,22 +116,16 @@ class Variants:
         report = HalfPrecision(scaling.peak, scaling.largest_exponent, best.in_float32, tuple(islands))
         return _entry(files, name, parity, padding, report)
 
-    def _try(
-        self, half: HalfType, scaling: Scaling, level: Level, feeds: Sequence[Feed], expected: FloatMatrix
+    def _lowest_cosine(
+        self, graph: Path, half: HalfType, feeds: Sequence[Feed], expected: FloatMatrix, in_float32: str
     ) -> float:
-        """The lowest cosine to the float32 graph of what a level gives."""
-        files, islands = write_half(self.folder / GRAPH_NAME, self._half_file(half), half, scaling, level)
-        emulation = files[0].with_name("emulation.onnx")
-        try:
-            write_emulation(files[0], emulation, half)
+        """The lowest cosine to the float32 graph of one in half precision."""
+        with emulation_of(graph, half) as emulation:
             cosines = (self._run(emulation, feeds) * expected).sum(axis=1)
-        finally:
-            emulation.unlink(missing_ok=True)
         lowest = float(np.nan_to_num(cosines, nan=-1.0).min())
         self.log(
             f"cosine of the {half.name} graph to fp32 over {len(cosines)} texts: mean {cosines.mean():.6f}, lowest "
-            f"{lowest:.6f}; in float32: {level.in_float32}"
-            + (f", {len(islands)} nodes with large numbers" if islands else "")
+            f"{lowest:.6f}; in float32: {in_float32}"
         )
         return lowest
 
@@ -161,25 +156,14 @@ class Variants:
         weights = sum(file.stat().st_size for file in self.folder.glob(f"{GRAPH_NAME}*")) / 4
         return max(_FEWEST, min(_MOST, int(_PRODUCTS / max(1.0, weights))))
 
-    def _half_file(self, half: HalfType) -> Path:
-        return self.folder / f"model_{half.name}.onnx"
-
     def _measure_emulated(self, graph: Path, half: HalfType) -> tuple[Parity, tuple[float, float]]:
-        emulation = graph.with_name("emulation.onnx")
-        try:
-            write_emulation(graph, emulation, half)
+        with emulation_of(graph, half) as emulation:
             return self._measure(emulation)
-        finally:
-            emulation.unlink(missing_ok=True)
 
     def _most_different(self, graph: Path, half: HalfType) -> str:
-        emulation = graph.with_name("emulation.onnx")
-        try:
-            write_emulation(graph, emulation, half)
+        with emulation_of(graph, half) as emulation:
             feed = next(iter(self._feeds(_SAMPLE)))
             layer, error = most_different(self.folder / GRAPH_NAME, emulation, feed)
-        finally:
-            emulation.unlink(missing_ok=True)
         return f"Numbers begin to differ most in {layer!r} (relative error {error:.2g})."
 
     def _feeds(self, most: int | None = None, *, more: bool = False) -> Any:
@@ -205,6 +189,10 @@ class Variants:
         session: Any = open_session(graph, "cpu", None)
         parity = compare(self.expected, graph_vectors(session, self.tokenizer, self.pad_id, self.cases), self.cases)
         return parity, padding_effect(session, self.tokenizer, self.pad_id, self.cases)
+
+
+def _in_words(level: Level, islands: Sequence[str]) -> str:
+    return level.in_float32 + (f", {len(islands)} nodes with large numbers" if islands else "")
 
 
 def _about_stored(stored_weights: str) -> str:

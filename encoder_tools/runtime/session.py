@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
+from encoder_tools.machine.installed import version_of
+from encoder_tools.machine.processor import usable_cores
 
 Provider: TypeAlias = Literal["cpu", "cuda"]
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -81,13 +82,6 @@ class Narrowing:
         return open_session(self.graph, self.provider, 1)
 
 
-def usable_cores() -> int:
-    """Cores this process may use: its affinity, cut to the container's CPU quota, which ONNX Runtime does not read."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
 def _cannot_open(graph: Path, provider: Provider, error: Exception) -> Exception:
     """What failed: the file, or the machine. ONNX Runtime's classes are named after its status codes."""
     kind, reason = type(error).__name__, one_line(error)
@@ -100,9 +94,8 @@ def _cannot_open(graph: Path, provider: Provider, error: Exception) -> Exception
 
 def _check_pair() -> None:
     """Warn when onnxruntime and onnxruntime-gpu are both installed: they hold the same module."""
-    try:
-        plain, gpu = version("onnxruntime"), version("onnxruntime-gpu")
-    except PackageNotFoundError:
+    plain, gpu = version_of("onnxruntime"), version_of("onnxruntime-gpu")
+    if plain is None or gpu is None:
         return
     warnings.warn(
         f"onnxruntime {plain} and onnxruntime-gpu {gpu} are both installed and overwrite each other's files. "

@@ -16,10 +16,15 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
 from encoder_tools.errors import InputError
 
+_BLOCK = 8192
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-KINDS = ("BPE", "Unigram", "WordPiece")
+_KINDS = ("BPE", "Unigram", "WordPiece")
 
 
 class Vocabulary:
@@ -32,8 +37,8 @@ class Vocabulary:
     def __init__(self, tokenizer: Mapping[str, Any]) -> None:
         model = tokenizer["model"]
         self.kind: str = model.get("type") or ("BPE" if "merges" in model else "WordPiece")
-        if self.kind not in KINDS:
-            raise InputError(f"The tokenizer is of the kind {self.kind!r}, expected one of {', '.join(KINDS)}.")
+        if self.kind not in _KINDS:
+            raise InputError(f"The tokenizer is of the kind {self.kind!r}, expected one of {', '.join(_KINDS)}.")
         entries = model["vocab"]
         if self.kind == "Unigram":
             self.pieces = {piece: number for number, (piece, _) in enumerate(entries)}
@@ -41,8 +46,8 @@ class Vocabulary:
         else:
             self.pieces = dict(entries)
             self._scores = ()
-        self.model_size = len(self.pieces)
         added = {token["content"]: token for token in tokenizer.get("added_tokens") or ()}
+        self._beside = {token["id"] for content, token in added.items() if content not in self.pieces}
         self.pieces |= {content: token["id"] for content, token in added.items()}
         self.special = {token["id"] for token in added.values() if token.get("special")}
         self.added = {token["id"] for token in added.values()}
@@ -84,6 +89,14 @@ class Vocabulary:
                 result.update(self._steps(self.names[number]))
         return result
 
+    def new_ids(self, kept: Iterable[int]) -> dict[int, int]:
+        """New id by old id, in the order of the new ones: the model's own, then the added tokens beside them.
+
+        That is how the tokenizers library numbers them when it reads the file.
+        """
+        order = sorted(kept, key=lambda number: (number in self._beside, number))
+        return {old: new for new, old in enumerate(order)}
+
     def keeps_merge(self, merge: Any, kept: set[int]) -> bool:
         """Whether both sides of a merge and its result are kept."""
         left, right = _pair(merge)
@@ -106,6 +119,20 @@ class Vocabulary:
                 return steps
             _, position = min(known)
             parts[position : position + 2] = [parts[position] + parts[position + 1].removeprefix(self._continuing)]
+
+
+def count_pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.int64]:
+    """How often texts use each piece, by id.
+
+    :param tokenizer: without truncation and padding.
+    :return: int64 with an entry for every id, added tokens included.
+    """
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    counts = np.zeros(size, dtype=np.int64)
+    for start in range(0, len(texts), _BLOCK):
+        rows = [row.ids for row in tokenizer.encode_batch_fast(list(texts[start : start + _BLOCK]))]
+        counts += np.bincount(np.concatenate(rows).astype(np.int64), minlength=size)[:size]
+    return counts
 
 
 def _pair(merge: Any) -> tuple[str, str]:

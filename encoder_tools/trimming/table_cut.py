@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from encoder_tools.errors import InputError
 from encoder_tools.io.files import open_regular
-from encoder_tools.model.tensor_files import TensorLocation, chunks, read_header
+from encoder_tools.model.tensor_files import Entry, TensorLocation, chunks, header_bytes, read_header
 
 _OF_WORDS = re.compile(r"(embed|shared|word|wte|tok_|lm_head|predictions|decoder\.(weight|bias))")
-_CACHE_LINE = 64
 
 
 def word_tables(files: Sequence[Path], rows: int) -> list[TensorLocation]:
@@ -43,23 +40,24 @@ def cut_tables(source: Path, target: Path, tables: Sequence[TensorLocation], kep
     """
     cut = {table.name for table in tables if table.file == source}
     locations = list(read_header(source))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for location in locations:
-        shape = [len(kept), *location.shape[1:]] if location.name in cut else list(location.shape)
-        size = location.size // location.shape[0] * len(kept) if location.name in cut else location.size
-        header[location.name] = {"dtype": location.dtype, "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    encoded += b" " * (-(8 + len(encoded)) % _CACHE_LINE)
+    entries = {
+        location.name: Entry(location.dtype, (len(kept), *location.shape[1:]), _row_bytes(location) * len(kept))
+        if location.name in cut
+        else Entry(location.dtype, location.shape, location.size)
+        for location in locations
+    }
     with target.open("wb") as out, open_regular(source) as file:
-        out.write(len(encoded).to_bytes(8, "little") + encoded)
+        out.write(header_bytes(entries))
         for location in locations:
             if location.name not in cut:
                 for chunk in chunks(location):
                     out.write(chunk)
                 continue
-            width = location.size // math.prod(location.shape[:1])
+            width = _row_bytes(location)
             for row in kept:
                 file.seek(location.start + row * width)
                 out.write(file.read(width))
+
+
+def _row_bytes(table: TensorLocation) -> int:
+    return table.size // table.shape[0]

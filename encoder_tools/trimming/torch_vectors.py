@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,6 @@ def sample(texts: Sequence[str]) -> list[str]:
     """Some of the texts, cut to a length that a CPU can encode."""
     chosen = random.Random(_SEED).sample(list(texts), min(_SAMPLE, len(texts)))  # noqa: S311 - not a secret
     return [text for text in chosen if len(text) <= _LONGEST] or chosen[:1]
-
-
-def fresh_sentences() -> list[str]:
-    """Real sentences in eleven languages, those that exports are compared on."""
-    text = (files("encoder_tools.onnx_export") / "battery_sentences.txt").read_text(encoding="utf-8")
-    return text.splitlines()
 
 
 def vectors_of(folder: Path, texts: Sequence[str]) -> FloatMatrix:

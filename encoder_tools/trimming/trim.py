@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from encoder_tools.aliases import Log
@@ -18,10 +19,12 @@ from encoder_tools.extras import require_extra
 from encoder_tools.io.decoding import lines_of
 from encoder_tools.io.files import read_json, write_json
 from encoder_tools.io.rows import kind_of, read_rows
-from encoder_tools.io.staging import staged_folder
+from encoder_tools.io.staging import check_apart, staged_folder
 from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import model_path
+from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.trimming.languages import scripts_of
-from encoder_tools.trimming.pieces import Vocabulary, script_of
+from encoder_tools.trimming.pieces import Vocabulary, count_pieces, script_of
 from encoder_tools.trimming.table_cut import cut_tables, word_tables
 from encoder_tools.trimming.tokenizer_cut import cut_config, cut_tokenizer, cut_tokenizer_config, named_ids
 
@@ -40,7 +43,7 @@ class TrimReport:
     :ivar pieces_before: of the vocabulary; ``pieces_after``.
     :ivar bytes_before: of the weight files; ``bytes_after``.
     :ivar texts: whose pieces were counted.
-    :ivar fresh_texts: that were held out, or given as text by the export's battery where there were none.
+    :ivar fresh_texts: that were held out; where there were none, the sentences that exports are compared on.
     :ivar split_differently: share of the fresh texts that have other pieces than before.
     :ivar compared: texts whose vectors were compared; they are equal to the bit.
     """
@@ -107,7 +110,10 @@ def trim(
         raise InputError("Nothing says what to keep. Give texts (--corpus), a number (--keep) or languages.")
     if keep is not None:
         keep = checked_integer(keep, "keep", 1)
-    folder = ModelFolder.open(model)
+    folder = ModelFolder.open(model_path(model))
+    check_apart(folder.path, Path(out), "the model")
+    for file in corpus:
+        check_apart(Path(file), Path(out), "a corpus")
     if not any(file.suffix == ".safetensors" for file in folder.weight_files):
         raise FileMissingError(
             f"{folder.path} has no safetensors weights. For a packed model: encoder-tools unpack OUT --model {model}"
@@ -131,14 +137,13 @@ class _Trimming:
 
     def run(self, corpus: Sequence[str | Path], column: str, keep: int | None, languages: Sequence[str]) -> TrimReport:
         counted, fresh = self._read(corpus, column)
-        counts: Counter[int] = Counter()
-        for ids in self._ids(counted):
-            counts.update(ids)
-        kept = self._choose(counts, {letter for text in counted for letter in text}, keep, languages)
-        new_id = {old: new for new, old in enumerate(sorted(kept))}
+        kept = self._choose(
+            count_pieces(self.tokenizer, counted), {letter for text in counted for letter in text}, keep, languages
+        )
+        new_id = self.vocabulary.new_ids(kept)
         self.log(f"keeping {len(kept):,} of {len(self.vocabulary.names):,} pieces")
         self._write(new_id)
-        fresh = fresh or _sentences()
+        fresh = fresh or list(real_sentences())
         split_counted, split_fresh = self._split_differently(counted, new_id), self._split_differently(fresh, new_id)
         same = [*_same(counted, split_counted), *_same(fresh, split_fresh)]
         compared = self._prove(same)
@@ -166,13 +171,8 @@ class _Trimming:
             raise InputError(f"{', '.join(map(str, corpus))}: no text is in it.")
         return counted, fresh
 
-    def _ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        for start in range(0, len(texts), _BATCH):
-            for encoding in self.tokenizer.encode_batch_fast(list(texts[start : start + _BATCH])):
-                yield encoding.ids
-
     def _choose(
-        self, counts: Counter[int], characters: set[str], keep: int | None, languages: Sequence[str]
+        self, counts: NDArray[np.int64], characters: set[str], keep: int | None, languages: Sequence[str]
     ) -> set[int]:
         vocabulary = self.vocabulary
         scripts = scripts_of(languages) if languages else set()
@@ -186,7 +186,7 @@ class _Trimming:
                 f"keep is {keep}, but {len(kept)} pieces are needed by special tokens, single characters and what was "
                 "asked for besides. Keep more."
             )
-        common = [number for number, _ in counts.most_common()]
+        common = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]]
         rest = vocabulary.ranked() if keep is not None else []
         for number in [*common, *rest]:
             more = vocabulary.closed([number]) - kept
@@ -201,7 +201,7 @@ class _Trimming:
         files = [file for file in folder.weight_files if file.parent == body]
         shutil.copytree(folder.path, self.staged, dirs_exist_ok=True, ignore=_ignoring(files))
         tables = word_tables(files, rows)
-        kept = sorted(new_id)
+        kept = list(new_id)
         for file in files:
             cut_tables(file, into / file.name, tables, kept)
         write_json(into / "config.json", cut_config(folder.config, new_id, len(kept), rows))
@@ -292,9 +292,3 @@ def _written_in(piece: str, scripts: set[str]) -> bool:
 
 def _same(texts: Sequence[str], differs: Sequence[bool]) -> list[str]:
     return [text for text, other in zip(texts, differs, strict=True) if not other]
-
-
-def _sentences() -> list[str]:
-    from encoder_tools.trimming.torch_vectors import fresh_sentences
-
-    return fresh_sentences()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from encoder_tools.machine.room import gigabytes
+
 if TYPE_CHECKING:
     from service.workflows.doctor import Diagnosis
 
@@ -39,8 +41,8 @@ def _lines(found: Diagnosis) -> list[str]:
         f"processor    {processor.name}: {processor.allowed} of {processor.cores} cores may be used",
         f"{'':<12} {', '.join(processor.features) or 'features unknown'}; int8 is "
         f"{'fast' if processor.multiplies_int8_fast else 'not faster'} here",
-        f"memory       {_gigabytes(found.memory)} available",
-        f"disk         {_gigabytes(found.disk)} free in the current folder",
+        f"memory       {'unknown amount' if found.memory is None else gigabytes(found.memory)} available",
+        f"disk         {gigabytes(found.disk)} free in the current folder",
         *(f"gpu          {gpu.name}, {gpu.memory}, driver {gpu.driver}" for gpu in found.gpus),
     ]
     if not found.gpus:
@@ -55,7 +57,3 @@ def _lines(found: Diagnosis) -> list[str]:
         lines.append(f"recommended  --variant {found.recommended.variant} --threads {found.recommended.threads}")
     lines += [f"problem      {problem}" for problem in found.problems]
     return lines
-
-
-def _gigabytes(size: int | None) -> str:
-    return "unknown amount" if size is None else f"{size / 1e9:.1f} GB"

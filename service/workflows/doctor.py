@@ -7,13 +7,13 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from encoder_tools import __version__
 from encoder_tools.errors import EncoderToolsError
 from encoder_tools.machine.accelerators import Gpu, ProviderState, distributions, gpus, providers
+from encoder_tools.machine.installed import version_of
 from encoder_tools.machine.processor import Processor, this_processor
 from encoder_tools.machine.room import available_memory
 
@@ -96,7 +96,7 @@ def diagnose(model: str = "default", *, seconds: float = 10.0) -> Diagnosis:
         __version__,
         platform.python_version(),
         f"{platform.system()} {platform.release()} {platform.machine()}",
-        {name: _version(name) for name in _PACKAGES},
+        {name: version_of(name) or "not installed" for name in _PACKAGES},
         processor,
         available_memory(),
         shutil.disk_usage(Path.cwd()).free,
@@ -113,10 +113,10 @@ def diagnose(model: str = "default", *, seconds: float = 10.0) -> Diagnosis:
 def _probe(model: str, cores: int, seconds: float) -> list[Speed]:
     from encoder_tools.model.model_folder import ModelFolder
     from encoder_tools.model.shipped import model_path
-    from encoder_tools.runtime.manifest import Manifest
+    from encoder_tools.runtime.manifest import HALF, Manifest
 
     variants = sorted(Manifest.read(ModelFolder.open(model_path(model))).graphs)
-    on_cpu = [variant for variant in variants if variant not in ("fp16", "bf16")]
+    on_cpu = [variant for variant in variants if variant not in HALF]
     counts = sorted({1, cores})
     each = seconds / (len(on_cpu) * len(counts))
     return [_speed(model, variant, threads, each) for variant in on_cpu for threads in counts]
@@ -163,10 +163,3 @@ def _problems_of_processor(processor: Processor) -> list[str]:
     if processor.architecture == "x86_64" and processor.features and "avx2" not in processor.features:
         problems.append("The processor has no AVX2: everything here will be several times slower than on others.")
     return problems
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 
 from encoder_tools.errors import FileCorruptError
 from encoder_tools.io.files import read_json, write_json
+from encoder_tools.trimming.pieces import Vocabulary, count_pieces
+from encoder_tools.trimming.tokenizer_cut import cut_tokenizer
 
-_BLOCK = 8192
 _SPECIAL = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 _ALGORITHMS = "WordPiece (BERT's descendants), Unigram (XLM-R, T5) or BPE (RoBERTa, ModernBERT, Gemma)"
 
@@ -45,7 +46,7 @@ def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int,
     model: Any = content.get("model")
     numbers = _numbers(tokenizer_file, model)
     whole = _without_limits(content)
-    counts = _counts(whole, texts, whole.get_vocab_size(with_added_tokens=True))
+    counts = count_pieces(whole, texts)
     added = content.get("added_tokens", [])
     beside = {token["content"]: token["id"] for token in added if token["content"] not in numbers}
     special = {token["content"] for token in added} | _unknown(model, numbers)
@@ -55,18 +56,12 @@ def cut_vocabulary(tokenizer_file: Path, texts: Sequence[str], least_count: int,
     chosen = always | set(others[: max(0, most - len(always))] if most else others)
     if model["type"] == "BPE":
         chosen |= _parts_of(chosen, _merges(model))
-    kept = sorted((piece for piece in numbers if piece in chosen), key=numbers.__getitem__)
-    new = {piece: id_ for id_, piece in enumerate(kept)}
-    _cut_model(model, new)
-    kept += sorted(beside, key=beside.__getitem__)  # numbered after the model's own, as the library numbers them
-    new = {piece: id_ for id_, piece in enumerate(kept)}
-    for token in added:
-        token["id"] = new[token["content"]]
-    _renumber(content.get("post_processor"), new)
     content["truncation"] = content["padding"] = None
-    before = {**numbers, **beside}
-    old = np.array([before[piece] for piece in kept], dtype=np.int64)
-    return CutVocabulary(Tokenizer.from_str(json.dumps(content)), old)
+    vocabulary = Vocabulary(content)
+    kept = {number for piece, number in numbers.items() if piece in chosen} | set(beside.values())
+    new_id = vocabulary.new_ids(kept)
+    cut = cut_tokenizer(content, vocabulary, new_id)
+    return CutVocabulary(Tokenizer.from_str(json.dumps(cut)), np.array(list(new_id), dtype=np.int64))
 
 
 def save_cut_tokenizer(tokenizer: Tokenizer, teacher: Path, folder: Path, max_length: int) -> None:
@@ -104,14 +99,6 @@ def _without_limits(content: dict[str, Any]) -> Tokenizer:
     return whole
 
 
-def _counts(whole: Tokenizer, texts: Sequence[str], size: int) -> NDArray[np.int64]:
-    counts = np.zeros(size, dtype=np.int64)
-    for start in range(0, len(texts), _BLOCK):
-        rows = [row.ids for row in whole.encode_batch_fast(list(texts[start : start + _BLOCK]))]
-        counts += np.bincount(np.concatenate(rows).astype(np.int64), minlength=size)[:size]
-    return counts
-
-
 def _unknown(model: dict[str, Any], numbers: Mapping[str, int]) -> set[str]:
     if model["type"] == "Unigram":
         return {piece for piece, number in numbers.items() if number == model.get("unk_id")}
@@ -136,33 +123,5 @@ def _parts_of(chosen: set[str], merges: list[list[str]]) -> set[str]:
     return needed
 
 
-def _cut_model(model: dict[str, Any], new: dict[str, int]) -> None:
-    if model["type"] == "Unigram":
-        unknown = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else None
-        model["vocab"] = [row for row in model["vocab"] if row[0] in new]
-        model["unk_id"] = None if unknown is None else new[unknown]
-        return
-    model["vocab"] = new
-    if model["type"] == "BPE":
-        model["merges"] = [
-            pair for pair in _merges(model) if pair[0] in new and pair[1] in new and "".join(pair) in new
-        ]
-
-
 def _text_of(token: Any) -> str:
     return str(token["content"]) if isinstance(token, dict) else str(token)
-
-
-def _renumber(processor: Any, new: dict[str, int]) -> None:
-    """Give a post-processor the new ids of its special tokens: BERT's own, a template, or several in a row."""
-    if not isinstance(processor, dict):
-        return
-    for inner in processor.get("processors", []) if processor.get("type") == "Sequence" else ():
-        _renumber(inner, new)
-    for side in ("sep", "cls"):
-        if isinstance(processor.get(side), list):
-            processor[side] = [processor[side][0], new[processor[side][0]]]
-    for token in (
-        (processor.get("special_tokens") or {}).values() if processor.get("type") == "TemplateProcessing" else ()
-    ):
-        token["ids"] = [new[piece] for piece in token["tokens"]]

@@ -25,6 +25,11 @@ _ALIGNMENT = 4096  # bytes; then a tensor can be mapped alone
 _BLOCK = 1 << 24
 
 
+def variant_name(variant: str) -> str:
+    """File name of a variant's graph, other than the exact one's."""
+    return f"model_{variant}.onnx"
+
+
 def weight_bytes(model: ir.Model) -> int:
     """Bytes of all initializers, without reading them."""
     return sum(int(tensor.nbytes) for tensor in _tensors(model))

@@ -38,11 +38,11 @@ class WeightUse(NamedTuple):
         return value
 
 
-def weight_uses(graph: ir.Graph, *, least: int = _SMALLEST) -> Iterator[WeightUse]:
-    """Every use of a float32 matrix of ``least`` numbers or more that is an initializer."""
+def weight_uses(graph: ir.Graph) -> Iterator[WeightUse]:
+    """Every use of a large float32 matrix that is an initializer."""
     for node in list(graph):
         slot = _weight_slot(node)
-        if slot is not None and _is_large(node.inputs[slot[0]], least):
+        if slot is not None and _is_large(node.inputs[slot[0]]):
             yield WeightUse(node, *slot)
 
 
@@ -90,7 +90,7 @@ def _weight_slot(node: ir.Node) -> tuple[int, int] | None:
     return None
 
 
-def _is_large(value: ir.Value | None, least: int) -> bool:
+def _is_large(value: ir.Value | None) -> bool:
     tensor = None if value is None else value.const_value
     return (
         value is not None
@@ -98,7 +98,7 @@ def _is_large(value: ir.Value | None, least: int) -> bool:
         and value.is_initializer()
         and tensor.dtype == ir.DataType.FLOAT
         and len(tensor.shape) == 2
-        and tensor.size >= least
+        and tensor.size >= _SMALLEST
     )
 
 

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from encoder_tools.onnx_export.graph.casts import insert, insert_cast
 from encoder_tools.onnx_export.graph.int8_weights import drop_unused_weights
 from encoder_tools.onnx_export.half.exponents import HEADROOM, dims, floats
 from encoder_tools.onnx_export.half.ranges import MASKED, Range
@@ -236,24 +237,15 @@ class _Conversion:
                 tensor = ir.tensor(np.float32(self._half.masked), name=name)
                 self._graph.register_initializer(ir.val(name, const_value=tensor))
             clip = ir.node("Clip", [value, self._graph.initializers[name]])
-            clip.outputs[0].name = f"{value.name}.clipped"
-            clip.outputs[0].type, clip.outputs[0].shape = ir.TensorType(_FLOAT), value.shape
-            producer = value.producer()
-            assert producer is not None  # noqa: S101 - the graph's inputs are integers
-            self._graph.insert_after(producer, clip)
-            self._clips[value] = clip.outputs[0]
+            after = value.producer()
+            self._clips[value] = insert(self._graph, clip, _FLOAT, f"{value.name}.clipped", value.shape, after=after)
         return self._clips[value]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         key = (value, dtype)
         if key not in self._casts:
-            cast = ir.node("Cast", [value], {"to": dtype})
-            cast.outputs[0].name = f"{value.name}.{dtype.name.lower()}"
-            cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(dtype), value.shape
-            producer = value.producer()
-            assert producer is not None  # noqa: S101 - the graph's inputs are integers
-            self._graph.insert_after(producer, cast)
-            self._casts[key] = cast.outputs[0]
+            name = f"{value.name}.{dtype.name.lower()}"
+            self._casts[key] = insert_cast(self._graph, value, dtype, name, after=value.producer())
         return self._casts[key]
 
     def _constant(self, value: ir.Value) -> ir.Value:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from encoder_tools.onnx_export.graph.casts import insert_cast
+
 _FLOAT = ir.DataType.FLOAT
 _KEPT = ("Gather", "Cast")  # what only moves numbers works in any precision
 
@@ -22,7 +24,7 @@ def emulated(model: ir.Model, dtype: ir.DataType) -> ir.Model:
             for position, value in enumerate(node.inputs):
                 if value is not None and value.is_initializer() and value.dtype == dtype:
                     if value not in widened:
-                        widened[value] = _insert_cast(graph, value, next(iter(graph)), _FLOAT, before=True)
+                        widened[value] = _cast(graph, value, _FLOAT, after=None)
                     node.replace_input_with(position, widened[value])
         for value in node.outputs:
             if value.dtype == dtype:
@@ -32,23 +34,14 @@ def emulated(model: ir.Model, dtype: ir.DataType) -> ir.Model:
 
 def _round_after(graph: ir.Graph, node: ir.Node, value: ir.Value, dtype: ir.DataType) -> None:
     uses = list(value.uses())
-    if node.op_type in _KEPT:
-        rounded = value
-        last = node
-    else:
+    rounded = value
+    if node.op_type not in _KEPT:
         value.type = ir.TensorType(_FLOAT)
-        rounded = _insert_cast(graph, value, node, dtype)
-        last = rounded.producer() or node
-    wide = _insert_cast(graph, rounded, last, _FLOAT)
+        rounded = _cast(graph, value, dtype, after=node)
+    wide = _cast(graph, rounded, _FLOAT, after=rounded.producer())
     for use in uses:
         use.node.replace_input_with(use.idx, wide)
 
 
-def _insert_cast(
-    graph: ir.Graph, value: ir.Value, beside: ir.Node, dtype: ir.DataType, *, before: bool = False
-) -> ir.Value:
-    cast = ir.node("Cast", [value], {"to": dtype})
-    cast.outputs[0].name = f"{value.name}.as_{dtype.name.lower()}"
-    cast.outputs[0].type = ir.TensorType(dtype)
-    (graph.insert_before if before else graph.insert_after)(beside, cast)
-    return cast.outputs[0]
+def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, *, after: ir.Node | None) -> ir.Value:
+    return insert_cast(graph, value, dtype, f"{value.name}.as_{dtype.name.lower()}", after=after)

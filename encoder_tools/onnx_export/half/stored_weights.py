@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from encoder_tools.onnx_export.graph.casts import insert_cast
 from encoder_tools.onnx_export.graph.int8_weights import drop_unused_weights, weight_uses
 from encoder_tools.onnx_export.half.conversion import HALF_TYPES, half_constant
+
+_FLOAT = ir.DataType.FLOAT
 
 
 def store_weights_as_half(model: ir.Model, name: str) -> int:
@@ -30,26 +33,12 @@ def store_weights_as_half(model: ir.Model, name: str) -> int:
             node.replace_input_with(use.position, stored[weight])
             rows, uses = node.outputs[0], list(node.outputs[0].uses())
             rows.type = ir.TensorType(half.dtype)
-            cast = _cast_after(graph, node, rows)
+            cast = insert_cast(graph, rows, _FLOAT, f"{rows.name}.fp32", after=node)
             for other in uses:
                 other.node.replace_input_with(other.idx, cast)
         else:
             if weight not in restored:
-                restored[weight] = _cast_first(graph, stored[weight], f"{weight.name}.fp32")
+                restored[weight] = insert_cast(graph, stored[weight], _FLOAT, f"{weight.name}.fp32", after=None)
             node.replace_input_with(use.position, restored[weight])
     drop_unused_weights(graph)
     return len(stored)
-
-
-def _cast_after(graph: ir.Graph, node: ir.Node, value: ir.Value) -> ir.Value:
-    cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT})
-    cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-    graph.insert_after(node, cast)
-    return cast.outputs[0]
-
-
-def _cast_first(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
-    cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT})
-    cast.outputs[0].name, cast.outputs[0].type = name, ir.TensorType(ir.DataType.FLOAT)
-    graph.insert_before(next(iter(graph)), cast)
-    return cast.outputs[0]

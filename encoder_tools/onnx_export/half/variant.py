@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,17 @@ def write_half(
 def write_emulation(graph: Path, out: Path, half: HalfType) -> None:
     """Write what a CPU can run of a graph in half precision, beside it: its weights stay where they are."""
     ir.save(emulated(open_graph(graph), half.dtype), out)
+
+
+@contextmanager
+def emulation_of(graph: Path, half: HalfType) -> Iterator[Path]:
+    """What a CPU can run of a graph in half precision, for the length of the block."""
+    out = graph.with_name("emulation.onnx")
+    try:
+        write_emulation(graph, out, half)
+        yield out
+    finally:
+        out.unlink(missing_ok=True)
 
 
 def _layer_of(model: ir.Model, tensor: str) -> str:

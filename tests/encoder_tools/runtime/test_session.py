@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from encoder_tools.errors import InputError
+from encoder_tools.machine.processor import usable_cores
 from encoder_tools.runtime import OnnxEncoder
-from encoder_tools.runtime.session import usable_cores
 
 
 def test_both_distributions_of_onnx_runtime_together_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -192,6 +192,15 @@ def test_an_extracted_encoder_is_trimmed_exported_and_gives_the_same_vectors(fam
 def test_what_cannot_be_trimmed_says_why(tmp_path: Path, minilm_copy: Path):
     with pytest.raises(InputError, match="Nothing says what to keep"):
         trim(minilm_copy, tmp_path / "out")
+    for own in (minilm_copy, minilm_copy.parent):
+        with pytest.raises(InputError, match="is or contains the model that is read"):
+            trim(minilm_copy, own, keep=20_000, overwrite=True)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "corpus.txt").write_text("a text")
+    with pytest.raises(InputError, match="is or contains a corpus that is read"):
+        trim(minilm_copy, tmp_path / "texts", corpus=[tmp_path / "texts" / "corpus.txt"], overwrite=True)
+    with pytest.raises(FileMissingError, match="encoder-tools unpack"):
+        trim("default", tmp_path / "out", keep=20_000)
     with pytest.raises(FileMissingError, match=r"nowhere\.txt does not exist"):
         trim(minilm_copy, tmp_path / "out", corpus=[tmp_path / "nowhere.txt"])
     weights = load_file(minilm_copy / "model.safetensors")
