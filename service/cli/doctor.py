@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from encoder_tools.machine.room import gigabytes
-
 if TYPE_CHECKING:
     from service.workflows.doctor import Diagnosis
 
@@ -35,6 +33,8 @@ def command(model: str, as_json: bool, seconds: float) -> None:
 
 
 def _lines(found: Diagnosis) -> list[str]:
+    from encoder_tools.machine.room import gigabytes
+
     processor = found.processor
     lines = [
         f"encoder-tools {found.encoder_tools}, Python {found.python}, {found.system}",

@@ -166,7 +166,10 @@ def test_a_number_of_pieces_is_kept_and_told(model: Path, tmp_path: Path):
 def test_languages_keep_their_scripts(model: Path, tmp_path: Path):
     report = trim(model, tmp_path / "out", languages=["de", "ru"])
     kept = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["model"]["vocab"]
-    names = [entry[0] if isinstance(entry, list) else entry for entry in kept]
+    names = list(kept)
+    if isinstance(kept, list):  # Unigram's lowest score is the cost of the unknown: its piece stays in any script
+        cheapest = min(score for _, score in kept)
+        names = [piece for piece, score in kept if score > cheapest]
     assert report.pieces_after < report.pieces_before
     if "byte-level" not in str(model.parent.name).replace("_", "-"):
         assert not any("ا" <= letter <= "ي" for name in names for letter in name)
