@@ -235,7 +235,8 @@ class _Export:
             store_weights_as_int8(graph)
         elif store_weights != "fp32":
             store_weights_as_half(graph, store_weights)
-        return save_graph(graph, self.staged / GRAPH_NAME)
+        shared = store_weights == "int8" and self.choices.quantize is not None  # both have the same word table
+        return save_graph(graph, self.staged / GRAPH_NAME, beside=shared)
 
     def _let_go(self) -> None:
         """Free what torch holds before ONNX Runtime takes the weights into memory in its own form."""

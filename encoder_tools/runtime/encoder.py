@@ -12,6 +12,7 @@ import numpy as np
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, ProviderError, one_line
+from encoder_tools.machine.processor import this_processor
 from encoder_tools.model.embedding_space import Agreement, Space, read_space
 from encoder_tools.model.model_folder import ModelFolder
 from encoder_tools.model.prompts import DOCUMENT, QUERY
@@ -26,6 +27,7 @@ from encoder_tools.model.tokenizer import (
     tokenizer_pad_id,
 )
 from encoder_tools.protocols import FloatMatrix
+from encoder_tools.runtime.automatic import AUTO, choose_variant
 from encoder_tools.runtime.manifest import EXACT, Manifest
 from encoder_tools.runtime.onnx_model import OnnxModel
 from encoder_tools.runtime.per_process import reopened
@@ -46,7 +48,8 @@ class OnnxEncoder(OnnxModel):
 
     :param model: "default", the model that ships with the package, or a folder with ``onnx/export.json``; see
         ``encoder-tools export``.
-    :param variant: "fp32", or "qint8", "fp16", "bf16" where the export made it.
+    :param variant: "fp32", or "qint8", "fp16", "bf16" where the export made it; "auto" takes the fastest for this
+        machine that is near enough to fp32.
     :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch. On a CPU 2,048 is about the best; a GPU wants more.
@@ -82,6 +85,8 @@ class OnnxEncoder(OnnxModel):
         self._manifest = Manifest.read(self._folder)
         if verify:
             self._manifest.check_fresh(self._folder)
+        if variant == AUTO:
+            variant = choose_variant(self._manifest, provider, this_processor()).variant
         graph = self._manifest.graph_path(self._folder, variant, verify=verify)
         if variant == "bf16" and provider == "cpu":
             raise ProviderError(

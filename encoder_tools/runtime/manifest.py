@@ -21,6 +21,9 @@ PADDING_TOLERANCE = 1e-5
 EXACT = "fp32"
 """The variant that computes in fp32 and agrees with torch within the export's tolerance; all others approximate it."""
 
+INT8_MEAN, INT8_WORST = 0.997, 0.985
+"""Cosines to the exact vectors from which on the variant "qint8" is near enough to be chosen by itself."""
+
 HALF = ("fp16", "bf16")
 """Variants in half precision."""
 
@@ -49,6 +52,18 @@ class HalfPrecision:
 
 
 @dataclass(frozen=True)
+class Int8:
+    """How a graph was quantized: the candidate that was chosen by measurement.
+
+    :ivar scheme: in words.
+    :ivar otherwise: layers that are computed otherwise than the rest, as ``scheme`` says.
+    """
+
+    scheme: str
+    otherwise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GraphEntry:
     """One ONNX file of the export.
 
@@ -61,6 +76,7 @@ class GraphEntry:
     :ivar padding_difference: worst absolute difference between the unit vectors of texts alone and of the same texts
         in a padded batch; None where an older export did not measure it. ``padding_min_cosine``: their lowest cosine.
     :ivar half: of variants in half precision.
+    :ivar int8: of the variant "qint8".
     """
 
     file: str
@@ -72,6 +88,7 @@ class GraphEntry:
     padding_difference: float | None = None
     padding_min_cosine: float | None = None
     half: HalfPrecision | None = None
+    int8: Int8 | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 from encoder_tools.machine.installed import version_of
-from encoder_tools.machine.processor import usable_cores
+from encoder_tools.machine.processor import this_processor, usable_cores
 
 Provider: TypeAlias = Literal["cpu", "cuda"]
 _ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -45,6 +45,9 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads or min(usable_cores(), MOST_THREADS)
     options.inter_op_num_threads = 1
+    if not this_processor().multiplies_int8_fast:
+        # AVX2 alone adds products of int8 in pairs of 16 bits, where weights of full range would saturate
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.enable_mem_pattern = False  # patterns are kept per input shape, and here every batch has its own
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=[ort_name])

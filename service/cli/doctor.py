@@ -55,5 +55,7 @@ def _lines(found: Diagnosis) -> list[str]:
         lines.append(f"measured     {speed.variant}, {threads}: {speed.texts_per_second:,.0f} texts/s of 100 tokens")
     if found.recommended is not None:
         lines.append(f"recommended  --variant {found.recommended.variant} --threads {found.recommended.threads}")
+    if found.automatic is not None:
+        lines.append(f"auto         --variant auto takes {found.automatic.variant}: {found.automatic.reason}")
     lines += [f"problem      {problem}" for problem in found.problems]
     return lines

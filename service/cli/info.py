@@ -55,6 +55,8 @@ def command(model: str) -> None:
                 f"{'':<12} largest number {graph.half.peak:.3g}, scaled by 2^-{graph.half.exponent}; in float32: "
                 f"{graph.half.in_float32}{kept}"
             )
+        if graph.int8 is not None:
+            click.echo(f"{'':<12} {graph.int8.scheme}: {', '.join(graph.int8.otherwise) or 'all layers'}")
         if graph.padding_difference is not None:
             kept = "" if manifest.pads(variant) else "; so texts of one length are encoded together, without padding"
             click.echo(

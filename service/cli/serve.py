@@ -69,7 +69,9 @@ class ServeOptions:
 @click.option(
     "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
 )
-@click.option("--variant", default="fp32", show_default=True, help="fp32, or qint8, fp16, bf16 if exported.")
+@click.option(
+    "--variant", default="fp32", show_default=True, help="fp32; qint8, fp16, bf16 if exported; auto for this machine."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
 @click.option(
     "--served-model-name",

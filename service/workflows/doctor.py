@@ -16,6 +16,10 @@ from encoder_tools.machine.accelerators import Gpu, ProviderState, distributions
 from encoder_tools.machine.installed import version_of
 from encoder_tools.machine.processor import Processor, this_processor
 from encoder_tools.machine.room import available_memory
+from encoder_tools.model.model_folder import ModelFolder
+from encoder_tools.model.shipped import model_path
+from encoder_tools.runtime.automatic import Choice, choose_variant
+from encoder_tools.runtime.manifest import HALF, Manifest
 
 _PACKAGES = ("numpy", "onnxruntime", "tokenizers", "faiss-cpu", "scikit-learn", "torch", "transformers",
              "sentence-transformers", "onnx", "uvicorn")  # fmt: skip
@@ -48,6 +52,7 @@ class Diagnosis:
     :ivar runtimes: distributions of onnxruntime that are installed.
     :ivar speeds: of the probe.
     :ivar recommended: the fastest of them.
+    :ivar automatic: the variant that "auto" takes on a CPU, and why; None where the model cannot be read.
     :ivar problems: what should be mended, one line each, with the way.
     """
 
@@ -64,6 +69,7 @@ class Diagnosis:
     providers: Sequence[ProviderState]
     speeds: Sequence[Speed]
     recommended: Speed | None
+    automatic: Choice | None
     problems: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +78,7 @@ class Diagnosis:
             "processor": self.processor._asdict(),
             "gpus": [gpu._asdict() for gpu in self.gpus],
             "providers": [state._asdict() for state in self.providers],
+            "automatic": None if self.automatic is None else self.automatic._asdict(),
         }
         return {"format": "encoder-tools-doctor", "format_version": 1, **asdict(self), **named}
 
@@ -86,12 +93,14 @@ def diagnose(model: str = "default", *, seconds: float = 10.0) -> Diagnosis:
     cards, no_gpu = gpus()
     runtimes, states = distributions(), providers()
     problems = [*_problems_of_runtimes(runtimes, cards, states), *_problems_of_processor(processor)]
-    speeds: list[Speed] = []
-    if seconds > 0:
-        try:
-            speeds = _probe(model, processor.allowed, seconds)
-        except EncoderToolsError as error:
-            problems.append(f"{model!r} cannot be measured: {error}")
+    speeds, automatic = list[Speed](), None
+    try:
+        manifest = Manifest.read(ModelFolder.open(model_path(model)))
+        automatic = choose_variant(manifest, "cpu", processor)
+        if seconds > 0:
+            speeds = _probe(model, manifest, processor.allowed, seconds)
+    except EncoderToolsError as error:
+        problems.append(f"{model!r} cannot be measured: {error}")
     return Diagnosis(
         __version__,
         platform.python_version(),
@@ -106,17 +115,13 @@ def diagnose(model: str = "default", *, seconds: float = 10.0) -> Diagnosis:
         states,
         speeds,
         max(speeds, key=lambda speed: speed.texts_per_second, default=None),
+        automatic,
         problems,
     )
 
 
-def _probe(model: str, cores: int, seconds: float) -> list[Speed]:
-    from encoder_tools.model.model_folder import ModelFolder
-    from encoder_tools.model.shipped import model_path
-    from encoder_tools.runtime.manifest import HALF, Manifest
-
-    variants = sorted(Manifest.read(ModelFolder.open(model_path(model))).graphs)
-    on_cpu = [variant for variant in variants if variant not in HALF]
+def _probe(model: str, manifest: Manifest, cores: int, seconds: float) -> list[Speed]:
+    on_cpu = [variant for variant in sorted(manifest.graphs) if variant not in HALF]
     counts = sorted({1, cores})
     each = seconds / (len(on_cpu) * len(counts))
     return [_speed(model, variant, threads, each) for variant in on_cpu for threads in counts]

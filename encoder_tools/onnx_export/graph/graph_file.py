@@ -35,14 +35,15 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(int(tensor.nbytes) for tensor in _tensors(model))
 
 
-def save_graph(model: ir.Model, path: Path, *, share: bool = False) -> list[Path]:
+def save_graph(model: ir.Model, path: Path, *, share: bool = False, beside: bool = False) -> list[Path]:
     """Write a graph; weights above :data:`MOST_INSIDE` go to a file beside it, and ``model`` then refers to that file.
 
     :param share: leave weights where they are that lie in a file of the same folder already.
+    :param beside: write weights to a file beside it whatever their size, so that other graphs can share them.
     :return: the files written.
     :raises OSError: if the disk is full.
     """
-    if weight_bytes(model) <= MOST_INSIDE:
+    if weight_bytes(model) <= MOST_INSIDE and not beside:
         ir.save(model, path)
         return [path]
     data = path.with_name(path.name + ".data")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from encoder_tools.model.int8_grid import to_grid
@@ -69,6 +70,34 @@ def store_weights_as_int8(model: ir.Model, *, tables_only: bool = False) -> int:
             use.node.replace_input_with(use.position, restored[use.weight])
     drop_unused_weights(graph)
     return len(stored)
+
+
+def restore_matrices(model: ir.Model) -> int:
+    """Make multiplied matrices that are stored as int8 float32 again, in place; they have the same values.
+
+    :return: how many there were.
+    """
+    graph = model.graph
+    count = 0
+    for node in list(graph):
+        if node.op_type != "Mul" or None in node.inputs:
+            continue
+        whole, scale = (value for value in node.inputs if value is not None)
+        cast = whole.producer()
+        if cast is None or cast.op_type != "Cast":
+            continue
+        integers, factors = (value.const_value if value is not None else None for value in (cast.inputs[0], scale))
+        if integers is None or factors is None or integers.dtype != ir.DataType.INT8:
+            continue
+        name, result = str(node.outputs[0].name), node.outputs[0]
+        matrix = integers.numpy().astype(np.float32) * factors.numpy()
+        weight = ir.val(f"{name}.restored", const_value=ir.tensor(matrix, name=f"{name}.restored"))
+        graph.register_initializer(weight)
+        ir.convenience.replace_all_uses_with(result, weight)
+        graph.remove([node, cast], safe=True)
+        count += 1
+    drop_unused_weights(graph)
+    return count
 
 
 def drop_unused_weights(graph: ir.Graph) -> None:

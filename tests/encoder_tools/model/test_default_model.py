@@ -19,9 +19,11 @@ from encoder_tools.model.shipped import model_path
 from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.onnx_export.unpack import unpack
 from encoder_tools.runtime import OnnxEncoder
+from encoder_tools.runtime.manifest import INT8_MEAN, INT8_WORST
 from index import Collection
 from service.demo.texts import read_corpus
 
+SENTENCES = list(real_sentences())
 DEFAULT_MODEL = model_path("default")
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data folder ../shared/data")
@@ -32,8 +34,18 @@ def encoder() -> OnnxEncoder:
     return OnnxEncoder("default")
 
 
-def test_it_fits_in_sixteen_megabytes():
-    assert sum(file.stat().st_size for file in DEFAULT_MODEL.rglob("*") if file.is_file()) <= 16_000_000
+def test_it_fits_in_sixteen_megabytes_and_its_int8_graph_in_five():
+    int8 = sum(file.stat().st_size for file in DEFAULT_MODEL.rglob("model_qint8.onnx*"))
+    assert sum(file.stat().st_size for file in DEFAULT_MODEL.rglob("*") if file.is_file()) - int8 <= 16_000_000
+    assert 0 < int8 <= 5_000_000
+
+
+def test_its_int8_graph_is_within_the_bars(encoder: OnnxEncoder):
+    quantized = OnnxEncoder(variant="qint8", threads=1)
+    cosines = (encoder.encode(SENTENCES) * quantized.encode(SENTENCES)).sum(axis=1)
+    assert cosines.mean() >= INT8_MEAN
+    assert cosines.min() >= INT8_WORST
+    assert quantized.fingerprint != encoder.fingerprint
 
 
 def test_it_can_be_had_as_a_plain_folder_with_the_same_vectors(encoder: OnnxEncoder, tmp_path: Path):

@@ -47,7 +47,7 @@ def test_wrong_usage_exits_with_2(arguments: str):
         ["serve", "--port", "0", "--head", "no/such/folder"],
         ["serve", "--port", "0", "--provider", "cuda"],
         ["serve", "--port", "0", "--threads", "5000"],
-        ["serve", "--port", "0", "--variant", "qint8"],
+        ["serve", "--port", "0", "--variant", "fp16"],
         ["serve", "--port", "0", "--host", "not.a.host.invalid"],
         ["serve", "--port", "0", "--host", "203.0.113.7"],
     ],
