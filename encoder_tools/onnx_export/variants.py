@@ -19,7 +19,7 @@ from encoder_tools.onnx_export.graph.graph_file import GRAPH_NAME, save_graph, v
 from encoder_tools.onnx_export.half.conversion import HALF_TYPES, LEVELS, HalfType, Level
 from encoder_tools.onnx_export.half.ranges import Feed, most_different
 from encoder_tools.onnx_export.half.variant import Scaling, emulation_of, plan_scaling, scaled_graph, write_half
-from encoder_tools.onnx_export.int8.plan import Candidate, Int8Plan, plan_int8
+from encoder_tools.onnx_export.int8.int8_plan import Candidate, Int8Plan, plan_int8
 from encoder_tools.onnx_export.parity import Parity, compare, graph_vectors, padding_effect
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.manifest import (

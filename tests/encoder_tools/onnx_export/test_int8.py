@@ -19,7 +19,7 @@ from encoder_tools.onnx_export import export, variants
 from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.onnx_export.graph.graph_file import open_graph, save_graph
 from encoder_tools.onnx_export.graph.int8_weights import restore_matrices, store_weights_as_int8
-from encoder_tools.onnx_export.int8.plan import plan_int8
+from encoder_tools.onnx_export.int8.int8_plan import plan_int8
 from encoder_tools.onnx_export.int8.products import find_groups
 from encoder_tools.onnx_export.int8.rewriting import Treatment, smooth_all, to_int8
 from encoder_tools.onnx_export.int8.smoothing import Smoothing
