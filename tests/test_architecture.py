@@ -43,7 +43,7 @@ LAYERS = {
         "io machine",
         "model",
         "runtime families",
-        "extraction onnx_export evaluation",
+        "extraction onnx_export gguf_export evaluation",
         "training trimming",
         "distillation",
     ),

@@ -11,6 +11,21 @@ import click
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "gguf"]),
+    default="onnx",
+    show_default=True,
+    help="gguf: a file for llama.cpp and Ollama, of encoders in the Gemma 3 layout.",
+)
+@click.option(
+    "--gguf-type",
+    type=click.Choice(["f32", "f16", "q8_0"]),
+    default="f32",
+    show_default=True,
+    help="Of the matrices in a GGUF file.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["fp16", "bf16"]),
     help="Also write a variant in half precision for GPUs, scaled so that nothing overflows.",
@@ -43,6 +58,8 @@ import click
 )
 def command(
     model: Path,
+    form: str,
+    gguf_type: Literal["f32", "f16", "q8_0"],
     precision: Literal["fp16", "bf16"] | None,
     quantize: Literal["qint8"] | None,
     store_weights: Literal["fp32", "fp16", "bf16", "int8"],
@@ -54,6 +71,9 @@ def command(
     Pooling, dense layers and normalization go into the graph. It is compared with torch over a battery of texts; above
     the tolerance nothing is written. Needs the extra "train".
     """
+    if form == "gguf":
+        _export_gguf(model, gguf_type, other=bool(precision or quantize or store_weights != "fp32"))
+        return
     from encoder_tools.extras import require_extra
 
     require_extra("train", "torch", "sentence_transformers", "onnx", "onnxscript", "optimum")
@@ -80,3 +100,13 @@ def command(
     for name, size in report.sizes.items():
         click.echo(f"{report.folder / name}  {size / 1e6:.2f} MB")
     click.echo(f"fingerprint {report.manifest.fingerprint}")
+
+
+def _export_gguf(model: Path, dtype: Literal["f32", "f16", "q8_0"], *, other: bool) -> None:
+    """:raises click.UsageError: if options of the other format were given."""
+    if other:
+        raise click.UsageError("--precision, --quantize and --store-weights are for ONNX; --gguf-type is for GGUF.")
+    from encoder_tools.gguf_export import export_gguf
+
+    made = export_gguf(model, dtype=dtype, log=click.echo)
+    click.echo(f"{made.file}  {made.size / 1e6:.2f} MB")

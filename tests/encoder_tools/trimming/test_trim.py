@@ -13,7 +13,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import make_checkpoint
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tiny_tokenizers import KINDS, tokenizer_of
+from tokenizers import Tokenizer
 
 from encoder_tools import trim
 from encoder_tools.errors import FileMissingError, InputError
@@ -23,59 +24,11 @@ from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.runtime import OnnxEncoder
 from encoder_tools.trimming import torch_vectors
 
-VOCABULARY = 2600
-SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>"]
-BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-KINDS = ["bpe with bytes", "byte-level bpe", "unigram", "unigram with bytes", "wordpiece"]
-
 
 @pytest.fixture(autouse=True)
 def fewer_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors of 60 texts are compared instead of 300."""
     monkeypatch.setattr(torch_vectors, "_SAMPLE", 60)
-
-
-def tokenizer_of(kind: str) -> Tokenizer:
-    texts = list(real_sentences())
-    if kind == "bpe with bytes":  # Gemma's
-        made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-        made.normalizer = normalizers.Replace(" ", "▁")
-        made.train_from_iterator(
-            [text.replace(" ", "▁") for text in texts],
-            trainers.BpeTrainer(vocab_size=VOCABULARY - 256, special_tokens=[*SPECIALS, *BYTES], show_progress=False),
-        )
-        content = json.loads(made.to_str())
-        content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in BYTES]
-        made = Tokenizer.from_str(json.dumps(content))
-        made.add_tokens([AddedToken("<unused0>"), AddedToken("\n\n", normalized=False)])
-    elif kind == "byte-level bpe":
-        made = Tokenizer(models.BPE(unk_token="<unk>"))
-        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
-            vocab_size=VOCABULARY, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
-        )
-        made.train_from_iterator(texts, trainer)
-    elif kind.startswith("unigram"):
-        made = Tokenizer(models.Unigram())
-        made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=VOCABULARY - 256, special_tokens=SPECIALS, unk_token="<unk>", show_progress=False
-        )
-        made.train_from_iterator(texts, trainer)
-        if "bytes" in kind:
-            content = json.loads(made.to_str())
-            content["model"]["vocab"] += [[piece, -20.0] for piece in BYTES]
-            content["model"]["byte_fallback"] = True
-            made = Tokenizer.from_str(json.dumps(content))
-    else:
-        made = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=SPECIALS, show_progress=False)
-        made.train_from_iterator(texts, trainer)
-    marks = [("<bos>", made.token_to_id("<bos>")), ("<eos>", made.token_to_id("<eos>"))]
-    made.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=marks)
-    return made
 
 
 @pytest.fixture(scope="module", params=KINDS)
