@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encoder_tools.aliases import Log
 from encoder_tools.errors import ExportError, InputError
 from encoder_tools.extras import require_extra
-from encoder_tools.gguf_export.vocabulary import gguf_vocabulary
+from encoder_tools.gguf_export.gguf_vocabulary import gguf_vocabulary
 from encoder_tools.io.files import read_json
 from encoder_tools.model.model_folder import ModelFolder, pooling_modes
 from encoder_tools.model.tensor_files import TensorLocation, as_float32, chunks, read_header

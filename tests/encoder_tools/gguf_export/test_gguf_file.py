@@ -20,7 +20,7 @@ from encoder_tools.errors import ExportError, FileMissingError, InputError
 from encoder_tools.extraction import extract
 from encoder_tools.gguf_export import export_gguf
 from encoder_tools.gguf_export.gguf_file import written_tensors
-from encoder_tools.gguf_export.vocabulary import BYTE, CONTROL, USER_DEFINED, gguf_vocabulary
+from encoder_tools.gguf_export.gguf_vocabulary import BYTE, CONTROL, USER_DEFINED, gguf_vocabulary
 from encoder_tools.onnx_export import export
 from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.runtime import OnnxEncoder
