@@ -83,34 +83,43 @@ class Figures:
     serve_resident_bytes: int
 
 
-def run(*command: str) -> Step:
-    """Run a command in a process of its own."""
+_COMMAND = """
+import atexit, sys
+def peak():
+    with open("/proc/self/status") as status:
+        print(next(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
+atexit.register(peak)
+from service.cli import main
+main()
+"""
+
+
+def run(*arguments: str) -> Step:
+    """Run a command of ``encoder-tools`` in a process of its own.
+
+    The process tells its own high-water mark: the one that wait4 gives begins at that of the process that started it.
+    """
     begun = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        errors = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {errors[-2000:]}")
-    return Step(round(time.perf_counter() - begun, 1), usage.ru_maxrss * 1024)
+    done = subprocess.run([sys.executable, "-c", _COMMAND, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed: {done.stderr[-2000:]}")
+    return Step(round(time.perf_counter() - begun, 1), int(done.stderr.split()[-1]) * 1024)
 
 
 def measure(shape: str, folder: Path) -> Figures:
     """The figures of a shape; its files are written into ``folder``."""
     checkpoint, model = folder / "checkpoint", folder / "model"
     size = write_checkpoint(shape, checkpoint)
-    tool = (sys.executable, "-c", "from service.cli import main; main()")
-    extracted = run(*tool, "extract", str(checkpoint), str(model))
+    extracted = run("extract", str(checkpoint), str(model))
     shutil.rmtree(checkpoint)
-    exported = run(*tool, "export", str(model))
+    exported = run("export", str(model))
     graph = _bytes(model / "onnx", "model.onnx")
     opened = subprocess.run(
         [sys.executable, "-c", _OPEN, str(model)], capture_output=True, text=True, check=True
     ).stdout
     seconds, resident, _, rate = json.loads(opened.splitlines()[-1])
     start = measure_serve(["--model", str(model)])
-    half = run(*tool, "export", str(model), "--precision", "fp16", "--min-cosine", _MIN_COSINE)
+    half = run("export", str(model), "--precision", "fp16", "--min-cosine", _MIN_COSINE)
     manifest = json.loads((model / "onnx" / "export.json").read_text(encoding="utf-8"))
     return Figures(
         checkpoint_bytes=size,

@@ -14,7 +14,7 @@ from encoder_tools.model.model_folder import max_length_of, truncation_side
 from encoder_tools.model.tokenizer import PaddedBatch, TextTokenizer, check_texts, padded_batches, tokenizer_pad_id
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.onnx_model import OnnxModel
-from encoder_tools.runtime.session import Provider
+from encoder_tools.runtime.providers import Provider
 
 MANIFEST_NAME = "cross_encoder.json"
 _TYPE_BIT = 32  # a token and the segment it stands in travel as one integer, token + (segment << 32)
@@ -40,7 +40,7 @@ class OnnxCrossEncoder(OnnxModel):
     :param folder: with ``config.json``, ``tokenizer.json`` and ``onnx/model.onnx`` (or ``model.onnx``).
     :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
-    :param max_tokens: padded tokens in one batch.
+    :param max_tokens: padded tokens in one batch; None takes the number that suits the provider.
     :param graph: another graph than the folder's.
     :raises FileMissingError: if a file is missing.
     :raises FileCorruptError: if a file is damaged, not the one that was exported, or the graph is no classifier's.
@@ -53,7 +53,7 @@ class OnnxCrossEncoder(OnnxModel):
         *,
         provider: Provider = "cpu",
         threads: int | None = None,
-        max_tokens: int = 2048,
+        max_tokens: int | None = None,
         graph: Path | None = None,
     ) -> None:
         path = Path(folder)

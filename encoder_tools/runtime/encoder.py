@@ -31,7 +31,7 @@ from encoder_tools.runtime.automatic import AUTO, choose_variant
 from encoder_tools.runtime.manifest import EXACT, Manifest
 from encoder_tools.runtime.onnx_model import OnnxModel
 from encoder_tools.runtime.per_process import reopened
-from encoder_tools.runtime.session import Provider
+from encoder_tools.runtime.providers import Provider
 from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
@@ -50,9 +50,11 @@ class OnnxEncoder(OnnxModel):
         ``encoder-tools export``.
     :param variant: "fp32", or "qint8", "fp16", "bf16" where the export made it; "auto" takes the fastest for this
         machine that is near enough to fp32.
-    :param provider: "cpu" or "cuda"; there is no silent fall-back from one to the other.
+    :param provider: "cpu", "cuda" or "tensorrt"; there is no silent fall-back from one to the other, and nodes that a
+        GPU has no kernel for are named in a warning.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
-    :param max_tokens: padded tokens in one batch. On a CPU 2,048 is about the best; a GPU wants more.
+    :param max_tokens: padded tokens in one batch; None takes 2,048 on a CPU, which is about the best, and 16,384 on a
+        GPU.
     :param dim: default width of the vectors (Matryoshka); None takes the model's own.
     :param verify: check the files' SHA-256 against the manifest.
     :raises FileMissingError: if the folder, the export or a file is missing.
@@ -77,7 +79,7 @@ class OnnxEncoder(OnnxModel):
         variant: str = "fp32",
         provider: Provider = "cpu",
         threads: int | None = None,
-        max_tokens: int = 2048,
+        max_tokens: int | None = None,
         dim: int | None = None,
         verify: bool = True,
     ) -> None:

@@ -10,24 +10,31 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InferenceError, one_line
 from encoder_tools.model.tokenizer import PaddedBatch
 from encoder_tools.protocols import FloatMatrix
-from encoder_tools.runtime.session import Narrowing, Provider, open_session
+from encoder_tools.runtime.device_buffers import DeviceBuffers
+from encoder_tools.runtime.providers import Provider, provider_settings
+from encoder_tools.runtime.session import Narrowing, open_session
 
 
 class OnnxModel:
     """A graph that is run on padded batches of token ids.
 
     :param graph: ONNX file.
-    :param provider: "cpu" or "cuda".
+    :param provider: "cpu", "cuda" or "tensorrt".
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
-    :param max_tokens: padded tokens in one batch.
+    :param max_tokens: padded tokens in one batch; None takes the provider's own number.
     :param of: what a row of a batch is, in errors.
     :raises ProviderError: if the provider is not available.
     """
 
-    def __init__(self, graph: Path, provider: Provider, threads: int | None, max_tokens: int, *, of: str) -> None:
-        self._max_tokens = checked_integer(max_tokens, "max_tokens", 1, None)
+    def __init__(
+        self, graph: Path, provider: Provider, threads: int | None, max_tokens: int | None, *, of: str
+    ) -> None:
+        settings = provider_settings(provider)
+        wanted = settings.max_tokens if max_tokens is None else max_tokens
+        self._max_tokens = checked_integer(wanted, "max_tokens", 1, None)
         self._provider, self._of = provider, of
         self._session = open_session(graph, provider, threads)
+        self._buffers = None if settings.device is None else DeviceBuffers(self._session, settings.device)
         self._narrowing = Narrowing(graph, provider, threads)
 
     @property
@@ -64,7 +71,7 @@ class OnnxModel:
         :raises InferenceError: if ONNX Runtime fails, for instance for want of memory.
         """
         try:
-            values: FloatMatrix = self._session.run(outputs, feed)[0]
+            values: FloatMatrix = (self._buffers or self._session).run(outputs, feed)[0]
         except Exception as error:
             rows, width = batch.input_ids.shape
             raise InferenceError(

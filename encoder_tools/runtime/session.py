@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 from encoder_tools.machine.installed import version_of
 from encoder_tools.machine.processor import this_processor, usable_cores
+from encoder_tools.runtime.placement import RECORD, fallen, in_words, nodes_by_provider
+from encoder_tools.runtime.providers import Provider, ort_providers, provider_settings
 
-Provider: TypeAlias = Literal["cpu", "cuda"]
-_ORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FAULTS_OF_THE_FILE = ("InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoModel", "NoSuchFile", "NotImplemented")
 _LOG_ERRORS_ONLY = 3
 _MOST_TWICE = 512_000_000  # bytes
@@ -31,14 +31,12 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     :raises FileCorruptError: if ONNX Runtime cannot read the graph.
     :raises InputError: if the provider's name is unknown or ``threads`` is out of range.
     """
-    if provider not in get_args(Provider):
-        raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(get_args(Provider))}.")
+    ort_name = provider_settings(provider).ort_name
     if threads is not None:
         threads = checked_integer(threads, "threads", 1, MOST_THREADS)
     import onnxruntime
 
     _check_pair()
-    ort_name = _ORT_NAMES[provider]
     if ort_name not in onnxruntime.get_available_providers():
         raise ProviderError(_unavailable(ort_name, onnxruntime.get_available_providers()))
     options = onnxruntime.SessionOptions()
@@ -49,14 +47,29 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
         # AVX2 alone adds products of int8 in pairs of 16 bits, where weights of full range would saturate
         options.add_session_config_entry("session.x64quantprecision", "1")
     options.enable_mem_pattern = False  # patterns are kept per input shape, and here every batch has its own
+    if provider != "cpu":
+        options.add_session_config_entry(RECORD, "1")
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=[ort_name])
+        session = onnxruntime.InferenceSession(str(graph), options, providers=ort_providers(provider))
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base below Exception
         raise _cannot_open(graph, provider, error) from None
     running = session.get_providers()[0]
     if running != ort_name:
         raise ProviderError(f"Asked ONNX Runtime for {ort_name}, but it runs on {running}. {_gpu_advice()}")
+    _tell_what_fell(graph, provider, session)
     return session
+
+
+def _tell_what_fell(graph: Path, provider: Provider, session: Any) -> None:
+    """Warn of nodes that the provider does not have: each costs two copies and the speed of a CPU."""
+    left = fallen(nodes_by_provider(session)) if provider != "cpu" else None
+    if left:
+        warnings.warn(
+            f"{provider!r} has no kernel for {in_words(left)} of {graph}: they run on the CPU, and the model is slower "
+            "than it could be. A newer onnxruntime-gpu may have them.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 class Narrowing:

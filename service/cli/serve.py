@@ -31,7 +31,7 @@ class ServeOptions:
     names: tuple[str, ...]
     data: Path | None
     allow_sibling: bool
-    provider: Literal["cpu", "cuda"]
+    provider: Literal["cpu", "cuda", "tensorrt"]
     variant: str
     threads: int | None
     auto_truncate: bool
@@ -67,7 +67,11 @@ class ServeOptions:
     help="Accept collections and heads of another model of the same embedding space; the agreement is shown.",
 )
 @click.option(
-    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where models run."
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    default="cpu",
+    show_default=True,
+    help="Where models run.",
 )
 @click.option(
     "--variant", default="fp32", show_default=True, help="fp32; qint8, fp16, bf16 if exported; auto for this machine."

@@ -19,7 +19,7 @@ from service.serving.state import ServiceState
 
 if TYPE_CHECKING:
     from encoder_tools.runtime import OnnxEncoder
-    from encoder_tools.runtime.session import Provider
+    from encoder_tools.runtime.providers import Provider
 
 
 def load_encoder(

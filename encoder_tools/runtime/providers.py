@@ -1,0 +1,68 @@
+"""ONNX Runtime's providers: their names, their options and how many tokens they take at once; all in this place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from encoder_tools.errors import InputError
+
+Provider: TypeAlias = Literal["cpu", "cuda", "tensorrt"]
+"""What computes."""
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+
+class ProviderSettings(NamedTuple):
+    """How a provider is opened.
+
+    :ivar ort_name: its name in ONNX Runtime.
+    :ivar device: ONNX Runtime's name of the memory that its inputs and outputs are bound to; None to pass numpy arrays.
+    :ivar options: of the provider.
+    :ivar max_tokens: padded tokens of a batch, where nobody says otherwise.
+    :ivar also: providers behind it, for nodes that it does not have.
+    """
+
+    ort_name: str
+    device: str | None
+    options: Mapping[str, str]
+    max_tokens: int
+    also: tuple[str, ...] = ()
+
+
+_CUDA_OPTIONS = {
+    # products of float32 in TF32 have ten bits; the exact variant would then differ from torch by a thousandth
+    "use_tf32": "0",
+    # batches of many shapes: an arena that doubles would hold memory that no batch needs
+    "arena_extend_strategy": "kSameAsRequested",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "do_copy_in_default_stream": "1",
+}
+_SETTINGS: Mapping[Provider, ProviderSettings] = {
+    "cpu": ProviderSettings("CPUExecutionProvider", None, {}, 2048),
+    "cuda": ProviderSettings("CUDAExecutionProvider", "cuda", _CUDA_OPTIONS, 16_384),
+    "tensorrt": ProviderSettings(
+        "TensorrtExecutionProvider",
+        "cuda",
+        {"trt_fp16_enable": "0", "trt_layer_norm_fp32_fallback": "1"},
+        16_384,
+        also=("cuda",),
+    ),
+}
+
+
+def provider_settings(provider: str) -> ProviderSettings:
+    """Settings of a provider.
+
+    :raises InputError: if its name is unknown.
+    """
+    for name, settings in _SETTINGS.items():
+        if name == provider:
+            return settings
+    raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}.")
+
+
+def ort_providers(provider: str) -> list[tuple[str, dict[str, str]]]:
+    """What ``InferenceSession`` takes: a provider with its options, and those behind it."""
+    settings = provider_settings(provider)
+    chain = [settings, *(provider_settings(name) for name in settings.also)]
+    return [(each.ort_name, dict(each.options)) for each in chain]
