@@ -52,13 +52,13 @@ def measure(model: str, data: Path) -> dict[str, Figures]:
     names = [name for name in exact.manifest.graphs if name not in ("fp32", "bf16")]
     lines = gzip.open(data / "sentences.tsv.gz", "rt", encoding="utf-8").read().splitlines()[1:]
     texts = random.Random(SEED).sample([line.split("\t", 1)[1] for line in lines], TEXTS)
-    expected, quality = exact.encode(texts), _quality(exact, data)
+    expected, quality = exact.encode(texts), _quality(OnnxEncoder(model), data)
     lengths = [length for length in LENGTHS if length <= (exact.max_length or length)]
     result = {}
     for name in names:
         encoder = OnnxEncoder(model, variant=name, threads=1)
         cosines = (expected * encoder.encode(texts)).sum(axis=1)
-        own = _quality(encoder, data)
+        own = _quality(OnnxEncoder(model, variant=name), data)
         result[name] = Figures(
             round(float(cosines.mean()), 5),
             round(float(cosines.min()), 5),

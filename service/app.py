@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.errors import HANDLERS
 from service.http.endpoints import routes_of
 from service.http.middleware import Gate, Observer
+from service.http.shortcut import Shortcut
 from service.routes import ENDPOINTS
 from service.serving.state import ServiceState
 
@@ -38,4 +39,5 @@ def create_app(state: ServiceState, observers: Sequence[Observer] = ()) -> Gate:
             allow_headers=["authorization", "content-type", "x-request-id"],
             expose_headers=["retry-after", "server-timing", "x-request-id", "x-truncated-inputs"],
         )
-    return Gate(app, state, observers)
+        return Gate(app, state, observers)
+    return Gate(Shortcut(app, ENDPOINTS, HANDLERS), state, observers)

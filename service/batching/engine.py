@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Condition, Thread, get_native_id
+from threading import Condition, Lock, Thread, get_native_id
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -96,7 +96,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model, self._clock, self._observe = model, clock, observe
-        self._changed = Condition()
+        lock = Lock()
+        # threads that have nothing to do are not woken: on a virtual machine each costs a tenth of a millisecond
+        self._changed, self._beside = Condition(lock), Condition(lock)
         self.costs = costs or measure(lambda ids: model.encode_tokens(ids, check=False), 0)
         self.queue = FairQueue(self.costs, limits)
         self._lanes = Lanes(self.queue, lanes if narrow else 1)
@@ -138,7 +140,7 @@ class Engine:
             if self._closing:
                 raise StoppedError
             self.queue.admit(job, self._clock())
-            self._changed.notify_all()
+            self._wake()
         try:
             await owner.future
         except asyncio.CancelledError:
@@ -156,6 +158,7 @@ class Engine:
                 self._fail(batch, StoppedError())
             self._tell_expired()
             self._changed.notify_all()
+            self._beside.notify_all()
         for thread in self._threads:
             thread.join()
 
@@ -178,12 +181,20 @@ class Engine:
             batch = self._lanes.take(lane, self._clock())
             self._tell_expired()
             if batch is not None:
-                self._changed.notify_all()
+                if self.queue.tokens:
+                    self._wake()
                 return batch, self._narrow if self._lanes.is_narrow(lane) else self._model
             if lane > MAIN and self._open_narrow is not None and self._lanes.crowded:
                 return None, self._model
-            self._changed.wait()
+            (self._changed if lane == MAIN else self._beside).wait()
         return None, self._model
+
+    def _wake(self) -> None:
+        """Wake the main lane, or, while it is at work, those beside it; they take nothing before it does."""
+        if self._lanes.main_is_free:
+            self._changed.notify()
+        else:
+            self._beside.notify_all()
 
     def _become_narrow(self) -> None:
         """Open the model for one core, on a thread that has nothing else to do yet."""
@@ -198,7 +209,7 @@ class Engine:
             return
         with self._changed:
             self._lanes.narrow = True
-            self._changed.notify_all()
+            self._wake()
 
     def _run(self, lane: int, batch: Batch, model: Computes) -> None:
         ids = [job.ids[position] for job, positions in batch.parts for position in positions]
@@ -215,8 +226,7 @@ class Engine:
             row += len(positions)
         with self._changed:
             finished = self._lanes.done(lane, batch, begun + seconds, seconds)
-        for job in finished:
-            _settle(job, None)
+        _settle_all(finished)
         if self._observe is not None:
             self._observe(batch, seconds)
 
@@ -237,8 +247,7 @@ class Engine:
             finished = self._lanes.done(lane, batch, self._clock())
         for number, reason in failures.items():
             _settle(batch.parts[number][0], reason)
-        for job in finished:
-            _settle(job, None)  # of those that failed this is the second word, which counts for nothing
+        _settle_all(finished)  # of those that failed this is the second word, which counts for nothing
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         for job, _ in batch.parts:
@@ -258,16 +267,28 @@ def _step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
 
 
-def _settle(job: Job, error: Exception | None) -> None:
+def _settle_all(jobs: Iterable[Job]) -> None:
+    """Tell the event loops of jobs that were computed: one wake-up each for all that a batch has finished."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.owner.loop, []).append(job.owner.future)
+
+    def settle(futures: list[asyncio.Future[None]]) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
+
+    for loop, futures in by_loop.items():
+        with suppress(RuntimeError):  # a loop that is gone has nobody waiting
+            loop.call_soon_threadsafe(settle, futures)
+
+
+def _settle(job: Job, error: Exception) -> None:
     """Tell the event loop of a job's owner; a loop that is gone has nobody waiting."""
     owner: _Owner = job.owner
 
     def settle() -> None:
-        if owner.future.done():
-            return
-        if error is None:
-            owner.future.set_result(None)
-        else:
+        if not owner.future.done():
             owner.future.set_exception(error)
 
     try:

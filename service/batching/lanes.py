@@ -39,6 +39,11 @@ class Lanes:
         """Whether more waits than one batch on all cores would take."""
         return self.queue.tokens > self.queue.costs.budget
 
+    @property
+    def main_is_free(self) -> bool:
+        """Whether the main lane runs nothing."""
+        return MAIN not in self._held
+
     def is_narrow(self, lane: int) -> bool:
         """Whether the batch that this lane took is to run on one core."""
         return self.narrow and (lane != MAIN or not self._wide)

@@ -22,6 +22,8 @@ from service.serving.state import ServiceState
 
 ALWAYS_OPEN = frozenset({"/health", "/ready", "/metrics", "/info"})
 MOST_HEADER_BYTES = 64 * 1024
+LEAVING = "encoder_tools.leaving"
+"""Key of a scope whose server calls what is in its list when the connection is lost; without it a task watches."""
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")  # ours; what OpenAI's clients send
 _STATUS_LEFT = 499
@@ -93,18 +95,31 @@ class Gate:
 
     async def _run(self, scope: Scope, receive: Receive, answered: _Answered) -> None:
         """Run the application, but no longer than somebody waits for its answer."""
+        task, stopped = asyncio.current_task(), False
+
         listener = _Listener(receive)
-        work = asyncio.ensure_future(self._app(scope, listener.receive, answered))
-        left = asyncio.ensure_future(listener.left())
+
+        def stop() -> None:
+            nonlocal stopped
+            if listener.leave() and task is not None and not answered.begun:
+                stopped = True
+                task.cancel()
+
+        leaving = scope.get(LEAVING)
+        watcher = None if leaving is not None else asyncio.ensure_future(listener.watch(stop))
+        if leaving is not None:
+            leaving.append(stop)
         try:
-            await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done() and not answered.begun:
-                work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await self._app(scope, listener.receive, answered)
+        except asyncio.CancelledError:
+            if not stopped or task is None:
+                raise
+            task.uncancel()
         finally:
-            left.cancel()
-            work.cancel()
+            if watcher is not None:
+                watcher.cancel()
+            if leaving is not None:
+                leaving.remove(stop)
 
 
 class _Listener:
@@ -127,13 +142,19 @@ class _Listener:
             self._read.set()
         return message
 
-    async def left(self) -> None:
-        """Return when the client has left after it had sent its body."""
+    def leave(self) -> bool:
+        """The client has left. Whether it had sent its body; else reading the rest says so to the application."""
+        self._gone.set()
+        return self._read.is_set()
+
+    async def watch(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` when the client has left after it had sent its body."""
         await self._read.wait()
         while not self._gone.is_set():
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._gone.set()
+        stop()
 
 
 class _Answered:

@@ -9,13 +9,14 @@ RFC 2518 section 10.1) is: it does no harm to the one and brings a reset from th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import ErrorBody, ErrorDetail
-from service.http.middleware import MOST_HEADER_BYTES
+from service.http.middleware import LEAVING, MOST_HEADER_BYTES
 
 MAX_CONNECTIONS = 2000
 SEND_SECONDS = 30.0
@@ -41,6 +42,7 @@ class Connection(HttpToolsProtocol):
         self._begun = 0.0
         self._bytes = self._header_bytes = 0
         self._in_body = False
+        self._leaving: list[Callable[[], None]] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -54,6 +56,8 @@ class Connection(HttpToolsProtocol):
         """A client has left."""
         self._cancel_timers()
         super().connection_lost(exc)
+        for tell in tuple(self._leaving):
+            tell()
 
     def data_received(self, data: bytes) -> None:
         """Part of a request has come."""
@@ -75,6 +79,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request's head has come. Its body may go on coming after it has been answered."""
         super().on_headers_complete()
+        self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
         self._in_body = True
 
     def on_message_complete(self) -> None:

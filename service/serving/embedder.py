@@ -18,6 +18,7 @@ from service.request_context import Call
 from service.serving.threads import Worker
 
 Side: TypeAlias = Literal["left", "right"]
+_TINY_CHARACTERS = 512  # tokenized in a tenth of a millisecond
 _SLICE_CHARACTERS = 16_384
 
 
@@ -121,8 +122,14 @@ class Embedder:
         return await self._compute(ids, call, options)
 
     async def _tokenize(self, texts: Sequence[str], prompt: str | None) -> list[list[int]]:
-        """Short requests at once, long ones in slices on a thread of their own, so that none holds up another long."""
-        if sum(map(len, texts)) <= _SLICE_CHARACTERS:
+        """Tiny requests here, short ones on a thread, long ones in slices on one of their own, so that none waits long.
+
+        A thread costs two switches, which take longer than the pieces of a query.
+        """
+        characters = sum(map(len, texts))
+        if characters <= _TINY_CHARACTERS:
+            return self.encoder.tokenize(texts, prompt=prompt, truncate=False)
+        if characters <= _SLICE_CHARACTERS:
             return await self._worker.run(self.encoder.tokenize, texts, prompt=prompt, truncate=False)
         ids: list[list[int]] = []
         for part in _slices_of(texts):
