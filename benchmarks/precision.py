@@ -70,7 +70,8 @@ def measure(model: str, data: Path) -> dict[str, Figures]:
 
 
 def _quality(encoder: OnnxEncoder, data: Path) -> dict[str, float]:
-    return {figure.task: round(100 * figure.value, 2) for figure in evaluate(encoder, *public_tasks(data, TASKS))}
+    figures = [figure for task in public_tasks(data, TASKS) for figure in evaluate(encoder, task)]
+    return {f"{figure.task} {figure.measure}": round(100 * figure.value, 2) for figure in figures}
 
 
 def _speedup(exact: OnnxEncoder, other: OnnxEncoder, length: int) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from encoder_tools.onnx_export.battery import real_sentences
@@ -70,3 +72,17 @@ def as_sentencepiece(tokenizer: Tokenizer) -> Tokenizer:
         if whole[:cut] in pieces and whole[cut:] in pieces
     ]
     return Tokenizer.from_str(json.dumps(content))
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
+    """Write a tokenizer in place of the one that a model's folder has."""
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+    ).save_pretrained(folder)

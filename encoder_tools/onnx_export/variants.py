@@ -158,7 +158,7 @@ class Variants:
         """
         half, out = HALF_TYPES[name], self.folder / variant_name(name)
         self.log(f"measuring the ranges of all tensors for {name}")
-        scaling = plan_scaling(self.folder / GRAPH_NAME, half, list(self._feeds()))
+        scaling = plan_scaling(self.folder / GRAPH_NAME, half, list(self._feeds(tokens=_CALIBRATION)))
         self.log(
             f"largest number {scaling.peak:.3g}; {len(scaling.exponents)} tensors are scaled by powers of two, the "
             f"largest 2^-{scaling.largest_exponent}"

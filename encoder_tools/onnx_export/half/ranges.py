@@ -90,7 +90,11 @@ def _add_output(graph: ir.Graph, value: ir.Value, nodes: list[ir.Node], kind: st
         largest = ir.node("ReduceMax", [nodes[-1].outputs[0]], {"keepdims": 0})
         output = largest.outputs[0]
         output.name, output.type, output.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-        graph.extend([*nodes, largest])
+        producer = value.producer()
+        if producer is None:
+            graph.extend([*nodes, largest])
+        else:  # at once: if all were measured at the end, the tensors of all layers would be in memory together
+            graph.insert_after(producer, [*nodes, largest])
         graph.outputs.append(output)
     return value.name or "", name, kind
 

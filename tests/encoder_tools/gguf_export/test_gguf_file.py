@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
 from safetensors.numpy import load_file
 from tiny import make_checkpoint
-from tiny_tokenizers import as_sentencepiece, tokenizer_of
+from tiny_tokenizers import as_sentencepiece, save_tokenizer, tokenizer_of
 from tokenizers import Tokenizer
 
 from encoder_tools.errors import ExportError, FileMissingError, InputError
@@ -48,16 +47,7 @@ def model(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """An extracted T5Gemma 2 encoder with a tokenizer of Gemma's kind and a dense layer."""
     folder = tmp_path_factory.mktemp("gguf")
     make_checkpoint("t5gemma2", folder / "checkpoint", config={**SIZES, "vocab_size": tokenizer.get_vocab_size() + 3})
-    for file in (folder / "checkpoint").glob("tokenizer*"):
-        file.unlink()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=256,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<eos>",
-        bos_token="<bos>",
-    ).save_pretrained(folder / "checkpoint")
+    save_tokenizer(tokenizer, folder / "checkpoint", 256)
     extract(folder / "checkpoint", folder / "model", dense=(64,))
     return folder / "model"
 

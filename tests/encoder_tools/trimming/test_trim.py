@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import make_checkpoint
-from tiny_tokenizers import KINDS, tokenizer_of
+from tiny_tokenizers import KINDS, save_tokenizer, tokenizer_of
 from tokenizers import Tokenizer
 
 from encoder_tools import trim
@@ -47,14 +47,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         eos_token_id=tokenizer.token_to_id("<eos>"),
     )
     transformers.BertModel(config).save_pretrained(folder)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=128,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<eos>",
-        bos_token="<bos>",
-    ).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, 128)
     made = SentenceTransformer(str(folder), device="cpu")
     made.save(str(folder))
     return folder
