@@ -96,7 +96,6 @@ class Gate:
     async def _run(self, scope: Scope, receive: Receive, answered: _Answered) -> None:
         """Run the application, but no longer than somebody waits for its answer."""
         task, stopped = asyncio.current_task(), False
-
         listener = _Listener(receive)
 
         def stop() -> None:
