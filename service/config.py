@@ -40,7 +40,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = DEFAULT_MODEL
     aliases: list[str] = []
     variant: str = "fp32"
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
     threads: int | None = None
 
 
@@ -48,7 +48,7 @@ class RerankerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cross-encoder: its folder, and how it is run."""
 
     path: str
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
     threads: int | None = None
 
 

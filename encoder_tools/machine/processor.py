@@ -45,6 +45,11 @@ class Processor(NamedTuple):
         """Whether it has instructions that add up products of int8; without them int8 gains little."""
         return bool(_FAST_INT8 & set(self.features))
 
+    @property
+    def computes_bf16(self) -> bool:
+        """Whether it has instructions that multiply bfloat16."""
+        return bool({"avx512-bf16", "amx-bf16"} & set(self.features))
+
 
 def this_processor() -> Processor:
     """The processor of this machine."""

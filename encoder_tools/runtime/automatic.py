@@ -9,7 +9,7 @@ from encoder_tools.runtime.manifest import EXACT, INT8_MEAN, INT8_WORST, Manifes
 
 AUTO = "auto"
 """Name that stands for the choice."""
-_HALF, _INT8 = "fp16", "qint8"
+_HALF, _BF16, _INT8 = "fp16", "bf16", "qint8"
 
 
 class Choice(NamedTuple):
@@ -22,12 +22,19 @@ class Choice(NamedTuple):
 def choose_variant(manifest: Manifest, provider: str, processor: Processor) -> Choice:
     """The fastest variant that is near enough to the exact one.
 
-    On a GPU that is fp16; on a CPU qint8, if its instructions gain from int8 and the vectors are within the bars.
+    On a GPU that is fp16; with OpenVINO bf16, if the processor computes in it; on a CPU else qint8, if its instructions
+    gain from int8 and the vectors are within the bars.
 
     :param manifest: of the export.
     :param provider: "cpu", or a GPU's.
     :param processor: of this machine.
     """
+    if provider == "openvino":
+        if _BF16 not in manifest.graphs:
+            return Choice(EXACT, f"the export has no {_BF16}")
+        if not processor.computes_bf16:
+            return Choice(EXACT, f"{processor.name} has no instructions of bfloat16")
+        return Choice(_BF16, f"{processor.name} computes in bfloat16")
     if provider != "cpu":
         if _HALF in manifest.graphs:
             return Choice(_HALF, f"{provider} computes fastest in fp16")

@@ -50,8 +50,8 @@ class OnnxEncoder(OnnxModel):
         ``encoder-tools export``.
     :param variant: "fp32", or "qint8", "fp16", "bf16" where the export made it; "auto" takes the fastest for this
         machine that is near enough to fp32.
-    :param provider: "cpu", "cuda" or "tensorrt"; there is no silent fall-back from one to the other, and nodes that a
-        GPU has no kernel for are named in a warning.
+    :param provider: "cpu", "cuda", "tensorrt" or "openvino" (on a CPU, extra ``openvino``); there is no silent
+        fall-back from one to the other, and nodes that a GPU has no kernel for are named in a warning.
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch; None takes 2,048 on a CPU, which is about the best, and 16,384 on a
         GPU.
@@ -92,8 +92,8 @@ class OnnxEncoder(OnnxModel):
         graph = self._manifest.graph_path(self._folder, variant, verify=verify)
         if variant == "bf16" and provider == "cpu":
             raise ProviderError(
-                "ONNX Runtime has no bfloat16 for a CPU. Use provider 'cuda', or variant 'fp32', stored in half the "
-                "file by: encoder-tools export --store-weights bf16"
+                "ONNX Runtime has no bfloat16 for a CPU. Use provider 'openvino' or 'cuda', or variant 'fp32', stored "
+                "in half the file by: encoder-tools export --store-weights bf16"
             )
         self._tokenizer = TextTokenizer(
             self._folder.tokenizer_file, self._folder.max_length, self._folder.truncation_side
@@ -104,7 +104,8 @@ class OnnxEncoder(OnnxModel):
         self._dim = self._checked_dim(own if dim is None else dim)
         self._variant = variant
         self._pads = self._manifest.pads(variant)
-        super().__init__(graph, provider, threads, max_tokens, of="texts")  # last: opening the session takes longest
+        # last: opening the session takes longest
+        super().__init__(graph, provider, threads, max_tokens, of="texts", bf16=variant == "bf16")
         self._check_graph(graph)
 
     @property

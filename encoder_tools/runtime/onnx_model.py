@@ -19,21 +19,29 @@ class OnnxModel:
     """A graph that is run on padded batches of token ids.
 
     :param graph: ONNX file.
-    :param provider: "cpu", "cuda" or "tensorrt".
+    :param provider: "cpu", "cuda", "tensorrt" or "openvino".
     :param threads: ONNX Runtime threads; None takes the cores this process may use.
     :param max_tokens: padded tokens in one batch; None takes the provider's own number.
+    :param bf16: whether the graph is one of bfloat16.
     :param of: what a row of a batch is, in errors.
     :raises ProviderError: if the provider is not available.
     """
 
     def __init__(
-        self, graph: Path, provider: Provider, threads: int | None, max_tokens: int | None, *, of: str
+        self,
+        graph: Path,
+        provider: Provider,
+        threads: int | None,
+        max_tokens: int | None,
+        *,
+        of: str,
+        bf16: bool = False,
     ) -> None:
         settings = provider_settings(provider)
         wanted = settings.max_tokens if max_tokens is None else max_tokens
         self._max_tokens = checked_integer(wanted, "max_tokens", 1, None)
         self._provider, self._of = provider, of
-        self._session = open_session(graph, provider, threads)
+        self._session = open_session(graph, provider, threads, bf16=bf16)
         self._buffers = None if settings.device is None else DeviceBuffers(self._session, settings.device)
         self._narrowing = Narrowing(graph, provider, threads)
 

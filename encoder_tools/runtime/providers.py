@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from encoder_tools.errors import InputError
 
-Provider: TypeAlias = Literal["cpu", "cuda", "tensorrt"]
+Provider: TypeAlias = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """What computes."""
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
@@ -47,6 +47,7 @@ _SETTINGS: Mapping[Provider, ProviderSettings] = {
         16_384,
         also=("cuda",),
     ),
+    "openvino": ProviderSettings("OpenVINO", None, {}, 2048),  # of its own package, not one of ONNX Runtime's
 }
 
 
@@ -59,6 +60,11 @@ def provider_settings(provider: str) -> ProviderSettings:
         if name == provider:
             return settings
     raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}.")
+
+
+def is_cpu(provider: str) -> bool:
+    """Whether it computes on the processor."""
+    return provider in ("cpu", "openvino")
 
 
 def ort_providers(provider: str) -> list[tuple[str, dict[str, str]]]:

@@ -10,6 +10,7 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 from encoder_tools.machine.installed import version_of
 from encoder_tools.machine.processor import this_processor, usable_cores
+from encoder_tools.runtime.openvino_session import OpenVinoSession
 from encoder_tools.runtime.placement import RECORD, fallen, in_words, nodes_by_provider
 from encoder_tools.runtime.providers import Provider, ort_providers, provider_settings
 
@@ -20,13 +21,14 @@ MOST_THREADS = 1024
 """Most threads that may be asked for: thousands take minutes to start and hang small machines."""
 
 
-def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
-    """Open ``graph`` with ONNX Runtime.
+def open_session(graph: Path, provider: Provider, threads: int | None, *, bf16: bool = False) -> Any:
+    """Open ``graph`` with ONNX Runtime, or with OpenVINO.
 
     ONNX Runtime falls back to the CPU with no more than a log line when a provider cannot be loaded; here that is an
     error, because a service that runs thirty times slower than planned is broken.
 
     :param threads: intra-op threads; None takes the cores that this process may use.
+    :param bf16: compute in bfloat16, with OpenVINO.
     :raises ProviderError: if the provider is not the one the session runs on, or it cannot start.
     :raises FileCorruptError: if ONNX Runtime cannot read the graph.
     :raises InputError: if the provider's name is unknown or ``threads`` is out of range.
@@ -34,6 +36,8 @@ def open_session(graph: Path, provider: Provider, threads: int | None) -> Any:
     ort_name = provider_settings(provider).ort_name
     if threads is not None:
         threads = checked_integer(threads, "threads", 1, MOST_THREADS)
+    if provider == "openvino":
+        return OpenVinoSession(graph, threads or usable_cores(), bf16=bf16)
     import onnxruntime
 
     _check_pair()

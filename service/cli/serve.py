@@ -31,7 +31,7 @@ class ServeOptions:
     names: tuple[str, ...]
     data: Path | None
     allow_sibling: bool
-    provider: Literal["cpu", "cuda", "tensorrt"]
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
     variant: str
     threads: int | None
     auto_truncate: bool
@@ -68,7 +68,7 @@ class ServeOptions:
 )
 @click.option(
     "--provider",
-    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
     default="cpu",
     show_default=True,
     help="Where models run.",
