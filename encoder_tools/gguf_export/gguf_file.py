@@ -6,7 +6,8 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, and llama.cpp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from encoder_tools.aliases import Log
 from encoder_tools.errors import ExportError, InputError
 from encoder_tools.extras import require_extra
-from encoder_tools.gguf_export.gguf_vocabulary import gguf_vocabulary
-from encoder_tools.io.files import read_json
+from encoder_tools.gguf_export.gguf_vocabulary import GgufVocabulary, gguf_vocabulary
+from encoder_tools.io.files import read_json, replacing_by_name
 from encoder_tools.model.model_folder import ModelFolder, pooling_modes
 from encoder_tools.model.tensor_files import TensorLocation, as_float32, chunks, read_header
 
@@ -72,6 +73,7 @@ def export_gguf(
     :raises ExportError: if llama.cpp would compute something else.
     :raises FileMissingError: if the folder or a file of it is missing.
     :raises MissingExtraError: if the extra ``gguf`` is not installed.
+    :raises SaveError: if the disk is full.
 
     Example:
         >>> from encoder_tools.gguf_export import export_gguf
@@ -91,10 +93,8 @@ def export_gguf(
     table = next(tensor for tensor in tensors if tensor.name == "token_embd.weight")
     vocabulary = gguf_vocabulary(read_json(folder.tokenizer_file), config, table.source.shape[0])
     target = Path(out) if out is not None else folder.path / f"model-{dtype}.gguf"
-    partial = target.with_name(target.name + ".partial")
     log(f"writing {len(tensors)} tensors to {target}")
-    writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
-    try:
+    with replacing_by_name(target) as temporary, closing(gguf.GGUFWriter(temporary, _ARCHITECTURE)) as writer:
         _write_metadata(writer, folder, config, pooling, dense)
         _write_vocabulary(writer, vocabulary)
         for tensor in tensors:
@@ -104,11 +104,6 @@ def export_gguf(
         writer.write_ti_data_to_file()
         for tensor in tensors:
             writer.write_tensor_data(tensor.encoded(dtype))
-        writer.close()
-        partial.replace(target)
-    finally:
-        writer.close()
-        partial.unlink(missing_ok=True)
     return GgufReport(target, len(tensors), target.stat().st_size)
 
 
@@ -269,7 +264,7 @@ def _write_metadata(
         writer.add_uint32(f"{_ARCHITECTURE}.embedding_length_out", outputs)
 
 
-def _write_vocabulary(writer: Any, vocabulary: Any) -> None:
+def _write_vocabulary(writer: Any, vocabulary: GgufVocabulary) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(vocabulary.tokens)
@@ -280,11 +275,3 @@ def _write_vocabulary(writer: Any, vocabulary: Any) -> None:
         getattr(writer, f"add_{name}_token_id")(number)
     for name, adds in vocabulary.adds.items():
         getattr(writer, f"add_add_{name}_token")(adds)
-
-
-def written_tensors(file: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Names and float32 values of the tensors of a GGUF file, read by the gguf package."""
-    import gguf
-
-    for tensor in gguf.GGUFReader(file).tensors:
-        yield tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type)

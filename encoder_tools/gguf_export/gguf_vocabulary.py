@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from encoder_tools.errors import ExportError
+from encoder_tools.model.tokenizer import BYTE_PIECES, merge_pair
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Types of tokens in GGUF."""
-_BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 _SPACE = "▁"
 _UNREACHABLE = -1e9  # score of pieces that no merge gives
 
@@ -84,7 +84,7 @@ def _ranks(merges: Sequence[Any], pieces: Mapping[str, int]) -> dict[str, int]:
     pairs: set[tuple[str, str]] = set()
     previous = ""
     for rank, merge in enumerate(merges):
-        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        left, right = merge_pair(merge)
         pairs.add((left, right))
         whole = left + right
         if whole in ranks and whole != previous:
@@ -110,7 +110,7 @@ def _can_arise(pair: tuple[str, str], ranks: Mapping[str, int]) -> bool:
 def _type_of(piece: str, added: Mapping[str, Any] | None, unknown: str | None) -> int:
     if piece == unknown:
         return UNKNOWN
-    if piece in _BYTES:
+    if piece in BYTE_PIECES:
         return BYTE
     if added is None:
         return NORMAL

@@ -124,12 +124,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """As :func:`write_bytes`, of a file that is written piece by piece; an error leaves ``path`` as it was."""
+    with _replacing(path) as (file, _):
+        yield file
+
+
+@contextmanager
+def replacing_by_name(path: Path) -> Iterator[Path]:
+    """As :func:`replacing`, for libraries that open what they write: the name to write to."""
+    with _replacing(path) as (_, temporary):
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     try:
         sweep(path.parent, temporary_prefix(path))
         descriptor, temporary = _temporary_file(path)
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                yield file
+                yield file, temporary
                 file.flush()
                 os.fsync(descriptor)
                 temporary.chmod(0o644)  # mkstemp makes 0600

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+BYTE_PIECES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+"""Pieces that stand for bytes, in vocabularies of SentencePiece."""
+
+
 class PaddedBatch(NamedTuple):
     """One batch for the graph.
 
@@ -234,6 +238,12 @@ def _pad(ids: Sequence[Sequence[int]], rows: NDArray[np.int64], width: int, pad_
         input_ids[line, : len(tokens)] = tokens
         attention_mask[line, : len(tokens)] = 1
     return PaddedBatch(rows, input_ids, attention_mask)
+
+
+def merge_pair(merge: Any) -> tuple[str, str]:
+    """Both sides of a merge of a ``tokenizer.json``, in either of its two forms."""
+    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return left, right
 
 
 def tokenizer_pad_id(config: Mapping[str, Any], tokenizer: TextTokenizer) -> int:

@@ -116,7 +116,7 @@ class Variants:
     ) -> tuple[Candidate, tuple[float, float], list[Path]]:
         """The first candidate within the bars, else the nearest; its mean and lowest cosine, and its files."""
         few = feeds[::_ONE_IN]
-        of_few, expected = self._run(self.folder / GRAPH_NAME, few), self._run(self.folder / GRAPH_NAME, feeds)
+        expected, of_few = self._expected(feeds)
         bars = [1 - (1 - bar) / margin for bar, margin in ((INT8_MEAN, 1.0), (INT8_WORST, _MARGIN))]
         best: tuple[float, Candidate] | None = None
         for candidate in plan.candidates():
@@ -165,14 +165,13 @@ class Variants:
         )
         self._check_scaled(scaling)
         feeds = list(self._feeds(more=True))
-        expected = self._run(self.folder / GRAPH_NAME, feeds)
-        few, near = slice(None, None, _ONE_IN), 1 - (1 - min_cosine) / _MARGIN
-        of_few = self._run(self.folder / GRAPH_NAME, feeds[few])
+        few, near = feeds[::_ONE_IN], 1 - (1 - min_cosine) / _MARGIN
+        expected, of_few = self._expected(feeds)
         lowest: dict[Level, float] = {}
         for level in LEVELS:
             files, islands = write_half(self.folder / GRAPH_NAME, out, half, scaling, level)
             kept = _in_words(level, islands)
-            lowest[level] = self._lowest_cosine(out, half, feeds[few], of_few, kept)
+            lowest[level] = self._lowest_cosine(out, half, few, of_few, kept)
             if lowest[level] < near and level != LEVELS[-1]:
                 continue  # what is too far on few texts is not measured on all
             lowest[level] = self._lowest_cosine(out, half, feeds, expected, kept)
@@ -208,8 +207,16 @@ class Variants:
 
     def _run(self, graph: Path, feeds: Sequence[Feed]) -> FloatMatrix:
         """Unit vectors of batches by a graph."""
+        return np.concatenate(self._by_batch(graph, feeds))
+
+    def _by_batch(self, graph: Path, feeds: Sequence[Feed]) -> list[FloatMatrix]:
         session: Any = open_session(graph, "cpu", None)
-        return unit_rows(np.concatenate([session.run(["sentence_embedding"], dict(feed))[0] for feed in feeds]))
+        return [unit_rows(session.run(["sentence_embedding"], dict(feed))[0]) for feed in feeds]
+
+    def _expected(self, feeds: Sequence[Feed]) -> tuple[FloatMatrix, FloatMatrix]:
+        """Unit vectors by the exact graph: of all batches, and of those on which candidates are tried first."""
+        batches = self._by_batch(self.folder / GRAPH_NAME, feeds)
+        return np.concatenate(batches), np.concatenate(batches[::_ONE_IN])
 
     def _check_scaled(self, scaling: Scaling) -> None:
         """:raises ParityError: if the scaled graph, in float32, does not give the same vectors as the one before."""

@@ -17,12 +17,6 @@ from numpy.typing import NDArray
 from encoder_tools.errors import FileCorruptError, ProviderError, one_line
 from encoder_tools.extras import require_extra
 
-_EXACT = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # by default activations before stored int8 weights are rounded to int8
-}
-_BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-
 
 class _Port(NamedTuple):
     """An input or output, as ONNX Runtime names it."""
@@ -45,7 +39,12 @@ class OpenVinoSession:
         require_extra("openvino", "openvino")
         import openvino
 
-        options = {**(_BF16 if bf16 else _EXACT), "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # else activations before stored int8 weights are rounded to int8
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         core = openvino.Core()
         try:
             model = core.read_model(graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 RECORD = "session.record_ep_graph_assignment_info"
@@ -33,7 +33,6 @@ def fallen(placed: Mapping[str, Counter[str]]) -> Counter[str]:
     return Counter({name: count for name, count in placed.get(_CPU, Counter()).items() if name not in _OF_SHAPES})
 
 
-def in_words(operators: Counter[str] | Iterable[tuple[str, int]]) -> str:
+def in_words(operators: Counter[str]) -> str:
     """Such as "Attention (6), Gelu (6)"."""
-    pairs = operators.most_common() if isinstance(operators, Counter) else list(operators)
-    return ", ".join(f"{name} ({count})" for name, count in pairs)
+    return ", ".join(f"{name} ({count})" for name, count in operators.most_common())

@@ -62,11 +62,6 @@ def provider_settings(provider: str) -> ProviderSettings:
     raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}.")
 
 
-def is_cpu(provider: str) -> bool:
-    """Whether it computes on the processor."""
-    return provider in ("cpu", "openvino")
-
-
 def ort_providers(provider: str) -> list[tuple[str, dict[str, str]]]:
     """What ``InferenceSession`` takes: a provider with its options, and those behind it."""
     settings = provider_settings(provider)

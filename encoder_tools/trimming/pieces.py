@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from encoder_tools.errors import InputError
+from encoder_tools.model.tokenizer import BYTE_PIECES, merge_pair
 
 _BLOCK = 8192
-_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _KINDS = ("BPE", "Unigram", "WordPiece")
 
 
@@ -53,7 +53,7 @@ class Vocabulary:
         self.added = {token["id"] for token in added.values()}
         self.names = {number: piece for piece, number in self.pieces.items()}
         self._continuing: str = model.get("continuing_subword_prefix") or ""
-        self._merges = {_pair(merge): rank for rank, merge in enumerate(model.get("merges") or ())}
+        self._merges = {merge_pair(merge): rank for rank, merge in enumerate(model.get("merges") or ())}
         self._unknown = model.get("unk_id") if self.kind == "Unigram" else self.pieces.get(str(model.get("unk_token")))
 
     def ranked(self) -> list[int]:
@@ -77,7 +77,7 @@ class Vocabulary:
         alphabet = self._is_byte_level()
         for piece, number in self.pieces.items():
             core = piece.removeprefix(self._continuing).removeprefix("▁") or piece
-            if piece in _BYTES or (len(core) == 1 and (alphabet or script_of(core) in scripts)):
+            if piece in BYTE_PIECES or (len(core) == 1 and (alphabet or script_of(core) in scripts)):
                 kept.add(number)
         return kept
 
@@ -99,7 +99,7 @@ class Vocabulary:
 
     def keeps_merge(self, merge: Any, kept: set[int]) -> bool:
         """Whether both sides of a merge and its result are kept."""
-        left, right = _pair(merge)
+        left, right = merge_pair(merge)
         names = (left, right, left + right.removeprefix(self._continuing))
         return all(self.pieces.get(name) in kept for name in names)
 
@@ -133,11 +133,6 @@ def count_pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.int64
         rows = [row.ids for row in tokenizer.encode_batch_fast(list(texts[start : start + _BLOCK]))]
         counts += np.bincount(np.concatenate(rows).astype(np.int64), minlength=size)[:size]
     return counts
-
-
-def _pair(merge: Any) -> tuple[str, str]:
-    left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-    return left, right
 
 
 @lru_cache(maxsize=200_000)

@@ -226,7 +226,7 @@ class Engine:
             row += len(positions)
         with self._changed:
             finished = self._lanes.done(lane, batch, begun + seconds, seconds)
-        _settle_all(finished)
+        _settle(finished)
         if self._observe is not None:
             self._observe(batch, seconds)
 
@@ -246,18 +246,18 @@ class Engine:
                 self.queue.drop(batch.parts[number][0])
             finished = self._lanes.done(lane, batch, self._clock())
         for number, reason in failures.items():
-            _settle(batch.parts[number][0], reason)
-        _settle_all(finished)  # of those that failed this is the second word, which counts for nothing
+            _settle([batch.parts[number][0]], reason)
+        _settle(finished)  # of those that failed this is the second word, which counts for nothing
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         for job, _ in batch.parts:
             self.queue.drop(job)
-            _settle(job, error)
+            _settle([job], error)
         self.queue.done(batch)
 
     def _tell_expired(self) -> None:
         for job in self.queue.expired:
-            _settle(job, DeadlineError())
+            _settle([job], DeadlineError())
         self.queue.expired.clear()
 
 
@@ -267,31 +267,21 @@ def _step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
 
 
-def _settle_all(jobs: Iterable[Job]) -> None:
-    """Tell the event loops of jobs that were computed: one wake-up each for all that a batch has finished."""
+def _settle(jobs: Iterable[Job], error: Exception | None = None) -> None:
+    """Tell the event loops of the jobs' owners, with one wake-up each; a loop that is gone has nobody waiting."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for job in jobs:
         by_loop.setdefault(job.owner.loop, []).append(job.owner.future)
 
     def settle(futures: list[asyncio.Future[None]]) -> None:
         for future in futures:
-            if not future.done():
+            if future.done():
+                continue
+            if error is None:
                 future.set_result(None)
+            else:
+                future.set_exception(error)
 
     for loop, futures in by_loop.items():
-        with suppress(RuntimeError):  # a loop that is gone has nobody waiting
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, futures)
-
-
-def _settle(job: Job, error: Exception) -> None:
-    """Tell the event loop of a job's owner; a loop that is gone has nobody waiting."""
-    owner: _Owner = job.owner
-
-    def settle() -> None:
-        if not owner.future.done():
-            owner.future.set_exception(error)
-
-    try:
-        owner.loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        return

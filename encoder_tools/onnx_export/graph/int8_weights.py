@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from encoder_tools.model.int8_grid import to_grid
+from encoder_tools.onnx_export.graph.insertions import add_constant
 
 _SMALLEST = 1024  # numbers; smaller tensors are not worth two more nodes
 
@@ -89,11 +90,9 @@ def restore_matrices(model: ir.Model) -> int:
         integers, factors = (value.const_value if value is not None else None for value in (cast.inputs[0], scale))
         if integers is None or factors is None or integers.dtype != ir.DataType.INT8:
             continue
-        name, result = str(node.outputs[0].name), node.outputs[0]
+        result = node.outputs[0]
         matrix = integers.numpy().astype(np.float32) * factors.numpy()
-        weight = ir.val(f"{name}.restored", const_value=ir.tensor(matrix, name=f"{name}.restored"))
-        graph.register_initializer(weight)
-        ir.convenience.replace_all_uses_with(result, weight)
+        ir.convenience.replace_all_uses_with(result, add_constant(graph, f"{result.name}.restored", matrix))
         graph.remove([node, cast], safe=True)
         count += 1
     drop_unused_weights(graph)
@@ -134,12 +133,7 @@ def _is_large(value: ir.Value | None) -> bool:
 def _store(graph: ir.Graph, weight: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
     assert weight.const_value is not None  # noqa: S101 - an initializer
     integers, scale = to_grid(weight.const_value.numpy(), axis)
-    made = []
-    for suffix, array in (("int8", integers), ("scale", scale)):
-        name = f"{weight.name}.{suffix}"
-        made.append(ir.val(name, const_value=ir.tensor(array, name=name)))
-        graph.register_initializer(made[-1])
-    return made[0], made[1]
+    return add_constant(graph, f"{weight.name}.int8", integers), add_constant(graph, f"{weight.name}.scale", scale)
 
 
 def _restore_matrix(graph: ir.Graph, weight: ir.Value, integers: ir.Value, scale: ir.Value) -> ir.Value:

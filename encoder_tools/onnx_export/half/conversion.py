@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from encoder_tools.onnx_export.graph.casts import insert, insert_cast
+from encoder_tools.onnx_export.graph.insertions import insert, insert_cast
 from encoder_tools.onnx_export.graph.int8_weights import drop_unused_weights
 from encoder_tools.onnx_export.half.exponents import HEADROOM, dims, floats
 from encoder_tools.onnx_export.half.ranges import MASKED, Range

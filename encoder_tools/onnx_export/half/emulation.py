@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from encoder_tools.onnx_export.graph.casts import insert_cast
+from encoder_tools.onnx_export.graph.insertions import insert_cast
 
 _FLOAT = ir.DataType.FLOAT
 _KEPT = ("Gather", "Cast")  # what only moves numbers works in any precision

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from encoder_tools.onnx_export.graph.graph_file import open_graph
+from encoder_tools.onnx_export.graph.insertions import add_constant
 from encoder_tools.runtime.session import open_session
 
 MASKED = -1e9
@@ -58,7 +59,10 @@ def measure_ranges(graph: Path, feeds: Iterable[Feed]) -> dict[str, Range]:
 def _add_outputs(model: ir.Model) -> list[tuple[str, str, str]]:
     """Outputs for the range of each float32 tensor: its name, that of the output, and the field of :class:`Range`."""
     graph = model.graph
-    constants = {name: _scalar(graph, f"ranges.{name}", value) for name, value in (("masked", MASKED), ("zero", 0.0))}
+    constants = {
+        name: add_constant(graph, f"ranges.{name}", np.float32(value))
+        for name, value in (("masked", MASKED), ("zero", 0.0))
+    }
     measured: list[tuple[str, str, str]] = []
     for node in list(graph):
         for value in node.outputs:
@@ -97,12 +101,6 @@ def _add_output(graph: ir.Graph, value: ir.Value, nodes: list[ir.Node], kind: st
             graph.insert_after(producer, [*nodes, largest])
         graph.outputs.append(output)
     return value.name or "", name, kind
-
-
-def _scalar(graph: ir.Graph, name: str, number: float) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(np.float32(number), name=name))
-    graph.register_initializer(value)
-    return value
 
 
 def most_different(graph: Path, other: Path, feed: Feed) -> tuple[str, float]:

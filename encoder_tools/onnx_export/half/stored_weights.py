@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from encoder_tools.onnx_export.graph.casts import insert_cast
+from encoder_tools.onnx_export.graph.insertions import insert_cast
 from encoder_tools.onnx_export.graph.int8_weights import drop_unused_weights, weight_uses
 from encoder_tools.onnx_export.half.conversion import HALF_TYPES, half_constant
 

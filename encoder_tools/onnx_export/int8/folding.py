@@ -9,8 +9,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from encoder_tools.onnx_export.graph.insertions import add_constant
+
 _NORMS = ("LayerNormalization", "RMSNormalization")
 _HEADS_BEFORE_TOKENS = [0, 2, 1, 3]
+_VALUES = (("Reshape", 0), ("Transpose", 0), ("Attention", 2), ("Transpose", 0), ("Reshape", 0))
+"""From heads side by side back to what makes the values of attention: operators, and which input to follow."""
 
 
 class _Edit(NamedTuple):
@@ -111,29 +115,31 @@ def _of_attention(node: ir.Node, factors: NDArray[np.float32]) -> list[_Edit] | 
 
     Where several heads share their values (grouped queries), the values are repeated first, and nothing is done.
     """
+    chain = _chain(node)
+    if chain is None:
+        return None
+    _, merging, attention, parting, split = chain
+    if any(list(part.attributes["perm"].as_ints()) != _HEADS_BEFORE_TOKENS for part in (merging, parting)):
+        return None
+    heads, own_heads = (part.outputs[0].shape for part in (merging, split))
+    if heads is None or own_heads is None or any(output.uses() for output in attention.outputs[1:]):
+        return None
+    if list(heads[2:]) != list(own_heads[2:]) or not all(isinstance(size, int) for size in heads[2:]):
+        return None
+    return _from(split, 0, factors)
+
+
+def _chain(last: ir.Node) -> list[ir.Node] | None:
+    """The nodes of :data:`_VALUES` from the last one backwards, if each alone takes what the one before makes."""
     chain: list[ir.Node] = []
-    for op_type, position in (("Reshape", 0), ("Transpose", 0), ("Attention", 2), ("Transpose", 0), ("Reshape", 0)):
+    node: ir.Node | None = last
+    for op_type, position in _VALUES:
         if node is None or node.op_type != op_type or (chain and len(node.outputs[0].uses()) != 1):
             return None
         chain.append(node)
         before = node.inputs[position]
-        if before is None:
-            return None
-        if position == 2 and len(chain) == 3 and any(output.uses() for output in node.outputs[1:]):
-            return None
-        if len(chain) < 5:
-            producer = before.producer()
-            if producer is None:
-                return None
-            node = producer
-    permuted = [chain[1], chain[3]]
-    if any(list(part.attributes["perm"].as_ints()) != _HEADS_BEFORE_TOKENS for part in permuted):
-        return None
-    merged, split = chain[1].outputs[0].shape, chain[4].outputs[0].shape
-    same = merged is not None and split is not None and list(merged[2:]) == list(split[2:])
-    if not same or merged is None or not all(isinstance(size, int) for size in merged[2:]):
-        return None
-    return _from(chain[4], 0, factors)
+        node = None if before is None else before.producer()
+    return chain
 
 
 def _has_channels(value: ir.Value, count: int) -> bool:
@@ -150,10 +156,5 @@ def _multiply(edit: _Edit) -> None:
     assert old is not None  # noqa: S101 - it was found there
     assert old.const_value is not None  # noqa: S101
     assert isinstance(graph, ir.Graph)  # noqa: S101
-    name = f"{old.name}.folded"
-    while name in graph.initializers:
-        name += "+"
     array = (old.const_value.numpy() * edit.factors).astype(np.float32)
-    made = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(made)
-    edit.node.replace_input_with(edit.position, made)
+    edit.node.replace_input_with(edit.position, add_constant(graph, f"{old.name}.folded", array))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from encoder_tools.model.int8_grid import STEPS, to_grid
-from encoder_tools.onnx_export.graph.casts import insert
+from encoder_tools.onnx_export.graph.insertions import add_constant, insert, insert_nodes
 from encoder_tools.onnx_export.graph.int8_weights import drop_unused_weights, store_weights_as_int8
 from encoder_tools.onnx_export.int8.folding import fold_factors
 from encoder_tools.onnx_export.int8.products import Product, find_groups
@@ -80,14 +80,14 @@ def _smooth(graph: ir.Graph, tensor: ir.Value, products: Sequence[Product], smoo
     if not fold_factors(tensor, factors, [product.node for product in products]):
         if smoothing.gain < _WORTH_A_NODE:
             return tensor
-        node = ir.node("Mul", [tensor, _constant(graph, f"{tensor.name}.smoothing", factors)])
+        node = ir.node("Mul", [tensor, add_constant(graph, f"{tensor.name}.smoothing", factors)])
         name = f"{tensor.name}.smoothed"
         smoothed = insert(graph, node, ir.DataType.FLOAT, name, tensor.shape, after=tensor.producer())
     for product in products:
         matrix = product.matrix() * divisors[:, None]
         stored = np.ascontiguousarray(matrix.T if product.transposed else matrix)
         product.node.replace_input_with(0, smoothed)
-        product.node.replace_input_with(1, _constant(graph, f"{product.name}.smoothed", stored))
+        product.node.replace_input_with(1, add_constant(graph, f"{product.name}.smoothed", stored))
     return smoothed
 
 
@@ -95,7 +95,7 @@ def _by_tensor(graph: ir.Graph, tensor: ir.Value, products: Sequence[Product]) -
     """One scale for all rows of a batch; the bias is added while the integers are converted back."""
     quantize = ir.node("DynamicQuantizeLinear", [tensor], num_outputs=3)
     _name_outputs(quantize, tensor)
-    _insert_behind(graph, tensor, [quantize])
+    insert_nodes(graph, [quantize], after=tensor.producer())
     levels, scale, zero = quantize.outputs
     for product in products:
         last = product.node if product.adding is None else product.adding[0]
@@ -104,9 +104,9 @@ def _by_tensor(graph: ir.Graph, tensor: ir.Value, products: Sequence[Product]) -
 
 def _by_row(graph: ir.Graph, tensor: ir.Value, products: Sequence[Product]) -> None:
     """A scale for each row: rows are divided by their largest number, and the products multiplied by it."""
-    axis = _constant(graph, "int8.axis", np.array([-1], dtype=np.int64))
+    axis = _shared(graph, "int8.axis", np.array([-1], dtype=np.int64))
     least, step, zero = (
-        _constant(graph, name, value)
+        _shared(graph, name, value)
         for name, value in (
             ("int8.least", np.float32(_LEAST)),
             ("int8.step", np.float32(1 / STEPS)),
@@ -118,7 +118,7 @@ def _by_row(graph: ir.Graph, tensor: ir.Value, products: Sequence[Product]) -> N
     bounded = ir.node("Max", [largest.outputs[0], least])
     unit = ir.node("Div", [tensor, bounded.outputs[0]])
     quantize = ir.node("QuantizeLinear", [unit.outputs[0], step, zero])
-    _insert_behind(graph, tensor, [size, largest, bounded, unit, quantize])
+    insert_nodes(graph, [size, largest, bounded, unit, quantize], after=tensor.producer())
     for product in products:
         node = _integer_product(graph, product, quantize.outputs[0], step, zero, None)
         rescale = ir.node("Mul", [node.outputs[0], bounded.outputs[0]])
@@ -132,8 +132,8 @@ def _integer_product(
     graph: ir.Graph, product: Product, levels: ir.Value, scale: ir.Value, zero: ir.Value, bias: ir.Value | None
 ) -> ir.Node:
     integers, scales = to_grid(product.matrix(), axis=1)
-    weight = _constant(graph, f"{product.name}.int8", integers)
-    weight_scale = _constant(graph, f"{product.name}.scale", scales.reshape(-1))
+    weight = add_constant(graph, f"{product.name}.int8", integers)
+    weight_scale = add_constant(graph, f"{product.name}.scale", scales.reshape(-1))
     inputs: list[ir.Value | None] = [levels, weight, scale, weight_scale, zero, None]
     return ir.node(
         "MatMulIntegerToFloat",
@@ -160,20 +160,6 @@ def _name_outputs(quantize: ir.Node, tensor: ir.Value) -> None:
         output.name = f"{tensor.name}.{part}"
 
 
-def _insert_behind(graph: ir.Graph, tensor: ir.Value, nodes: Sequence[ir.Node]) -> None:
-    producer = tensor.producer()
-    if producer is None:
-        graph.insert_before(next(iter(graph)), nodes)
-    else:
-        graph.insert_after(producer, nodes)
-
-
-def _constant(graph: ir.Graph, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
-    """A new initializer; scalars and axes that are there already under this name are shared."""
-    if name in graph.initializers and np.ndim(array) < 2 and name.startswith("int8."):
-        return graph.initializers[name]
-    while name in graph.initializers:
-        name += "+"
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value
+def _shared(graph: ir.Graph, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
+    """A constant that all quantized rows take."""
+    return graph.initializers[name] if name in graph.initializers else add_constant(graph, name, array)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from encoder_tools.onnx_export.graph.graph_file import open_graph, save_graph
+from encoder_tools.onnx_export.graph.insertions import add_constant, insert_nodes
 from encoder_tools.onnx_export.half.ranges import Feed
 from encoder_tools.onnx_export.int8.rewriting import smooth_all
 from encoder_tools.onnx_export.int8.smoothing import Smoothing
@@ -58,21 +59,14 @@ def _add_gates(model: ir.Model, smoothings: Mapping[str, Smoothing]) -> list[str
     gates = ir.val(_GATES, dtype=ir.DataType.FLOAT, shape=ir.Shape([len(groups)]))
     graph.inputs.append(gates)
     for number, (_, tensor, products) in enumerate(groups):
-        index = ir.val(f"{_GATES}.{number}", const_value=ir.tensor(np.int64(number), name=f"{_GATES}.{number}"))
-        graph.register_initializer(index)
+        index = add_constant(graph, f"{_GATES}.{number}", np.int64(number))
         gate = ir.node("Gather", [gates, index])
         quantize = ir.node("DynamicQuantizeLinear", [tensor], num_outputs=3)
         restore = ir.node("DequantizeLinear", list(quantize.outputs))
         error = ir.node("Sub", [restore.outputs[0], tensor])
         let_in = ir.node("Mul", [error.outputs[0], gate.outputs[0]])
         add = ir.node("Add", [tensor, let_in.outputs[0]])
-        after = tensor.producer()
-        for node in (gate, quantize, restore, error, let_in, add):
-            if after is None:
-                graph.insert_before(next(iter(graph)), node)
-            else:
-                graph.insert_after(after, node)
-            after = node
+        insert_nodes(graph, [gate, quantize, restore, error, let_in, add], after=tensor.producer())
         for product in products:
             product.node.replace_input_with(0, add.outputs[0])
     return [name for name, _, _ in groups]
