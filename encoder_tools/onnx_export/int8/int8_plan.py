@@ -93,6 +93,8 @@ def plan_int8(graph: Path, calibration: Sequence[Feed], few: Sequence[Feed]) -> 
         source = graph.with_name(f"{graph.stem}.restored.onnx")
         temporary = save_graph(model, source)
     groups = find_groups(model.graph)
+    if not groups:  # all matrices are tiny: word tables alone are stored as int8
+        return Int8Plan(source, {}, [], {}, temporary)
     names = [group.tensor.name or "" for group in groups]
     samples = sample_tensors(source, names, calibration)
     smoothings = {

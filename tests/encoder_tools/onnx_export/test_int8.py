@@ -201,3 +201,12 @@ def test_the_export_says_how_it_was_quantized_and_auto_follows_its_figures(store
     assert OnnxEncoder(tmp_path / "model", variant="auto").variant in ("fp32", "qint8")
     with pytest.raises(InputError, match="no variant 'fast'"):
         OnnxEncoder(tmp_path / "model", variant="fast")
+
+
+def test_a_model_without_large_matrices_has_the_variant_too(tmp_path: Path):
+    sizes = {"d_model": 16, "d_ff": 16, "d_kv": 4, "num_heads": 4}
+    extract(make_checkpoint("t5", tmp_path / "checkpoint", config=sizes), tmp_path / "model")
+    entry = export(tmp_path / "model", quantize="qint8").manifest.graphs["qint8"]
+    assert entry.int8 is not None
+    assert entry.int8.otherwise == ()
+    assert entry.mean_cosine > 0.99
