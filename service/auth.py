@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
-
-from starlette.datastructures import Headers
 
 from encoder_tools.errors import InputError
 from service.errors import ApiError
@@ -54,7 +53,7 @@ class Keys:
         """Whether there are any."""
         return bool(self.rights)
 
-    def check(self, headers: Headers) -> Rights:
+    def check(self, headers: Mapping[str, str]) -> Rights:
         """The rights of the key that a request brings as ``Authorization: Bearer`` or ``api-key``.
 
         Every key is compared, each in constant time.
@@ -91,7 +90,7 @@ class Access:
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
-    def check(self, method: str, path: str, headers: Headers) -> Rights | None:
+    def check(self, method: str, path: str, headers: Mapping[str, str]) -> Rights | None:
         """The rights of a request; None where there are no keys.
 
         :raises ApiError: 401, 403 or 421 if it may not be.
@@ -105,7 +104,7 @@ class Access:
         return self.keys.check(headers)
 
     def _check_host(self, host: str) -> None:
-        if self.hosts and _name_of(host) not in self.hosts and not _is_loopback(_name_of(host)):
+        if self.hosts and not _is_loopback(host) and _name_of(host) not in self.hosts:
             raise ApiError(
                 421,
                 f"This server answers on the loopback address only, not for the host {host[:100]!r}. "
@@ -113,7 +112,7 @@ class Access:
                 code="wrong_host",
             )
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
         """Browsers say which page sends a request; those of other sites may not change or compute anything here."""
         origin = headers.get("origin")
         if origin is None or origin in self.origins or urlsplit(origin).netloc == headers.get("host", ""):
@@ -132,7 +131,9 @@ def _name_of(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _is_loopback(name: str) -> bool:
+@lru_cache(64)  # each request names a host, nearly always the same one
+def _is_loopback(host: str) -> bool:
+    name = _name_of(host)
     if name == "localhost":
         return True
     try:

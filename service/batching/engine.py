@@ -21,6 +21,8 @@ from service.batching.lanes import EXPRESS, MAIN, Lanes
 from service.batching.scheduler import FairQueue, QueueLimits
 
 _log = logging.getLogger(__name__)
+_AT_ONCE = 0.001  # seconds that a lone request may hold the event loop
+_TOO_LONG = 4 * _AT_ONCE  # one that did all the same is the last, until a lane has been quicker
 _NICE = 10  # lanes beside the main one give way to small requests, to the event loop and to reading texts
 
 
@@ -78,6 +80,8 @@ class Engine:
     :param model: the model, on all cores.
     :param limits: when to refuse work.
     :param express: whether small requests may run beside a large batch.
+    :param at_once: whether a request that is alone and takes less than a millisecond runs on the event loop's own
+        thread. Two threads that hand a request to each other and back cost it more than that.
     :param lanes: how many batches may run at once, each on a core of its own.
     :param narrow: opens the model for that, when it is first wanted; None where it cannot be.
     :param observe: called with each batch and its seconds, on the thread that ran it.
@@ -89,6 +93,7 @@ class Engine:
         limits: QueueLimits | None = None,
         *,
         express: bool = True,
+        at_once: bool = False,
         lanes: int = 1,
         narrow: Callable[[], Computes] | None = None,
         costs: Costs | None = None,
@@ -104,6 +109,7 @@ class Engine:
         self._lanes = Lanes(self.queue, lanes if narrow else 1)
         self._open_narrow, self._narrow = narrow, model
         self._closing = False
+        self._at_once, self._lone = at_once, True  # whether the newest batch held one request
         numbers = [*range(self._lanes.count), *([EXPRESS] if express else [])]
         self._threads = [Thread(target=self._work, args=(lane,), name=f"lane {lane}", daemon=True) for lane in numbers]
         for thread in self._threads:
@@ -140,7 +146,11 @@ class Engine:
             if self._closing:
                 raise StoppedError
             self.queue.admit(job, self._clock())
-            self._wake()
+            at_once = self._at_once and self._lone and self._is_small()
+            if not at_once:
+                self._wake()
+        if at_once:
+            loop.call_soon(self._run_here)  # when all that has arrived by now is in the queue
         try:
             await owner.future
         except asyncio.CancelledError:
@@ -162,6 +172,22 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
+    def _is_small(self) -> bool:
+        """Whether all that there is to do is one small request."""
+        return self._lanes.idle and len(self.queue) == 1 and self.costs.seconds(self.queue.tokens) < _AT_ONCE
+
+    def _run_here(self) -> None:
+        """Run what waits on this thread, which is the event loop's, or leave it to the main lane."""
+        with self._changed:
+            if not self.queue.tokens or self._closing:
+                return
+            batch = self._lanes.take(MAIN, self._clock()) if self._is_small() else None
+            self._tell_expired()
+            if batch is None:
+                self._wake()
+        if batch is not None:
+            self._run(MAIN, batch, self._model)
+
     def _work(self, lane: int) -> None:
         if lane > MAIN:
             _step_back()
@@ -178,7 +204,7 @@ class Engine:
     def _next(self, lane: int) -> tuple[Batch | None, Computes]:
         """What a lane is to run, and on which model; None if it is to open the narrow one, or all is over."""
         while not self._closing:
-            batch = self._lanes.take(lane, self._clock())
+            batch = None if lane == MAIN and not self._lanes.main_is_free else self._lanes.take(lane, self._clock())
             self._tell_expired()
             if batch is not None:
                 if self.queue.tokens:
@@ -225,7 +251,10 @@ class Engine:
             job.owner.vectors[positions] = vectors[row : row + len(positions)]
             row += len(positions)
         with self._changed:
+            self._lone = len(batch.parts) == 1 and seconds < _TOO_LONG
             finished = self._lanes.done(lane, batch, begun + seconds, seconds)
+            if self.queue.tokens:
+                self._wake()  # while the event loop ran a batch itself, the main lane may have found its place taken
         _settle(finished)
         if self._observe is not None:
             self._observe(batch, seconds)
@@ -282,6 +311,12 @@ def _settle(jobs: Iterable[Job], error: Exception | None = None) -> None:
             else:
                 future.set_exception(error)
 
+    here = None
+    with suppress(RuntimeError):
+        here = asyncio.get_running_loop()  # if this is its thread, nobody has to be woken
     for loop, futures in by_loop.items():
+        if loop is here:
+            settle(futures)
+            continue
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, futures)

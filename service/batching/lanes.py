@@ -40,6 +40,11 @@ class Lanes:
         return self.queue.tokens > self.queue.costs.budget
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing runs in any of them."""
+        return not self.queue.running
+
+    @property
     def main_is_free(self) -> bool:
         """Whether the main lane runs nothing."""
         return MAIN not in self._held

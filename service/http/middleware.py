@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import secrets
 import time
-import uuid
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import TypeAlias
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.batching import Flow
@@ -42,13 +42,14 @@ class Gate:
 
     def __init__(self, app: ASGIApp, state: ServiceState, observers: Sequence[Observer] = ()) -> None:
         self._app, self._state, self._observers = app, state, tuple(observers)
+        self._id_prefix, self._numbers = secrets.token_hex(8), count()  # random bytes for each cost a system call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         call = self._open(scope, headers)
         scope["call"] = call
         answered = _Answered(send, call)
@@ -63,9 +64,9 @@ class Gate:
             self._state.leave()
             self._close(scope, call, answered)
 
-    def _open(self, scope: Scope, headers: Headers) -> Call:
+    def _open(self, scope: Scope, headers: Mapping[str, str]) -> Call:
         given = headers.get("x-request-id", "")
-        call_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        call_id = given if _ID.fullmatch(given) else f"{self._id_prefix}{next(self._numbers):016x}"
         connection = scope.get("client")
         flow = Flow(connection, connection)
         seconds = min((self._state.limits.request_seconds, *_seconds_of(headers)))
@@ -76,8 +77,8 @@ class Gate:
         for observer in self._observers:
             observer(scope, call, answered.status, answered.seconds)
 
-    def _check(self, scope: Scope, headers: Headers, call: Call) -> None:
-        if sum(len(name) + len(value) for name, value in headers.raw) > MOST_HEADER_BYTES:
+    def _check(self, scope: Scope, headers: Mapping[str, str], call: Call) -> None:
+        if sum([len(name) + len(value) for name, value in scope["headers"]]) > MOST_HEADER_BYTES:
             message = f"The headers are longer than {MOST_HEADER_BYTES} bytes. Send shorter ones."
             raise ApiError(431, message, code="headers_too_large")
         rights = self._state.access.check(scope["method"], scope["path"], headers)
@@ -178,21 +179,25 @@ class _Answered:
         """Send on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self._call.id
+            headers = list(message.get("headers", ()))
+            headers.append((b"x-request-id", self._call.id.encode("ascii")))
             if self._call.truncated:
-                headers["x-truncated-inputs"] = str(self._call.truncated)
-            stages: dict[str, Any] = self._call.stages | {"total": self.seconds}
-            headers["server-timing"] = ", ".join(f"{name};dur={1000 * took:.2f}" for name, took in stages.items())
+                headers.append((b"x-truncated-inputs", b"%d" % self._call.truncated))
+            stages = [b"%s;dur=%.2f" % (name.encode(), 1000 * took) for name, took in self._call.stages.items()]
+            stages.append(b"total;dur=%.2f" % (1000 * self.seconds))
+            headers.append((b"server-timing", b", ".join(stages)))
+            message["headers"] = headers
         await self._send(message)
 
 
-def _seconds_of(headers: Headers) -> list[float]:
+def _seconds_of(headers: Mapping[str, str]) -> list[float]:
     """How long the client says that it will wait; what is no positive number of seconds is not heard."""
     given = []
     for name in _TIMEOUTS:
+        if name not in headers:
+            continue
         with contextlib.suppress(ValueError):
-            seconds = float(headers.get(name, ""))
+            seconds = float(headers[name])
             if seconds > 0:
                 given.append(seconds)
     return given

@@ -28,6 +28,45 @@ _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 _PROBES = (0.0, 0.05, 1.0)  # seconds before the first, the second, and each further probe
 
 
+class JoinedWrites:
+    """A transport for one answer that sends its head together with what follows it at once: one packet, not two."""
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send on: a head with what comes next, at the latest when the event loop has its turn."""
+        if self._held is not None:
+            data, self._held = self._held + data, None
+        elif _is_head(data):
+            self._held = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """As the transport."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held)
+
+
+def _is_head(data: bytes) -> bool:
+    """Whether this is the head of a final answer; interim ones (100, 102) are waited for."""
+    return data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1")
+
+
 class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
@@ -38,6 +77,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arriving: asyncio.TimerHandle | None = None
+        self._expecting = False  # a request, or the rest of one
         self._reading: asyncio.TimerHandle | None = None
         self._begun = 0.0
         self._bytes = self._header_bytes = 0
@@ -61,7 +101,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of a request has come."""
-        if self._arriving is None and not self._answering:
+        if not self._expecting and not self._answering:
             self._expect_request()
         self._bytes += len(data)
         was_in_headers = not self._in_body
@@ -81,15 +121,14 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.scope[LEAVING] = self._leaving  # type: ignore[literal-required]
         self._in_body = True
+        self.cycle.transport = JoinedWrites(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The whole request has come."""
         super().on_message_complete()
         self._in_body = False
         self._header_bytes = 0
-        if self._arriving is not None:
-            self._arriving.cancel()
-            self._arriving = None
+        self._expecting = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends no more. Whether it still listens shows when something is sent to it."""
@@ -124,10 +163,15 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def _expect_request(self) -> None:
-        self._begun, self._bytes = self.loop.time(), 0
-        self._arriving = self.loop.call_later(self.send_seconds, self._too_slow)
+        self._begun, self._bytes, self._expecting = self.loop.time(), 0, True
+        if self._arriving is None:
+            self._arriving = self.loop.call_later(self.send_seconds, self._too_slow)
 
     def _too_slow(self) -> None:
+        """One timer for all requests of a connection: a new one each, canceled at once, costs more than a look now."""
+        self._arriving = None
+        if not self._expecting:
+            return
         more = self._begun + self.send_seconds + self._bytes / _BYTES_A_SECOND - self.loop.time()
         if more > 0:
             self._arriving = self.loop.call_later(more, self._too_slow)

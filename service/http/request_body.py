@@ -6,7 +6,7 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import ApiError, bad_request
 from service.request_context import call_of
@@ -37,17 +37,24 @@ async def read_body(request: Request, kind: type[T], max_bytes: int) -> T:
 
 async def _read(request: Request, max_bytes: int) -> bytes:
     """Read no more than the limit: what a client announces or sends beyond it is never held in memory."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > max_bytes:
-        raise _too_large(max_bytes)
-    call = call_of(request)
-    body = bytearray()
-    async for chunk in request.stream():
-        call.hold(len(chunk))
-        body += chunk
-        if len(body) > max_bytes:
+    for name, value in request.scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > max_bytes:
             raise _too_large(max_bytes)
-    return bytes(body)
+    call = call_of(request)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        call.hold(len(chunk))
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
 
 
 def _too_large(max_bytes: int) -> ApiError:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service.observability.histogram import Histogram as LocalHistogram
+
 if TYPE_CHECKING:
     from service.batching import Batch, Engine
 
@@ -37,20 +39,13 @@ class Metrics:
         self._requests = Counter(
             "encoder_tools_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
-        self._duration = Histogram(
-            "encoder_tools_request_seconds",
-            "From a request's head to its answer.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._answers: dict[tuple[str, int], Counter] = {}
+        self._duration = LocalHistogram(
+            "encoder_tools_request_seconds", "From a request's head to its answer.", "route", _SECONDS
         )
-        self._stages = Histogram(
-            "encoder_tools_stage_seconds",
-            "Time of a request by stage.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
+        self._stages = LocalHistogram("encoder_tools_stage_seconds", "Time of a request by stage.", "stage", _SECONDS)
+        for histogram in (self._duration, self._stages):
+            self._registry.register(histogram)
         self._tokens = Counter(
             "encoder_tools_tokens", "Tokens computed, without padding.", ["model"], registry=self._registry
         )
@@ -110,10 +105,13 @@ class Metrics:
         """A request is over."""
         if "inference" in stages:
             self._recent.append(Answered(time.monotonic(), seconds, tokens, status))
-        self._requests.labels(route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        answers = self._answers.get((route, status))
+        if answers is None:
+            answers = self._answers[route, status] = self._requests.labels(route, str(status))
+        answers.inc()
+        self._duration.observe(route, seconds)
         for stage, took in stages.items():
-            self._stages.labels(stage).observe(took)
+            self._stages.observe(stage, took)
 
     def recent(self, seconds: float = 60.0) -> list[Answered]:
         """The requests of the last minute that a model was asked for."""

@@ -139,7 +139,9 @@ class ServiceState:
         observe = self.metrics.batches_of(name, provider)
         on_cpu = provider == "cpu"
         lanes, narrow = (getattr(model, "threads", 1), getattr(model, "narrowed", None)) if on_cpu else (1, None)
-        engine = Engine(model, self.limits.queue, express=on_cpu, lanes=lanes, narrow=narrow, observe=observe)
+        engine = Engine(
+            model, self.limits.queue, express=on_cpu, at_once=on_cpu, lanes=lanes, narrow=narrow, observe=observe
+        )
         try:
             yield engine
         except BaseException:

@@ -113,6 +113,90 @@ def test_a_small_request_is_computed_beside_a_large_batch(model: GatedModel, eng
     asyncio.run(go())
 
 
+class Watched(GatedModel):
+    """Remembers which threads ran it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def encode_tokens(self, ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
+        self.threads.append(threading.current_thread())
+        return super().encode_tokens(ids, check=check)
+
+
+@pytest.fixture
+def at_once() -> Iterator[tuple[Watched, Engine]]:
+    model = Watched()
+    made = Engine(model, at_once=True, costs=Costs(launch=0.0001, speed=1e6, budget=64))
+    yield model, made
+    model.gate.set()
+    made.close()
+
+
+def test_a_lone_small_request_runs_on_the_event_loop(at_once: tuple[Watched, Engine]):
+    model, engine = at_once
+
+    async def one_after_the_other() -> None:
+        for number in range(20, 25):
+            assert (await engine.compute([[number, 1]], ALICE)).vectors.tolist() == [[number, 2]]
+
+    asyncio.run(one_after_the_other())
+    assert set(model.threads) == {threading.current_thread()}
+
+
+def test_large_requests_and_several_at_once_run_on_lanes(at_once: tuple[Watched, Engine]):
+    model, engine = at_once
+
+    async def go() -> None:
+        await engine.compute([[20] * 2000], ALICE)
+        computed = await asyncio.gather(*(engine.compute([[number]], Flow(number)) for number in range(30, 50)))
+        assert [row.vectors[0, 0] for row in computed] == list(range(30, 50))
+
+    asyncio.run(go())
+    assert threading.current_thread() not in model.threads
+
+
+def test_a_lone_request_that_fails_leaves_the_engine_at_work(at_once: tuple[Watched, Engine]):
+    _, engine = at_once
+    for _ in range(3):
+        with pytest.raises(ValueError, match="unlucky"):
+            asyncio.run(engine.compute([[13]], ALICE))
+        assert asyncio.run(engine.compute([[14]], ALICE)).vectors.tolist() == [[14, 1]]
+    assert engine.waiting_tokens == engine.queue.running == 0
+
+
+def test_a_lone_request_that_took_long_is_the_last_to_hold_the_event_loop(at_once: tuple[Watched, Engine]):
+    model, engine = at_once
+
+    async def go() -> None:
+        model.gate.clear()
+        threading.Timer(0.05, model.gate.set).start()
+        await engine.compute([[20]], ALICE)
+        await engine.compute([[21]], ALICE)
+
+    asyncio.run(go())
+    assert model.threads[0] is threading.current_thread()
+    assert model.threads[1] is not threading.current_thread()
+
+
+def test_requests_of_every_size_and_number_are_answered_whoever_runs_them(at_once: tuple[Watched, Engine]):
+    _, engine = at_once
+
+    async def client(number: int) -> None:
+        for turn in range(30):
+            await asyncio.sleep((number * turn) % 3 * 0.0004)
+            ids = [[20 + number] * (1 + (number + turn) % 50)] * (1 + turn % 4)
+            computed = await engine.compute(ids, Flow(number))
+            assert computed.vectors.tolist() == [[row[0], len(row)] for row in ids]
+
+    async def go() -> None:
+        await asyncio.gather(*(client(number) for number in range(12)))
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    assert engine.waiting_tokens == engine.queue.running == 0
+
+
 def test_much_work_is_done_on_several_lanes_at_once(model: GatedModel):
     """Two lanes meet inside the narrow model, which is opened when it is first wanted; the vectors are the same."""
     meeting = threading.Barrier(2, timeout=10)
