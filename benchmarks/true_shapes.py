@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _REPOSITORY = Path(__file__).parent.parent
-_VOCABULARY = 262_144
+VOCABULARY = 262_144
 _SHARD = 1 << 30  # bytes
 _VISION = {
     "model_type": "siglip_vision_model",
@@ -107,7 +107,7 @@ def _t5gemma2(shape: str, vision: bool, decoder_layers: int | None) -> Any:
 
     hidden, inner, layers, heads, key_heads, width, window = _GEMMA[shape]
     text = {
-        "vocab_size": _VOCABULARY,
+        "vocab_size": VOCABULARY,
         "hidden_size": hidden,
         "intermediate_size": inner,
         "num_hidden_layers": layers,

@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "true_sizes.json"
 LIMIT = 1.5
 _DEFAULT = ("t5-large", "t5gemma2-270m", "t5gemma2-1b")
 _MIN_COSINE = "0.99"  # random weights of this depth enlarge rounding as trained ones do not
-_OPEN = """
+OPEN = """
 import json, sys, time
 from encoder_tools import OnnxEncoder
 def resident(name):
@@ -114,9 +114,7 @@ def measure(shape: str, folder: Path) -> Figures:
     shutil.rmtree(checkpoint)
     exported = run("export", str(model))
     graph = _bytes(model / "onnx", "model.onnx")
-    opened = subprocess.run(
-        [sys.executable, "-c", _OPEN, str(model)], capture_output=True, text=True, check=True
-    ).stdout
+    opened = subprocess.run([sys.executable, "-c", OPEN, str(model)], capture_output=True, text=True, check=True).stdout
     seconds, resident, _, rate = json.loads(opened.splitlines()[-1])
     start = measure_serve(["--model", str(model)])
     half = run("export", str(model), "--precision", "fp16", "--min-cosine", _MIN_COSINE)

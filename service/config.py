@@ -24,7 +24,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -35,13 +35,14 @@ T = TypeVar("T")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model: its folder, further names, and how it is run."""
+    """A model: its folder, further names, and how it is run; ``gpus`` is how many cards have a copy of it."""
 
     path: str = DEFAULT_MODEL
     aliases: list[str] = []
     variant: str = "fp32"
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
     threads: int | None = None
+    gpus: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class RerankerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +51,7 @@ class RerankerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
     threads: int | None = None
+    gpus: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class PartConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

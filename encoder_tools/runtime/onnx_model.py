@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import InferenceError, one_line
+from encoder_tools.errors import InferenceError, InputError, one_line
 from encoder_tools.model.tokenizer import PaddedBatch
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.device_buffers import DeviceBuffers
@@ -66,6 +66,25 @@ class OnnxModel:
         narrow.__dict__.update(self.__dict__)
         narrow._session = self._narrowing.open()
         return narrow
+
+    def on_device(self, device_id: int) -> Self:
+        """The same model on another GPU of this machine, for callers that compute a batch on each.
+
+        :param device_id: the GPU's number; this model is on number 0.
+        :raises InputError: if this model is not on a GPU.
+        :raises ProviderError: if there is no such GPU.
+        """
+        device = provider_settings(self._provider).device
+        if device is None:
+            raise InputError(
+                f"The model runs on {self._provider!r}, which has no further devices. Use provider 'cuda'."
+            )
+        device_id = checked_integer(device_id, "device_id", 0)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._session = open_session(self._narrowing.graph, self._provider, self.threads, device_id=device_id)
+        other._buffers = DeviceBuffers(other._session, device, device_id)
+        return other
 
     def _inputs(self) -> set[str]:
         return {node.name for node in self._session.get_inputs()}

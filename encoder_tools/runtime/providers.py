@@ -62,8 +62,12 @@ def provider_settings(provider: str) -> ProviderSettings:
     raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}.")
 
 
-def ort_providers(provider: str) -> list[tuple[str, dict[str, str]]]:
-    """What ``InferenceSession`` takes: a provider with its options, and those behind it."""
+def ort_providers(provider: str, device_id: int = 0) -> list[tuple[str, dict[str, str]]]:
+    """What ``InferenceSession`` takes: a provider with its options, and those behind it.
+
+    :param device_id: which of several cards.
+    """
     settings = provider_settings(provider)
     chain = [settings, *(provider_settings(name) for name in settings.also)]
-    return [(each.ort_name, dict(each.options)) for each in chain]
+    card = {} if settings.device is None else {"device_id": str(device_id)}
+    return [(each.ort_name, {**each.options, **card}) for each in chain]

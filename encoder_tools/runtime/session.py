@@ -21,7 +21,9 @@ MOST_THREADS = 1024
 """Most threads that may be asked for: thousands take minutes to start and hang small machines."""
 
 
-def open_session(graph: Path, provider: Provider, threads: int | None, *, bf16: bool = False) -> Any:
+def open_session(
+    graph: Path, provider: Provider, threads: int | None, *, bf16: bool = False, device_id: int = 0
+) -> Any:
     """Open ``graph`` with ONNX Runtime, or with OpenVINO.
 
     ONNX Runtime falls back to the CPU with no more than a log line when a provider cannot be loaded; here that is an
@@ -29,6 +31,7 @@ def open_session(graph: Path, provider: Provider, threads: int | None, *, bf16: 
 
     :param threads: intra-op threads; None takes the cores that this process may use.
     :param bf16: compute in bfloat16, with OpenVINO.
+    :param device_id: which of several GPUs.
     :raises ProviderError: if the provider is not the one the session runs on, or it cannot start.
     :raises FileCorruptError: if ONNX Runtime cannot read the graph.
     :raises InputError: if the provider's name is unknown or ``threads`` is out of range.
@@ -54,7 +57,7 @@ def open_session(graph: Path, provider: Provider, threads: int | None, *, bf16: 
     if provider != "cpu":
         options.add_session_config_entry(RECORD, "1")
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=ort_providers(provider))
+        session = onnxruntime.InferenceSession(str(graph), options, providers=ort_providers(provider, device_id))
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base below Exception
         raise _cannot_open(graph, provider, error) from None
     running = session.get_providers()[0]

@@ -84,6 +84,7 @@ class Engine:
         thread. Two threads that hand a request to each other and back cost it more than that.
     :param lanes: how many batches may run at once, each on a core of its own.
     :param narrow: opens the model for that, when it is first wanted; None where it cannot be.
+    :param others: the same model on further devices, with a lane for each.
     :param observe: called with each batch and its seconds, on the thread that ran it.
     """
 
@@ -96,6 +97,7 @@ class Engine:
         at_once: bool = False,
         lanes: int = 1,
         narrow: Callable[[], Computes] | None = None,
+        others: Sequence[Computes] = (),
         costs: Costs | None = None,
         observe: Callable[[Batch, float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -106,8 +108,9 @@ class Engine:
         self._changed, self._beside = Condition(lock), Condition(lock)
         self.costs = costs or measure(lambda ids: model.encode_tokens(ids, check=False), 0)
         self.queue = FairQueue(self.costs, limits)
-        self._lanes = Lanes(self.queue, lanes if narrow else 1)
-        self._open_narrow, self._narrow = narrow, model
+        self._by_lane = [model, *others]
+        self._lanes = Lanes(self.queue, len(self._by_lane) if others else lanes if narrow else 1, apart=bool(others))
+        self._open_narrow, self._narrow = None if others else narrow, model
         self._closing = False
         self._at_once, self._lone = at_once, True  # whether the newest batch held one request
         numbers = [*range(self._lanes.count), *([EXPRESS] if express else [])]
@@ -209,11 +212,16 @@ class Engine:
             if batch is not None:
                 if self.queue.tokens:
                     self._wake()
-                return batch, self._narrow if self._lanes.is_narrow(lane) else self._model
+                return batch, self._model_for(lane)
             if lane > MAIN and self._open_narrow is not None and self._lanes.crowded:
                 return None, self._model
             (self._changed if lane == MAIN else self._beside).wait()
         return None, self._model
+
+    def _model_for(self, lane: int) -> Computes:
+        if self._lanes.is_narrow(lane):
+            return self._narrow
+        return self._by_lane[lane] if MAIN < lane < len(self._by_lane) else self._model
 
     def _wake(self) -> None:
         """Wake the main lane, or, while it is at work, those beside it; they take nothing before it does."""

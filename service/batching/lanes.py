@@ -22,11 +22,12 @@ class Lanes:
 
     :param queue: where the batches come from.
     :param count: lanes beside the express one; all but :data:`MAIN` are used only for batches of one core.
+    :param apart: whether each lane has a device of its own instead, so that none has to give way to another.
     :ivar narrow: whether batches can be run on one core each.
     """
 
-    def __init__(self, queue: FairQueue, count: int) -> None:
-        self.queue, self.count = queue, max(1, count)
+    def __init__(self, queue: FairQueue, count: int, *, apart: bool = False) -> None:
+        self.queue, self.count, self._apart = queue, max(1, count), apart
         self.narrow = False
         self._held: set[int] = set()  # lanes that run something
         self._wide = False  # whether the main lane's batch has all cores
@@ -60,12 +61,14 @@ class Lanes:
         # One wide session on all cores answers a few texts soonest; with much waiting, one batch per core gives more
         # texts per second, because padding and small operators waste less. The two must not run at once, or both would
         # wait for cores: so only the main lane decides, when it is free, and the others follow while it is narrow.
-        if lane == MAIN:
+        if self._apart:
+            self._wide = True
+        elif lane == MAIN:
             self._wide = not (self.narrow and (self.crowded or self._held))
         elif self._wide or MAIN not in self._held:
             return None
         costs = self.queue.costs
-        share = 1 if lane == MAIN and self._wide else self.count
+        share = self._share(lane)
         batch = self.queue.take(now, costs.budget if share == 1 else min(costs.budget, _NARROW_BUDGET))
         if batch is not None:
             if self._paused:
@@ -88,12 +91,16 @@ class Lanes:
         # were busy all the time: in between, the time says more about the neighbors than about the batch.
         tells = False
         if lane != EXPRESS:
-            share = 1 if lane == MAIN and self._wide else self.count
-            tells = lane in self._alone and len(self._held) == share
+            share = self._share(lane)
+            tells = lane in self._alone and (self._apart or len(self._held) == share)
             self._alone.discard(lane)
             self._held.discard(lane)
         self._paused = self._paused or not (self._held or self.queue.tokens)
         return self.queue.done(batch, seconds / share if tells and seconds is not None else None)
+
+    def _share(self, lane: int) -> int:
+        """Between how many lanes the cores are divided while this one runs."""
+        return 1 if self._apart or (lane == MAIN and self._wide) else self.count
 
     def _take_small(self, now: float) -> Batch | None:
         """Only while no lane is free."""

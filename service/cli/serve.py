@@ -34,6 +34,7 @@ class ServeOptions:
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
     variant: str
     threads: int | None
+    gpus: int
     auto_truncate: bool
     token_ids: str
     max_wait: float
@@ -77,6 +78,13 @@ class ServeOptions:
     "--variant", default="fp32", show_default=True, help="fp32; qint8, fp16, bf16 if exported; auto for this machine."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="ONNX Runtime threads.  [default: the usable cores]")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="GPUs of this machine that have a copy of each model, and batches of their own.",
+)
 @click.option(
     "--served-model-name",
     "names",
@@ -177,7 +185,7 @@ def _config(options: ServeOptions) -> ServeConfig:
     for number, (name, path) in enumerate(models.items()):
         first = number == 0 and names
         described[names[0] if first else name] = ModelConfig(
-            path, list(names[1:]) if first else [], options.variant, options.provider, options.threads
+            path, list(names[1:]) if first else [], options.variant, options.provider, options.threads, options.gpus
         )
 
     def parts(given: tuple[str, ...]) -> dict[str, PartConfig]:
@@ -186,7 +194,7 @@ def _config(options: ServeOptions) -> ServeConfig:
 
     only = next(iter(described))
     rerankers = {
-        name: RerankerConfig(path, options.provider, options.threads)
+        name: RerankerConfig(path, options.provider, options.threads, options.gpus)
         for name, path in named(options.rerankers, "reranker").items()
     }
     config = ServeConfig(described, parts(options.heads), parts(options.collections), rerankers)

@@ -46,12 +46,13 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
         on_error.callback(state.close)
         for name, model in config.models.items():
             encoder = load_encoder(model.path, variant=model.variant, provider=model.provider, threads=model.threads)
-            state.add_model(encoder, (name, *model.aliases))
+            others = [encoder.on_device(number) for number in range(1, model.gpus)]
+            state.add_model(encoder, (name, *model.aliases), others)
         for name, reranker in config.rerankers.items():
             from encoder_tools.runtime import OnnxCrossEncoder
 
             encoder_ = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
-            state.add_reranker(name, encoder_)
+            state.add_reranker(name, encoder_, [encoder_.on_device(number) for number in range(1, reranker.gpus)])
         exchange(open_parts(config, state), state)
         on_error.pop_all()
     return state

@@ -112,35 +112,48 @@ class ServiceState:
             raise
         return state
 
-    def add_model(self, encoder: ServedEncoder, names: Sequence[str] = ()) -> ServedModel:
+    def add_model(
+        self, encoder: ServedEncoder, names: Sequence[str] = (), others: Sequence[Computes] = ()
+    ) -> ServedModel:
         """Serve a model; without names it goes by its own.
+
+        :param others: the same model on further devices.
 
         :raises InputError: if a name is taken.
         """
         names = tuple(names) or (encoder.name,)
-        with self._engine(names[0], encoder) as engine:
+        with self._engine(names[0], encoder, others) as engine:
             embedder = Embedder(encoder, engine, self.worker, max_tokens=self.limits.max_tokens)
             model = ServedModel(names, embedder)
             self.registry.add_model(model)
         return model
 
-    def add_reranker(self, name: str, encoder: PairEncoder) -> None:
+    def add_reranker(self, name: str, encoder: PairEncoder, others: Sequence[Computes] = ()) -> None:
         """Serve a cross-encoder.
+
+        :param others: the same model on further devices.
 
         :raises InputError: if the name is taken.
         """
-        with self._engine(name, encoder) as engine:
+        with self._engine(name, encoder, others) as engine:
             self.registry.add_reranker(ServedReranker(name, encoder, engine))
 
     @contextmanager
-    def _engine(self, name: str, model: Computes) -> Iterator[Engine]:
+    def _engine(self, name: str, model: Computes, others: Sequence[Computes]) -> Iterator[Engine]:
         """An engine that is watched once the block has registered it, and closed if it has not."""
         provider = getattr(model, "provider", "cpu")
         observe = self.metrics.batches_of(name, provider)
         on_cpu = provider == "cpu"
         lanes, narrow = (getattr(model, "threads", 1), getattr(model, "narrowed", None)) if on_cpu else (1, None)
         engine = Engine(
-            model, self.limits.queue, express=on_cpu, at_once=on_cpu, lanes=lanes, narrow=narrow, observe=observe
+            model,
+            self.limits.queue,
+            express=on_cpu,
+            at_once=on_cpu,
+            lanes=lanes,
+            narrow=narrow,
+            others=others,
+            observe=observe,
         )
         try:
             yield engine

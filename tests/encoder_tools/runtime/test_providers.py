@@ -33,6 +33,18 @@ def test_products_of_float32_are_not_rounded_to_ten_bits_on_a_gpu():
     assert ort_providers("tensorrt")[1] == ort_providers("cuda")[0]  # what TensorRT does not have goes to CUDA
 
 
+def test_a_card_is_named_to_whatever_runs_on_one():
+    for name in PROVIDERS:
+        for settings, (_, options) in zip([provider_settings(name)], ort_providers(name, 3), strict=False):
+            assert options.get("device_id") == (None if settings.device is None else "3")
+    assert [options["device_id"] for _, options in ort_providers("tensorrt", 1)] == ["1", "1"]
+
+
+def test_a_cpu_has_no_further_devices(minilm: Path):
+    with pytest.raises(InputError, match="runs on 'cpu', which has no further devices"):
+        OnnxEncoder(minilm, threads=1).on_device(1)
+
+
 def test_bound_buffers_give_the_same_vectors_from_many_threads(minilm: Path, monkeypatch: pytest.MonkeyPatch):
     """On a CPU here; a GPU's memory differs only in its name."""
     monkeypatch.setattr(device_buffers, "_KEPT", 3)

@@ -197,6 +197,34 @@ def test_requests_of_every_size_and_number_are_answered_whoever_runs_them(at_onc
     assert engine.waiting_tokens == engine.queue.running == 0
 
 
+def test_each_device_has_a_lane_of_its_own(model: GatedModel):
+    """All devices are at work at once, each with its own copy, and batches are not smaller for it."""
+    devices = [model, GatedModel(), GatedModel()]
+    meeting = threading.Barrier(3, timeout=10)
+    for device in devices:
+        device.encode_tokens = meet(device, meeting)  # type: ignore[method-assign]
+    made = Engine(model, express=False, others=devices[1:], costs=Costs(launch=0.001, speed=10_000, budget=64))
+    try:
+        ids = [[number, *[1] * 31] for number in range(100, 160)]
+        vectors = asyncio.run(made.compute(ids, ALICE)).vectors
+        assert vectors[:, 0].tolist() == [row[0] for row in ids]
+        assert all(device.batches for device in devices)
+        assert {len(batch) for device in devices for batch in device.batches} == {2}
+    finally:
+        made.close()
+
+
+def meet(device: GatedModel, meeting: threading.Barrier) -> Callable[..., FloatMatrix]:
+    run = device.encode_tokens
+
+    def encode_tokens(ids: Sequence[Sequence[int]], *, check: bool = True) -> FloatMatrix:
+        if not device.batches:
+            meeting.wait()
+        return run(ids, check=check)
+
+    return encode_tokens
+
+
 def test_much_work_is_done_on_several_lanes_at_once(model: GatedModel):
     """Two lanes meet inside the narrow model, which is opened when it is first wanted; the vectors are the same."""
     meeting = threading.Barrier(2, timeout=10)
