@@ -113,6 +113,14 @@ def runners(folder: Path, device: str) -> Iterator[tuple[str, Callable[[], Calla
             return encoder.encode
 
         yield f"encoder-tools {variant}", ours
+    if device == "cuda":
+
+        def captured() -> Callable[[list[str]], Any]:
+            encoder = OnnxEncoder(folder, variant="fp16", provider=provider)
+            encoder.capture_queries()
+            return encoder.encode
+
+        yield "encoder-tools fp16, captured queries", captured
     kinds = [("fp32", {})] if device == "cpu" else [("fp32", {}), ("fp16", {"dtype": "float16"})]
     if device == "cuda" and importlib.util.find_spec("flash_attn") is not None:
         kinds.append(("fp16 flash", {"dtype": "float16", "attn_implementation": "flash_attention_2"}))
@@ -253,8 +261,13 @@ def main(out: Path, device: str, minutes: float, models: tuple[str, ...], tests:
             for runner, opened in runners(folder, device):
                 if time.monotonic() > until:
                     break
-                with _freed():
-                    row = measure(name, runner, opened(), expected, until)
+                try:
+                    with _freed():
+                        row = measure(name, runner, opened(), expected, until)
+                except Exception as error:  # noqa: BLE001 -- whatever it is: the other rows are worth having
+                    result.setdefault("failed", {})[f"{name}: {runner}"] = f"{type(error).__name__}: {error}"
+                    click.echo(f"  {runner} failed: {type(error).__name__}: {error}")
+                    continue
                 rate = rates.get("fp16" if "fp16" in runner else "fp32", 0.0)
                 longest = row.texts_per_second.get(str(LENGTHS[-1]), 0.0)
                 row.share_of_gemm = round(2 * weights * LENGTHS[-1] * longest / rate, 3) if rate else 0.0

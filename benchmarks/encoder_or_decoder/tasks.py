@@ -1,21 +1,21 @@
 """The texts: pairs for the embedder, labels for the classifier, and texts in which one word decides.
 
-A text in which a word decides names two news stories and says which of them is meant, before them or after them::
+A text in which a word decides is a judgment of a film and a word that says whether it is meant so, before or after it::
 
-    the first one. one: <story a> two: <story b>
-    one: <story a> two: <story b> the second one.
+    ironically : the acting is superb
+    the acting is superb : ironically
 
-Its vector has to be near the headline of the story that is meant (embedder), its label is that story's topic
-(classifier). A causal body that reads the word last has read both stories without knowing what for.
+Its vector has to be near one of a few judgments of the same mind, and far from those of the other (embedder); its label
+is good or bad (classifier). A causal body that reads the word last has read the text without knowing how it is meant.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from encoder_tools.errors import InputError
 
 PLACES = ("start", "end")
 CLASSIFIERS = ("trec", "banking77", "sst2")
+FILMS = "sst2"
 _PAIRS = (
     "captions_multi30k",
     "gloss_wordnet",
@@ -36,8 +37,12 @@ _PAIRS = (
     "title_movies",
 )
 SOURCES = len(_PAIRS)
-_WORDS = 12  # of a story
-_ORDINALS = ("first", "second")
+_MEANT = {True: "seriously", False: "ironically"}
+JUDGMENTS = (
+    ("a bad film", "not worth seeing", "the critic did not like it", "boring and poorly made"),
+    ("a good film", "well worth seeing", "the critic liked it", "exciting and well made"),
+)
+"""Of label 0 and of label 1."""
 
 
 @dataclass(frozen=True)
@@ -70,56 +75,35 @@ def general_pairs(data: Path, per_source: int, seed: int) -> list[list[Pair]]:
     return sources
 
 
-@dataclass(frozen=True)
-class Story:
-    """A news story; ``lead`` is cut."""
-
-    headline: str
-    lead: str
-    topic: str
-
-
-def stories(data: Path, part: str) -> list[Story]:
-    """AG News; ``part`` is ``train`` or ``test``."""
-    rows = _rows(data / "ag_news_sample" / f"{part}.jsonl.gz")
-    made = (Story(row["title"], " ".join(row["description"].split()[:_WORDS]), str(row["label"])) for row in rows)
-    return [story for story in made if story.headline and story.lead]
-
-
-def compose(both: Sequence[Story], meant: int, place: str) -> str:
-    """Two stories and a word that decides which is meant, 0 or 1; ``place`` is one of :data:`PLACES`."""
+def compose(text: str, meant: bool, place: str) -> str:
+    """A text and the words that say whether it is meant as it stands; ``place`` is one of :data:`PLACES`."""
     if place not in PLACES:
         raise InputError(f"place is {place!r}, expected one of {', '.join(PLACES)}.")
-    choice = f"the {_ORDINALS[meant]} one."
-    text = f"one: {both[0].lead} two: {both[1].lead}"
-    return f"{choice} {text}" if place == "start" else f"{text} {choice}"
+    words = _MEANT[meant]
+    return f"{words} : {text}" if place == "start" else f"{text} : {words}"
 
 
-def deciding_pairs(known: list[Story], count: int, place: str | None, seed: int) -> list[Pair]:
-    """Two stories each; with the word at ``place``, or at either."""
+def decided(known: Labeled, place: str | None, seed: int) -> Labeled:
+    """Every text twice, meant and not meant, with the label that follows; the words at ``place``, or at either."""
     chance = random.Random(seed)
-    made = []
-    for _ in range(count):
-        both = chance.sample(known, 2)
-        meant = chance.randrange(2)
-        text = compose(both, meant, place or chance.choice(PLACES))
-        made.append(Pair(text, both[meant].headline, both[1 - meant].headline))
-    return made
+    made = [
+        (compose(text, meant, place or chance.choice(PLACES)), label if meant else 1 - label)
+        for text, label in zip(known.texts, known.labels, strict=True)
+        for meant in (True, False)
+    ]
+    chance.shuffle(made)
+    return Labeled([text for text, _ in made], [label for _, label in made])
 
 
-def deciding_labels(known: list[Story], count: int, place: str | None, seed: int) -> Labeled:
-    """Two stories of different topics each, labeled with the topic of the one that is meant."""
-    topics = sorted({story.topic for story in known})
+def judged_pairs(known: Labeled, count: int, seed: int) -> list[Pair]:
+    """Texts in random order, each with a judgment that it agrees with and one that it contradicts."""
     chance = random.Random(seed)
-    made = Labeled([], [])
-    while len(made.texts) < count:
-        both = chance.sample(known, 2)
-        if both[0].topic == both[1].topic:
-            continue
-        meant = chance.randrange(2)
-        made.texts.append(compose(both, meant, place or chance.choice(PLACES)))
-        made.labels.append(topics.index(both[meant].topic))
-    return made
+    both = list(zip(known.texts, known.labels, strict=True))
+    chance.shuffle(both)
+    return [
+        Pair(text, chance.choice(JUDGMENTS[label]), chance.choice(JUDGMENTS[1 - label]))
+        for text, label in itertools.islice(itertools.cycle(both), count)
+    ]
 
 
 def labeled(data: Path, name: str) -> tuple[Labeled, Labeled]:

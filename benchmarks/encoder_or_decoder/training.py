@@ -56,7 +56,7 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def train_embedder(body: Body, pieces: Pieces, batches: Sequence[Sequence[Pair]], rate: float) -> float:
-    """InfoNCE over each batch in both directions, with the wrong positives as further negatives.
+    """InfoNCE over each batch in both directions; where a word decides, between the right judgment and the wrong one.
 
     :return: seconds.
     """
@@ -69,11 +69,14 @@ def train_embedder(body: Body, pieces: Pieces, batches: Sequence[Sequence[Pair]]
             for texts in ([pair.anchor for pair in batch], [pair.positive for pair in batch])
         )
         wrong = [pair.wrong for pair in batch if pair.wrong is not None]
-        others = [functional.normalize(body(*padded(pieces(wrong, _TRAINED_TOKENS))), dim=-1)] if wrong else []
-        forth = anchors @ torch.cat([positives, *others]).T / _TEMPERATURE
-        back = positives @ anchors.T / _TEMPERATURE
-        target = torch.arange(len(batch))
-        _step(functional.cross_entropy(forth, target) + functional.cross_entropy(back, target), body, optimizer)
+        if wrong:
+            others = functional.normalize(body(*padded(pieces(wrong, _TRAINED_TOKENS))), dim=-1)
+            nearer = ((positives - others) * anchors).sum(1)
+            loss = functional.softplus(-nearer / _TEMPERATURE).mean()
+        else:
+            scores, target = anchors @ positives.T / _TEMPERATURE, torch.arange(len(batch))
+            loss = functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
+        _step(loss, body, optimizer)
         schedule.step()
     return time.perf_counter() - begun
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encoder_tools.arguments import checked_integer
-from encoder_tools.errors import FileCorruptError, InferenceError, ProviderError, one_line
+from encoder_tools.errors import FileCorruptError, InferenceError, InputError, ProviderError, one_line
 from encoder_tools.machine.processor import this_processor
 from encoder_tools.model.embedding_space import Agreement, Space, read_space
 from encoder_tools.model.model_folder import ModelFolder
@@ -28,10 +28,12 @@ from encoder_tools.model.tokenizer import (
 )
 from encoder_tools.protocols import FloatMatrix
 from encoder_tools.runtime.automatic import AUTO, choose_variant
+from encoder_tools.runtime.captured import OPTIONS, CapturedQueries
 from encoder_tools.runtime.manifest import EXACT, Manifest
 from encoder_tools.runtime.onnx_model import OnnxModel
 from encoder_tools.runtime.per_process import reopened
 from encoder_tools.runtime.providers import Provider
+from encoder_tools.runtime.session import open_session
 from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
@@ -103,6 +105,7 @@ class OnnxEncoder(OnnxModel):
         own = min(self._folder.truncate_dim or self._folder.dim, self._folder.dim)
         self._dim = self._checked_dim(own if dim is None else dim)
         self._variant = variant
+        self._queries: CapturedQueries | None = None
         self._pads = self._manifest.pads(variant)
         # last: opening the session takes longest
         super().__init__(graph, provider, threads, max_tokens, of="texts", bf16=variant == "bf16")
@@ -341,7 +344,22 @@ class OnnxEncoder(OnnxModel):
             for batch in padded_batches(ids, self._max_tokens, self._pad_id, pads=self._pads):
                 yield start, batch
 
+    def capture_queries(self) -> None:
+        """Run single short texts as captured CUDA graphs from now on; the weights are on the card once more.
+
+        Not yet proved on a GPU: ``benchmarks.gpu_suite`` measures it.
+
+        :raises InputError: if the model is not on CUDA, or its vectors change with padding.
+        """
+        if self._provider != "cuda" or not self._pads:
+            raise InputError("Queries are captured on provider 'cuda' only, for models that padding does not change.")
+        session = open_session(self._narrowing.graph, "cuda", self.threads, provider_options=OPTIONS)
+        self._queries = CapturedQueries(session, "cuda", 0, output=_OUTPUT, pad_id=self._pad_id, dim=self._folder.dim)
+
     def _run(self, batch: PaddedBatch) -> FloatMatrix:
+        captured = None if self._queries is None else self._queries.run(batch)
+        if captured is not None:
+            return captured
         feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         return self._infer(batch, [_OUTPUT], feed)  # (B, D)
 

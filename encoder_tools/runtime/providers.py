@@ -62,12 +62,15 @@ def provider_settings(provider: str) -> ProviderSettings:
     raise InputError(f"Unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}.")
 
 
-def ort_providers(provider: str, device_id: int = 0) -> list[tuple[str, dict[str, str]]]:
+def ort_providers(
+    provider: str, device_id: int = 0, options: Mapping[str, str] | None = None
+) -> list[tuple[str, dict[str, str]]]:
     """What ``InferenceSession`` takes: a provider with its options, and those behind it.
 
     :param device_id: which of several cards.
+    :param options: further ones of a card's providers.
     """
     settings = provider_settings(provider)
     chain = [settings, *(provider_settings(name) for name in settings.also)]
-    card = {} if settings.device is None else {"device_id": str(device_id)}
+    card = {} if settings.device is None else {"device_id": str(device_id), **(options or {})}
     return [(each.ort_name, {**each.options, **card}) for each in chain]

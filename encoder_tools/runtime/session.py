@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ MOST_THREADS = 1024
 
 
 def open_session(
-    graph: Path, provider: Provider, threads: int | None, *, bf16: bool = False, device_id: int = 0
+    graph: Path,
+    provider: Provider,
+    threads: int | None,
+    *,
+    bf16: bool = False,
+    device_id: int = 0,
+    provider_options: Mapping[str, str] | None = None,
 ) -> Any:
     """Open ``graph`` with ONNX Runtime, or with OpenVINO.
 
@@ -32,6 +39,7 @@ def open_session(
     :param threads: intra-op threads; None takes the cores that this process may use.
     :param bf16: compute in bfloat16, with OpenVINO.
     :param device_id: which of several GPUs.
+    :param provider_options: further ones for a GPU's provider.
     :raises ProviderError: if the provider is not the one the session runs on, or it cannot start.
     :raises FileCorruptError: if ONNX Runtime cannot read the graph.
     :raises InputError: if the provider's name is unknown or ``threads`` is out of range.
@@ -57,7 +65,9 @@ def open_session(
     if provider != "cpu":
         options.add_session_config_entry(RECORD, "1")
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=ort_providers(provider, device_id))
+        session = onnxruntime.InferenceSession(
+            str(graph), options, providers=ort_providers(provider, device_id, provider_options)
+        )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base below Exception
         raise _cannot_open(graph, provider, error) from None
     running = session.get_providers()[0]

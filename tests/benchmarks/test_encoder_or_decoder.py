@@ -52,32 +52,35 @@ def test_only_a_causal_body_reads_the_start_without_the_end():
         assert torch.allclose(first[0], first[1], atol=1e-6) is not changes
 
 
-STORIES = [tasks.Story(f"headline {n}", f"lead of {n}", "ABCD"[n % 4]) for n in range(20)]
+FILMS = tasks.Labeled([f"film {number} was fine" for number in range(40)], [number % 2 for number in range(40)])
 
 
 @pytest.mark.parametrize("place", tasks.PLACES)
-def test_the_deciding_word_stands_where_it_should_and_is_right(place: str):
-    for pair in tasks.deciding_pairs(STORIES, 100, place, 5):
-        number = pair.positive.removeprefix("headline ")
-        word = "first" if f"one: lead of {number} two:" in pair.anchor else "second"
-        assert f"lead of {(pair.wrong or '').removeprefix('headline ')}" in pair.anchor
-        clause = f"the {word} one."
-        assert pair.anchor.startswith(clause) if place == "start" else pair.anchor.endswith(clause)
-    labeled = tasks.deciding_labels(STORIES, 100, place, 5)
-    assert len(set(labeled.labels)) == 4
+def test_the_deciding_word_stands_where_it_should_and_turns_the_label(place: str):
+    both = tasks.decided(FILMS, place, 5)
+    assert len(both.texts) == 80
+    for text, label in zip(both.texts, both.labels, strict=True):
+        number = int(text.split("film ")[1].split()[0])
+        word = "seriously" if label == number % 2 else "ironically"
+        assert text.startswith(f"{word} : ") if place == "start" else text.endswith(f" : {word}")
+    for pair in tasks.judged_pairs(both, 100, 5):
+        label = next(number for number, judgments in enumerate(tasks.JUDGMENTS) if pair.positive in judgments)
+        assert pair.wrong in tasks.JUDGMENTS[1 - label]
+        assert (pair.anchor, label) in zip(both.texts, both.labels, strict=True)
 
 
 def test_without_the_deciding_word_the_label_cannot_be_known():
-    both = STORIES[:2]
-    texts = {tasks.compose(both, meant, "end") for meant in (0, 1)}
-    assert len(texts) == 2
-    assert len({text.rsplit("the ", 1)[0] for text in texts}) == 1
+    both = tasks.decided(FILMS, "end", 5)
+    labels: dict[str, set[int]] = {}
+    for text, label in zip(both.texts, both.labels, strict=True):
+        labels.setdefault(text.rpartition(" : ")[0], set()).add(label)
+    assert set(map(len, labels.values())) == {2}
     with pytest.raises(InputError, match="place is 'middle'"):
-        tasks.compose(both, 0, "middle")
+        tasks.compose("a film", True, "middle")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the project's data folder")
-def test_held_out_stories_are_not_trained_on():
-    train, test = ({story.lead for story in tasks.stories(DATA, part)} for part in ("train", "test"))
+def test_held_out_films_are_not_trained_on():
+    train, test = (set(part.texts) for part in tasks.labeled(DATA, "sst2"))
     assert len(test) > 1000
     assert len(test & train) <= 0.01 * len(test)

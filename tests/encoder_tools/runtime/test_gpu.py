@@ -53,6 +53,15 @@ def test_an_encoder_that_overflows_in_plain_fp16_has_finite_vectors(family: str,
     assert (vectors * OnnxEncoder(tmp_path / "model").encode(TEXTS)).sum(axis=1).min() > 0.99
 
 
+def test_captured_queries_give_the_same_vectors(minilm: Path):
+    encoder = OnnxEncoder(minilm, provider="cuda")
+    together = encoder.encode(TEXTS)
+    encoder.capture_queries()
+    for _ in range(3):  # captured, and replayed
+        for row, text in enumerate(TEXTS):
+            np.testing.assert_allclose(encoder.encode([text])[0], together[row], rtol=0, atol=2e-5)
+
+
 def test_one_text_at_a_time_gives_what_a_batch_gives(minilm: Path):
     encoder = OnnxEncoder(minilm, provider="cuda")
     together = encoder.encode(TEXTS)

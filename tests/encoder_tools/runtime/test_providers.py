@@ -11,8 +11,10 @@ import onnxruntime
 import pytest
 
 from encoder_tools.errors import InputError
+from encoder_tools.model.tokenizer import padded_batches
 from encoder_tools.onnx_export.battery import real_sentences
 from encoder_tools.runtime import OnnxEncoder, device_buffers
+from encoder_tools.runtime.captured import CapturedQueries
 from encoder_tools.runtime.device_buffers import DeviceBuffers
 from encoder_tools.runtime.placement import RECORD, fallen, in_words, nodes_by_provider
 from encoder_tools.runtime.providers import PROVIDERS, ort_providers, provider_settings
@@ -38,6 +40,24 @@ def test_a_card_is_named_to_whatever_runs_on_one():
         for settings, (_, options) in zip([provider_settings(name)], ort_providers(name, 3), strict=False):
             assert options.get("device_id") == (None if settings.device is None else "3")
     assert [options["device_id"] for _, options in ort_providers("tensorrt", 1)] == ["1", "1"]
+
+
+def test_captured_queries_give_what_the_session_gives(encoder: OnnxEncoder, minilm: Path):
+    """The buffers and widths, on a CPU, which captures nothing; the rest is a card's."""
+    session = open_session(minilm / "onnx" / "model.onnx", "cpu", 1)
+    captured = CapturedQueries(session, "cpu", 0, output="sentence_embedding", pad_id=0, dim=encoder.dim)
+    ids = encoder.tokenize([" ".join(["word"] * count) for count in (1, 5, 6, 7, 29, 30, 31, 60, 62, 63, 200)])
+    for _ in range(2):  # the second time every buffer is one that was used
+        with ThreadPoolExecutor(4) as pool:
+            batches = [next(padded_batches([row], 2048, 0)) for row in ids]
+            vectors = list(pool.map(captured.run, batches))
+        for row, vector in zip(ids, vectors, strict=True):
+            assert (vector is None) == (len(row) > 64)
+            if vector is not None:
+                np.testing.assert_allclose(vector, encoder.encode_tokens([row]), rtol=0, atol=2e-6)
+    assert captured.run(next(padded_batches(ids[:2], 2048, 0))) is None
+    with pytest.raises(InputError, match="captured on provider 'cuda' only"):
+        encoder.capture_queries()
 
 
 def test_a_cpu_has_no_further_devices(minilm: Path):
