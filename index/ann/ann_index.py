@@ -85,16 +85,19 @@ class AnnIndex:
         known = snapshot.up_to(int(self.rows[-1]))
         return AnnIndex(self.kind, self.index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
 
-    def search(self, query: FloatMatrix, k: int) -> Neighbors:
-        """The ``k`` nearest to a query (1, dim), alive or not, best first; fewer if it does not reach as many."""
-        scores, at = self.index.search(query, min(k, len(self.rows)), params=self._parameters(k))
+    def search(self, query: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
+        """The ``k`` nearest to a query (1, dim), alive or not, best first; fewer if it does not reach as many.
+
+        :param effort: None for what it was tuned to.
+        """
+        scores, at = self.index.search(query, min(k, len(self.rows)), params=self._parameters(k, effort))
         if at[0, -1] >= 0:
             return self.rows[at[0]], scores[0]
         there = at[0] >= 0
         return self.rows[at[0][there]], scores[0][there]
 
-    def _parameters(self, k: int) -> Any:
-        key, (made_for, parameters) = (self.tuning.effort(k), k), self._made
+    def _parameters(self, k: int, effort: int | None) -> Any:
+        key, (made_for, parameters) = (effort or self.tuning.effort(k), k), self._made
         if key != made_for:  # making them takes as long as a tenth of a search
             parameters = self.kind.parameters(*key)
             self._made = key, parameters

@@ -107,11 +107,15 @@ class Builder:
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Neighbors]:
         """The nearest of a snapshot, through the graph where there is one."""
-        self.look_after(snapshot)
-        segments = self.segments
+        segments = self.segments_for(snapshot)
         if segments is None or 2 * k >= len(segments.main):
             return snapshot.nearest(queries, k)
         return segments.nearest(queries, k, snapshot)
+
+    def segments_for(self, snapshot: Snapshot) -> Segments | None:
+        """As :meth:`look_after`; the indexes that there are by now."""
+        self.look_after(snapshot)
+        return self.segments
 
     def look_after(self, snapshot: Snapshot) -> threading.Thread | None:
         """Begin to load the graph from disk, once, and to build one if it is due; until then, searches are exact.

@@ -49,6 +49,33 @@ class Segments(NamedTuple):
         whole = not snapshot.dead and known == self.size
         return [self._nearest(query, k, snapshot, new, whole=whole) for query in queries]
 
+    def nearest_among(
+        self, query: FloatMatrix, k: int, depth: int, snapshot: Snapshot, mask: NDArray[np.bool_]
+    ) -> Neighbors | None:
+        """The ``k`` nearest of the rows that a mask lets through, among the ``depth`` nearest of each index.
+
+        :param mask: bool (n,) over the snapshot's rows, of rows that are alive.
+        :return: None if fewer of them than ``k`` match.
+        """
+        known = self.known(snapshot)
+        new = np.flatnonzero(mask[known:]) + known
+        parts = []
+        for number, part in enumerate(self.parts):
+            rows, scores = part.search(query[None], depth, part.tuning.between(depth))
+            positions = np.minimum(np.searchsorted(snapshot.rows, rows), len(mask) - 1)
+            matching = (snapshot.rows[positions] == rows) & mask[positions]
+            # the small index may well have fewer that match; what it did not show is farther than what it did
+            if matching.sum() < k and len(part) > depth and number == 0:
+                return None
+            parts.append((rows[matching], scores[matching]))
+        if len(new):
+            parts.append((snapshot.rows[new], snapshot.vectors[new] @ query))
+        rows, scores = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(rows, kind="stable")
+        rows, scores = rows[order], scores[order]
+        best = best_of(scores, min(k, len(rows)))
+        return rows[best], scores[best]
+
     def _nearest(
         self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], *, whole: bool
     ) -> Neighbors:

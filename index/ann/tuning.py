@@ -15,6 +15,7 @@ A hit that scores as high as the last of the true ones counts: of twins either o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,14 @@ class Tuning(NamedTuple):
             if k <= measured:
                 return self.efforts[measured]
         return -(-self.efforts[KS[-1]] * k // KS[-1])
+
+    def between(self, k: int) -> int:
+        """As :meth:`effort`, but in proportion between two that were measured: where a depth is only looked through."""
+        steps = [(0, 0), *((measured, self.efforts[measured]) for measured in KS)]
+        for (below, low), (above, high) in pairwise(steps):
+            if k <= above:
+                return low + -(-(high - low) * (k - below) // (above - below))
+        return self.effort(k)
 
 
 class _Group(NamedTuple):

@@ -211,7 +211,8 @@ class Collection:
         :param query: a text, or one vector (dim,) of any length but zero.
         :param k: how many hits; at least 1.
         :param mode: "dense", by the cosine of the vectors; "lexical", by words (texts alone); "hybrid", by both.
-        :param where: only among the documents that match a filter, exactly; see :mod:`index.query.filters`.
+        :param where: only among the documents that match a filter; see :mod:`index.query.filters`. Where few match all
+            of them are compared, else the graph is used, as without a filter; see :mod:`index.query.planner`.
         :param min_score: leave out hits that score less.
         :param offset: leave out as many of the best, for further pages.
         :param fusion: of a hybrid search: "rrf", by ranks; "weighted", by scores scaled to [0, 1].

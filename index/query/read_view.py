@@ -16,6 +16,7 @@ from index.ann.builder import Builder
 from index.ann.snapshot import Neighbors, Snapshot, Snapshots
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
+from index.query.planner import Planner
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
@@ -32,15 +33,16 @@ class ReadView:
     snapshot: Snapshot
     columns: Columns
     builder: Builder
+    planner: Planner
     about: About
 
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
 
-        :param mask: bool (n,) over the snapshot's rows: only those are candidates, exactly.
+        :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
         if mask is not None:
-            return self.snapshot.nearest(queries, k, mask)
+            return self.planner.nearest(queries, k, self.snapshot, mask)[0]
         return self.builder.nearest(queries, k, self.snapshot)
 
     def matching(self, condition: Filter) -> list[int]:
@@ -71,6 +73,7 @@ class _Generation:
 
     about: About
     builder: Builder
+    planner: Planner
     snapshots: Snapshots
     columns: Columns
 
@@ -124,14 +127,14 @@ class CollectionState:
                 # A snapshot is advanced only forwards. If another thread advanced it beyond this transaction's state,
                 # the two would disagree: begin a new transaction, which sees at least what the snapshot has.
                 if snapshot.sequence == sequence:
-                    yield ReadView(reader, snapshot, now.columns, now.builder, now.about)
+                    yield ReadView(reader, snapshot, now.columns, now.builder, now.planner, now.about)
                     return
 
     def view_in(self, connection: sqlite3.Connection) -> ReadView:
         """The state in a transaction that writes, before it has written: there is no later one."""
         reader = self._reader(connection)
         now, snapshot = self._advance(reader)
-        return ReadView(reader, snapshot, now.columns, now.builder, now.about)
+        return ReadView(reader, snapshot, now.columns, now.builder, now.planner, now.about)
 
     def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:
@@ -143,7 +146,9 @@ class CollectionState:
 
     def _generation(self, about: About) -> _Generation:
         builder = self._make_builder(about)
-        return _Generation(about, builder, Snapshots(about.dim, self._name, builder.base), Columns())
+        return _Generation(
+            about, builder, Planner(builder, about.dim), Snapshots(about.dim, self._name, builder.base), Columns()
+        )
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
         return Reader(connection, self._database.path)

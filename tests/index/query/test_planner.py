@@ -1,0 +1,121 @@
+"""Filtered dense search: the same hits, whichever way they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import Collection
+from index.ann import builder
+from index.query.planner import Cost, Plan, Planner
+from index.query.read_view import ReadView
+
+N, DIM = 4000, 16
+
+
+def unit(vectors: Any) -> Any:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def vectors(count: int = N, seed: int = 0) -> Any:
+    return unit(np.random.default_rng(seed).standard_normal((count, DIM)))
+
+
+@pytest.fixture
+def collection(folder: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collection]:
+    """With a graph, a small index over later rows, a tail that is in neither, and rows that have gone."""
+    monkeypatch.setattr(builder, "GRAPH_FROM", 1000)
+    with Collection.create(folder, encoder) as made:
+        given, metadata = vectors(), [{"n": number % 100, "east": bool(v[0] > 0)} for number, v in enumerate(vectors())]
+        made.upsert(list(range(3000)), ["t"] * 3000, metadata[:3000], vectors=given[:3000])
+        made.compact()
+        made.upsert(list(range(3000, 3900)), ["t"] * 900, metadata[3000:3900], vectors=given[3000:3900])
+        made.upsert(list(range(3900, N)), ["t"] * 100, metadata[3900:], vectors=given[3900:])
+        made.delete(list(range(0, N, 50)))
+        yield made
+
+
+def planned(view: ReadView, query: Any, k: int, mask: Any, monkeypatch: pytest.MonkeyPatch, price: float) -> Any:
+    """Hits and plan where a scan costs ``price`` seconds a row."""
+    planner = view.planner
+    monkeypatch.setattr(planner, "scan", Cost(0.0, price))
+    monkeypatch.setattr(planner, "graph", Cost(0.0, 1e-6))
+    (neighbors,), plan = planner.nearest(query[None], k, view.snapshot, mask)
+    return neighbors, plan
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("k", [1, 10, 50])
+def test_both_plans_find_the_same(collection: Collection, monkeypatch: pytest.MonkeyPatch, share: float, k: int):
+    with collection.opened.read_view() as view:
+        mask = (np.random.default_rng(1).random(len(view.snapshot.rows)) < share) & view.snapshot.alive
+        same = 0.0
+        for query in vectors(40, seed=3):
+            (exact, exact_scores), scanned = planned(view, query, k, mask, monkeypatch, 0.0)
+            (rows, scores), plan = planned(view, query, k, mask, monkeypatch, 1.0)
+            assert scanned == Plan("exact", int(mask.sum()))
+            assert (plan.kind, plan.matches) == ("graph", int(mask.sum()))
+            assert plan.depth >= k
+            assert mask[np.searchsorted(view.snapshot.rows, rows)].all()
+            assert len(set(rows.tolist())) == k
+            assert (np.diff(scores) <= 0).all()
+            np.testing.assert_allclose(exact_scores, np.sort(view.snapshot.vectors[mask] @ query)[::-1][:k], atol=2e-6)
+            same += len(np.intersect1d(rows, exact)) / k
+        assert same / 40 > 0.95
+
+
+def test_matches_that_lie_far_from_the_query_are_scanned_after_all(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+):
+    """Half of all match, but none of them is near: the graph would have to be walked through to the other side."""
+    with collection.opened.read_view() as view:
+        side = view.snapshot.vectors[:, 0]
+        mask = (side < np.median(side)) & view.snapshot.alive
+        query = unit(np.eye(1, DIM, dtype=np.float32) + 0.01)[0]
+        # a scan costs what 800 units of effort do
+        (_, scores), plan = planned(view, query, 10, mask, monkeypatch, 4e-7)
+        assert plan.kind == "exact"
+        np.testing.assert_allclose(scores, np.sort(view.snapshot.vectors[mask] @ query)[::-1][:10], atol=2e-6)
+
+
+def test_few_matches_or_none_are_scanned(collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    with collection.opened.read_view() as view:
+        alive = np.flatnonzero(view.snapshot.alive)
+        for count in (0, 1, 9, 10):
+            mask = np.zeros(len(view.snapshot.rows), dtype=bool)
+            mask[alive[:count]] = True
+            (rows, _), plan = planned(view, vectors(1, 5)[0], 10, mask, monkeypatch, 1.0)
+            assert (len(rows), plan.kind) == (count, "exact")
+
+
+def test_a_search_with_a_filter_goes_through_the_planner(collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    plans = []
+    nearest = Planner.nearest
+
+    def noted(self: Planner, *arguments: Any) -> Any:
+        found = nearest(self, *arguments)
+        plans.append(found[1])
+        return found
+
+    monkeypatch.setattr(Planner, "nearest", noted)
+    for where in ({"n": {"$lt": 90}}, {"n": 3}, {"east": True}, {"$text": "t"}):
+        hits = collection.search(vectors(1, 7)[0], k=5, where=where)
+        assert len(hits) == 5
+        assert len({hit.id for hit in hits}) == 5
+    assert [plan.matches > 5 for plan in plans] == [True] * 4
+    assert [hit.metadata["n"] for hit in collection.search(vectors(1, 8)[0], k=5, where={"n": 7})] == [7] * 5
+
+
+def test_a_cost_follows_the_searches_and_not_a_single_pause():
+    cost = Cost(1e-4, 1e-7)
+    cost.learn(1000, 10.0)  # the machine was busy with something else
+    assert cost.unit <= 1.2e-7
+    for _ in range(200):
+        cost.learn(1000, 1e-4 + 1000 * 5e-7)
+    assert cost.unit == pytest.approx(5e-7, rel=0.01)
+    cost.learn(0, 0.0)
+    assert cost.unit > 0
