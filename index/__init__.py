@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from index.collection.collection import Collection
 from index.documents.chunking import Chunk, Chunking, Splitter
-from index.results import Document, DocumentId, Hit, Part, Stats
+from index.results import Document, DocumentId, Hit, Hits, Part, Plan, Stats
 
-__all__ = ["Chunk", "Chunking", "Collection", "Document", "DocumentId", "Hit", "Part", "Splitter", "Stats"]
+__all__ = [
+    "Chunk",
+    "Chunking",
+    "Collection",
+    "Document",
+    "DocumentId",
+    "Hit",
+    "Hits",
+    "Part",
+    "Plan",
+    "Splitter",
+    "Stats",
+]

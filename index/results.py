@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 DocumentId: TypeAlias = str | int
 """The caller's own id of a document; ``1`` and ``"1"`` are two ids."""
@@ -45,6 +45,32 @@ class Hit(NamedTuple):
     metadata: dict[str, Any]
     parts: tuple[Part, ...] = ()
     highlights: tuple[tuple[int, int], ...] = ()
+
+
+class Plan(NamedTuple):
+    """How a dense search was made.
+
+    :ivar kind: "exact", all that counts was compared, or "graph".
+    :ivar matches: documents that the filter lets through; all of them without one.
+    :ivar depth: how many neighbors the graph was asked for, at the last; 0 without it.
+    :ivar effort: of that, in the measure of the kind of index (efSearch, nprobe).
+    """
+
+    kind: Literal["exact", "graph"]
+    matches: int
+    depth: int = 0
+    effort: int = 0
+
+
+class Hits(list[Hit]):
+    """What one query found, best first.
+
+    :ivar plan: how; None for a search by words alone.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), plan: Plan | None = None) -> None:
+        super().__init__(hits)
+        self.plan = plan
 
 
 class Stats(NamedTuple):

@@ -22,6 +22,7 @@ from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
 from index.ann.snapshot import Neighbors, Snapshot
 from index.ann.tuning import Tuning
+from index.results import Plan
 from index.storage.reader import Reader
 from index.storage.schema import About
 from index.storage.vector_block import Base, Block, WriteToken
@@ -105,12 +106,13 @@ class Builder:
         manifest, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
         return None if manifest is None else manifest.sequence
 
-    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> list[Neighbors]:
-        """The nearest of a snapshot, through the graph where there is one."""
+    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> tuple[list[Neighbors], Plan]:
+        """The nearest of a snapshot, through the graph where there is one, and how they were found."""
         segments = self.segments_for(snapshot)
         if segments is None or 2 * k >= len(segments.main):
-            return snapshot.nearest(queries, k)
-        return segments.nearest(queries, k, snapshot)
+            return snapshot.nearest(queries, k), Plan("exact", len(snapshot))
+        plan = Plan("graph", len(snapshot), k, segments.main.tuning.effort(k))
+        return segments.nearest(queries, k, snapshot), plan
 
     def segments_for(self, snapshot: Snapshot) -> Segments | None:
         """As :meth:`look_after`; the indexes that there are by now."""

@@ -25,7 +25,7 @@ from index.query.filters import read_filter
 from index.query.fusion import Fusion
 from index.query.projection import Projection, project
 from index.query.search import Mode, Search
-from index.results import Document, DocumentId, Hit, Stats
+from index.results import Document, DocumentId, Hits, Stats
 from index.storage import schema
 from index.storage.database import DATABASE_NAME, Database
 from index.storage.fts_rebuild import bring_up_to_date
@@ -205,7 +205,7 @@ class Collection:
         diversity: float = 0.0,
         highlight: bool = False,
         vectors: Any = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The ``k`` documents that match a text or a vector best, best first; all of them if there are fewer.
 
         :param query: a text, or one vector (dim,) of any length but zero.
@@ -223,6 +223,7 @@ class Collection:
             Carbonell and Goldstein, "The use of MMR", SIGIR 1998.
         :param highlight: give each hit the spans of the query's words in its text (texts alone).
         :param vectors: (1, dim) of the query's text, if it has been encoded already.
+        :return: the hits; their ``plan`` says how they were found.
         :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
         :raises FingerprintError: if another process has re-embedded the collection with a model unknown here.
 
@@ -268,7 +269,7 @@ class Collection:
         diversity: float = 0.0,
         highlight: bool = False,
         vectors: Any = None,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """Hits for each of several texts, or of several vectors (n, dim); options as in :meth:`search`.
 
         :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
@@ -277,7 +278,7 @@ class Collection:
         search = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
         return self._searcher.search(search, queries, vectors=vectors, highlight=highlight)
 
-    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Hit]:
+    def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> Hits:
         """The ``k`` documents nearest to a stored one, itself left out.
 
         :raises InputError: if there is no such document, or as in :meth:`search`.

@@ -10,7 +10,7 @@ from index.collection.encoding import is_list
 from index.collection.opened import OpenState
 from index.query.fusion import Fused
 from index.query.search import Search
-from index.results import Document, DocumentId, Hit
+from index.results import Document, DocumentId, Hit, Hits
 from index.storage.schema import About
 from index.text.highlight import highlights
 from index.text.words import Words
@@ -26,7 +26,7 @@ class Searcher:
     def __init__(self, opened: OpenState) -> None:
         self._opened = opened
 
-    def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool) -> list[list[Hit]]:
+    def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool) -> list[Hits]:
         """Hits of several texts, or of several vectors (n, dim).
 
         :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
@@ -45,7 +45,7 @@ class Searcher:
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
         return self._hits(search, queries if vectors is None else vectors, texts, list(queries) if highlight else None)
 
-    def search_like(self, identifier: DocumentId, search: Search) -> list[Hit]:
+    def search_like(self, identifier: DocumentId, search: Search) -> Hits:
         """Hits of a stored document's vector, without the document.
 
         :raises InputError: if there is no such document.
@@ -59,11 +59,9 @@ class Searcher:
             hits = replace(search, k=search.k + 1).run(view, None, block.vectors)[0]
             others = [hit for hit in hits if hit.row != row][: search.k]
             documents = view.reader.by_rows([hit.row for hit in others])
-            return [_hit(documents[hit.row], hit) for hit in others]
+            return Hits([_hit(documents[hit.row], hit) for hit in others], view.plans[-1])
 
-    def _hits(
-        self, search: Search, queries: Any, texts: list[str] | None, highlighted: list[str] | None
-    ) -> list[list[Hit]]:
+    def _hits(self, search: Search, queries: Any, texts: list[str] | None, highlighted: list[str] | None) -> list[Hits]:
         # The queries are encoded before the state is read, so that no transaction waits for a model. A re-embedding
         # that ends in between makes the vectors useless: texts are then encoded again by the new model.
         dense, first = "dense" in search.parts, self._opened.about
@@ -78,10 +76,11 @@ class Searcher:
                     view.builder.remember(vectors)
                 rankings = search.run(view, texts, vectors)
                 documents = view.reader.by_rows(sorted({hit.row for hits in rankings for hit in hits}))
+                plan = view.plans[-1] if view.plans else None
                 if highlighted is None:
-                    return [[_hit(documents[hit.row], hit) for hit in hits] for hits in rankings]
+                    return [Hits([_hit(documents[hit.row], hit) for hit in hits], plan) for hits in rankings]
                 return [
-                    _highlighted([(documents[hit.row], hit) for hit in hits], view.reader.words, text)
+                    Hits(_highlighted([(documents[hit.row], hit) for hit in hits], view.reader.words, text), plan)
                     for hits, text in zip(rankings, highlighted, strict=True)
                 ]
 

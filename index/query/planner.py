@@ -11,7 +11,6 @@ What either way costs is learned from the searches themselves.
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +19,11 @@ from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
 from index.ann.codes import CodedVectors, nearest_coded
 from index.ann.snapshot import Neighbors, Snapshot
+from index.results import Plan
 
 _MARGIN = 1.5  # more than the share of matches asks for: of those near a query it is another
 _SPARE = 8
 _FOLLOW = 0.1  # weight of the newest search in a cost
-
-
-class Plan(NamedTuple):
-    """How a filtered search was made.
-
-    :ivar kind: "exact" or "graph".
-    :ivar matches: documents that the filter lets through.
-    :ivar depth: how many neighbors the graph was asked for, at the last; 0 for an exact scan.
-    """
-
-    kind: Literal["exact", "graph"]
-    matches: int
-    depth: int = 0
 
 
 class Cost:
@@ -102,7 +89,7 @@ class Planner:
             self.graph.learn(effort, time.perf_counter() - begun)
             found.append(neighbors)
             deepest = max(deepest, asked)
-        return found, Plan("graph", matches, deepest)
+        return found, Plan("graph", matches, deepest, max(tuning.between(deepest), deepest))
 
     def _scanned(self, queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_]) -> list[Neighbors]:
         begun = time.perf_counter()

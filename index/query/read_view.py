@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from index.ann.snapshot import Neighbors, Snapshot, Snapshots
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
 from index.query.planner import Planner
+from index.results import Plan
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
@@ -27,6 +28,7 @@ class ReadView:
     """One committed state.
 
     :ivar reader: of the database, ``snapshot`` of the vectors.
+    :ivar plans: of the searches that were made in it.
     """
 
     reader: Reader
@@ -35,6 +37,7 @@ class ReadView:
     builder: Builder
     planner: Planner
     about: About
+    plans: list[Plan] = field(default_factory=list)
 
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
@@ -42,8 +45,11 @@ class ReadView:
         :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
         if mask is not None:
-            return self.planner.nearest(queries, k, self.snapshot, mask)[0]
-        return self.builder.nearest(queries, k, self.snapshot)
+            found, plan = self.planner.nearest(queries, k, self.snapshot, mask)
+        else:
+            found, plan = self.builder.nearest(queries, k, self.snapshot)
+        self.plans.append(plan)
+        return found
 
     def matching(self, condition: Filter) -> list[int]:
         """Rows that match a filter, ascending."""

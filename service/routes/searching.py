@@ -8,7 +8,7 @@ from index import Hit
 from service.errors import bad_request, check_length
 from service.http.endpoints import Context, Endpoint
 from service.routes.inputs import check_count
-from service.schemas.collections import SearchHit, SearchPart, SearchRequest, SearchResponse
+from service.schemas.collections import SearchHit, SearchPart, SearchPlan, SearchRequest, SearchResponse
 from service.schemas.common import Usage
 from service.serving.embedder import EmbedOptions
 
@@ -41,7 +41,8 @@ async def _search(context: Context, body: SearchRequest, name: str | None) -> Se
         with call.timed("search"):
             results = await run(collection.search_many, queries, body.k, vectors=vectors, **options)
     written = [[_hit(hit) for hit in hits] for hits in results]
-    return SearchResponse(written[0], written, Usage(tokens, tokens))
+    plan = results[0].plan if body.explain else None
+    return SearchResponse(written[0], written, Usage(tokens, tokens), SearchPlan(*plan) if plan else None)
 
 
 def _queries(body: SearchRequest) -> list[str]:

@@ -32,6 +32,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     :meth:`index.collection.collection.Collection.search_many`.
 
     :ivar collection: which one, for ``/search``; None means the only one.
+    :ivar explain: whether the answer says how the search was made.
     """
 
     query: Text | None = None
@@ -47,6 +48,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     group_by: Field | None = None
     diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     highlight: bool = False
+    explain: bool = False
     truncate: bool | None = None
 
 
@@ -77,12 +79,28 @@ class SearchHit:
 
 
 @dataclass(frozen=True)
+class SearchPlan:
+    """How the vectors were searched.
+
+    :ivar kind: "exact", all that count were compared, or "graph".
+    :ivar matches: texts that the filter lets through.
+    :ivar depth: neighbors that the graph was asked for, ``effort`` what that takes; 0 without it.
+    """
+
+    kind: str
+    matches: int
+    depth: int
+    effort: int
+
+
+@dataclass(frozen=True)
 class SearchResponse:
-    """Hits, best first; of the first query in ``hits``, of each in ``results``."""
+    """Hits, best first; of the first query in ``hits``, of each in ``results``. ``plan`` if ``explain`` asks for it."""
 
     hits: list[SearchHit]
     results: list[list[SearchHit]]
     usage: Usage
+    plan: SearchPlan | None = None
 
 
 class CreateCollectionRequest(msgspec.Struct, frozen=True):

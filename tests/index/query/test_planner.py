@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection
+from index import Collection, Plan
 from index.ann import builder
-from index.query.planner import Cost, Plan, Planner
+from index.query.planner import Cost, Planner
 from index.query.read_view import ReadView
 
 N, DIM = 4000, 16
@@ -108,6 +108,23 @@ def test_a_search_with_a_filter_goes_through_the_planner(collection: Collection,
         assert len({hit.id for hit in hits}) == 5
     assert [plan.matches > 5 for plan in plans] == [True] * 4
     assert [hit.metadata["n"] for hit in collection.search(vectors(1, 8)[0], k=5, where={"n": 7})] == [7] * 5
+
+
+def test_hits_say_how_they_were_found(collection: Collection):
+    query = vectors(1, 9)[0]
+    plan = collection.search(query, k=5, where={"n": 3}).plan
+    assert plan == Plan("exact", sum(1 for number in range(N) if number % 100 == 3 and number % 50))
+    whole = collection.search(query, k=5).plan
+    assert whole is not None
+    assert (whole.kind, whole.matches, whole.depth) == ("graph", N - N // 50, 5)
+    assert whole.effort == collection.stats().effort
+    assert collection.search_like(1, k=3).plan is not None
+    assert {hits.plan for hits in collection.search_many(np.stack([query, query]), k=5)} == {whole}
+
+
+def test_a_search_by_words_has_no_plan_and_one_by_both_has(collection: Collection):
+    assert collection.search("t", k=5, mode="lexical").plan is None
+    assert collection.search("t", k=5, mode="hybrid").plan is not None
 
 
 def test_a_cost_follows_the_searches_and_not_a_single_pause():

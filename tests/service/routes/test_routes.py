@@ -29,6 +29,17 @@ def test_search_applies_the_query_prompt(http: httpx.Client, encoder: DebugEncod
     assert hit["score"] == pytest.approx(float(encoder.encode_query(["the cat"])[0] @ document), abs=1e-5)
 
 
+def test_a_search_says_how_it_was_made_if_it_is_asked_to(http: httpx.Client):
+    body = {"query": "the cat", "k": 2}
+    assert http.post("/search", json=body).json()["plan"] is None
+    plan = http.post("/search", json={**body, "explain": True}).json()["plan"]
+    assert plan["kind"] == "exact"
+    assert plan["matches"] > 0
+    assert (plan["depth"], plan["effort"]) == (0, 0)
+    words = http.post("/search", json={**body, "explain": True, "mode": "lexical"}).json()
+    assert words["plan"] is None
+
+
 def test_search_never_cuts_a_query_in_silence(http: httpx.Client):
     body = {"query": "word " * 100}
     assert http.post("/search", json=body).status_code == 400
