@@ -91,7 +91,10 @@ def nearest_coded(
 def _compared(queries: FloatMatrix, k: int, snapshot: Snapshot, positions: NDArray[np.int64]) -> list[Neighbors]:
     vectors, rows = snapshot.vectors.take(positions, axis=0), snapshot.rows[positions]
     rankings = []
-    for cosines in queries @ vectors.T:
+    for query in queries:
+        # A product of matrices rounds a row otherwise where others stand beside it; the pages of a search, each with
+        # its own candidates, would then differ in the last digit. This looks at every row alone.
+        cosines = np.einsum("ij,j->i", vectors, query)
         chosen = best_of(cosines, min(k, len(rows)))
         rankings.append((rows[chosen], cosines[chosen]))
     return rankings

@@ -5,52 +5,99 @@ asked for some more than are wanted, and what does not match is passed over. How
 match, so a filter whose matches lie far from the query is found out: then the scan is made after all, and costs no more
 than twice what it would have. What the graph finds is measured as for a search without a filter.
 
-What either way costs is learned from the searches themselves.
+What either way costs is measured once for each graph, not followed from then on: the same search has the same plan, and
+so its pages are of one ranking.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
+from index.ann.ann_index import AnnIndex
 from index.ann.builder import Builder
-from index.ann.codes import CodedVectors, nearest_coded
+from index.ann.codes import CodedVectors, Codes, nearest_coded
+from index.ann.segments import Segments
 from index.ann.snapshot import Neighbors, Snapshot
 from index.results import Plan
 
 _MARGIN = 1.5  # more than the share of matches asks for: of those near a query it is another
 _SPARE = 8
-_FOLLOW = 0.1  # weight of the newest search in a cost
+_QUERIES, _ROUNDS = 8, 3  # of a measurement, which takes about twenty milliseconds
+_SCANNED = 20_000  # rows
 
 
-class Cost:
-    """Seconds of a search: so many at least, and more for each unit of work. Follows the searches that are made."""
+class Cost(NamedTuple):
+    """Seconds of a search: so many at least, and more for each unit of work."""
 
-    def __init__(self, launch: float, unit: float) -> None:
-        self.launch, self.unit = launch, unit
+    launch: float
+    unit: float
 
     def seconds(self, units: float) -> float:
         """What it takes, about."""
         return self.launch + self.unit * units
 
-    def learn(self, units: float, seconds: float) -> None:
-        """One took so long."""
-        unit = max(seconds - self.launch, 0.1 * self.launch) / max(units, 1)
-        # a search that was interrupted says nothing of the next: no step is larger than a factor of two
-        self.unit += _FOLLOW * (min(unit, 2 * self.unit) - self.unit)
+
+class Costs(NamedTuple):
+    """What either plan costs.
+
+    :ivar scan: of a row that matches.
+    :ivar graph: of a unit of effort.
+    """
+
+    scan: Cost
+    graph: Cost
+
+
+def measure(main: AnnIndex, snapshot: Snapshot, codes: Codes) -> Costs:
+    """The costs on this machine, of this graph."""
+    positions = np.flatnonzero(snapshot.alive)
+    queries = snapshot.vectors[positions[:: max(1, len(positions) // _QUERIES)][:_QUERIES]]
+    some = positions[:: max(1, len(positions) // _SCANNED)]
+    few = some[: len(some) // 8]
+
+    def scan(rows: NDArray[np.int64]) -> float:
+        return _fastest(lambda query: nearest_coded(query, 10, snapshot, codes, rows), queries)
+
+    def search(effort: int) -> float:
+        return _fastest(lambda query: main.search(query, 10, effort), queries)
+
+    low, high = main.tuning.efforts[10], 4 * main.tuning.efforts[10]
+    return Costs(_line((len(few), scan(few)), (len(some), scan(some))), _line((low, search(low)), (high, search(high))))
+
+
+def _fastest(search: Callable[[FloatMatrix], object], queries: FloatMatrix) -> float:
+    """Seconds of a search, the mean over the queries in the fastest of some rounds."""
+    rounds = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        for number in range(len(queries)):
+            search(queries[number : number + 1])
+        rounds.append((time.perf_counter() - begun) / len(queries))
+    return min(rounds)
+
+
+def _line(small: tuple[int, float], large: tuple[int, float]) -> Cost:
+    """Through two measurements, each the units and the seconds."""
+    unit = max(large[1] - small[1], 0.1 * large[1]) / max(1, large[0] - small[0])
+    return Cost(max(0.0, small[1] - unit * small[0]), unit)
 
 
 class Planner:
-    """Of one collection. Safe for threads; its costs are estimates, and a lost update of one does no harm."""
+    """Of one collection. Safe for threads."""
 
     def __init__(self, builder: Builder, dim: int) -> None:
         self._builder, self._codes = builder, CodedVectors()
-        # Until there are searches: what they took at 384 dimensions on a processor of 2023, and in proportion.
-        self.scan = Cost(50e-6, 0.2e-9 * dim)  # a row that matches
-        self.graph = Cost(60e-6, 12e-9 * dim)  # a unit of effort
+        self._lock = threading.Lock()
+        # Until there are codes: what it took at 384 dimensions on a processor of 2023, and in proportion.
+        self._usual = Costs(Cost(50e-6, 0.2e-9 * dim), Cost(60e-6, 12e-9 * dim))
+        self._measured: tuple[AnnIndex | None, Costs] = None, self._usual
 
     def nearest(
         self, queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_]
@@ -60,44 +107,53 @@ class Planner:
         :param mask: bool (n,), of rows that are alive.
         """
         matches = int(np.count_nonzero(mask))
-        found = self._through_graph(queries, k, snapshot, mask, matches)
-        return found if found is not None else (self._scanned(queries, k, snapshot, mask), Plan("exact", matches))
+        codes = self._codes.of(snapshot)
+        found = self._through_graph(queries, k, snapshot, mask, matches, codes)
+        if found is not None:
+            return found
+        plan = Plan("exact", matches)
+        if codes is None:
+            return snapshot.nearest(queries, k, mask), plan
+        return nearest_coded(queries, k, snapshot, codes, np.flatnonzero(mask)), plan
+
+    def costs(self, main: AnnIndex, snapshot: Snapshot, codes: Codes | None) -> Costs:
+        """What the plans cost with a graph; measured when it is first asked for."""
+        if codes is None:
+            return self._usual
+        with self._lock:
+            if self._measured[0] is not main:
+                self._measured = main, measure(main, snapshot, codes)
+            return self._measured[1]
 
     def _through_graph(
-        self, queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_], matches: int
+        self,
+        queries: FloatMatrix,
+        k: int,
+        snapshot: Snapshot,
+        mask: NDArray[np.bool_],
+        matches: int,
+        codes: Codes | None,
     ) -> tuple[list[Neighbors], Plan] | None:
         """None where a scan is the better plan, or the graph does not reach ``k`` that match at that price."""
         segments = self._builder.segments_for(snapshot)
-        if segments is None or matches <= k:
+        depth = int(_MARGIN * k * len(snapshot) / max(matches, 1)) + _SPARE
+        if segments is None or matches <= k or 2 * depth >= len(segments.main):
             return None
-        tuning = segments.main.tuning
-        depth = int(_MARGIN * k * len(snapshot) / matches) + _SPARE
-        price = self.scan.seconds(matches)
-        if 2 * depth >= len(segments.main) or self.graph.seconds(max(tuning.between(depth), depth)) > price:
+        costs = self.costs(segments.main, snapshot, codes)
+        price = costs.scan.seconds(matches)
+        if costs.graph.seconds(_effort(segments, depth)) > price:
             return None
         found, deepest = [], depth
         for query in queries:
-            begun, asked = time.perf_counter(), depth
-            while True:
-                effort = max(tuning.between(asked), asked)
-                neighbors = segments.nearest_among(query, k, asked, snapshot, mask)
-                if neighbors is not None:
-                    break
+            asked = depth
+            while (neighbors := segments.nearest_among(query, k, asked, snapshot, mask)) is None:
                 asked *= 2
-                if 2 * asked >= len(segments.main) or self.graph.seconds(2 * effort) > price:
+                if 2 * asked >= len(segments.main) or costs.graph.seconds(_effort(segments, asked)) > price:
                     return None
-            self.graph.learn(effort, time.perf_counter() - begun)
             found.append(neighbors)
             deepest = max(deepest, asked)
-        return found, Plan("graph", matches, deepest, max(tuning.between(deepest), deepest))
+        return found, Plan("graph", matches, deepest, _effort(segments, deepest))
 
-    def _scanned(self, queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_]) -> list[Neighbors]:
-        begun = time.perf_counter()
-        codes = self._codes.of(snapshot)
-        if codes is None:
-            return snapshot.nearest(queries, k, mask)
-        positions = np.flatnonzero(mask)
-        found = nearest_coded(queries, k, snapshot, codes, positions)
-        if len(queries):
-            self.scan.learn(len(positions) * len(queries), time.perf_counter() - begun)
-        return found
+
+def _effort(segments: Segments, depth: int) -> int:
+    return max(segments.main.tuning.between(depth), depth)

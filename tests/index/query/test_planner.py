@@ -11,7 +11,9 @@ import pytest
 
 from index import Collection, Plan
 from index.ann import builder
-from index.query.planner import Cost, Planner
+from index.ann.codes import coded
+from index.query import planner
+from index.query.planner import Cost, Costs, Planner, measure
 from index.query.read_view import ReadView
 
 N, DIM = 4000, 16
@@ -40,10 +42,9 @@ def collection(folder: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def planned(view: ReadView, query: Any, k: int, mask: Any, monkeypatch: pytest.MonkeyPatch, price: float) -> Any:
-    """Hits and plan where a scan costs ``price`` seconds a row."""
+    """Hits and plan where a scan costs ``price`` seconds a row, and the graph a microsecond for a unit of effort."""
     planner = view.planner
-    monkeypatch.setattr(planner, "scan", Cost(0.0, price))
-    monkeypatch.setattr(planner, "graph", Cost(0.0, 1e-6))
+    monkeypatch.setattr(planner, "costs", lambda *_: Costs(Cost(0.0, price), Cost(0.0, 1e-6)))
     (neighbors,), plan = planner.nearest(query[None], k, view.snapshot, mask)
     return neighbors, plan
 
@@ -127,12 +128,39 @@ def test_a_search_by_words_has_no_plan_and_one_by_both_has(collection: Collectio
     assert collection.search("t", k=5, mode="hybrid").plan is not None
 
 
-def test_a_cost_follows_the_searches_and_not_a_single_pause():
-    cost = Cost(1e-4, 1e-7)
-    cost.learn(1000, 10.0)  # the machine was busy with something else
-    assert cost.unit <= 1.2e-7
-    for _ in range(200):
-        cost.learn(1000, 1e-4 + 1000 * 5e-7)
-    assert cost.unit == pytest.approx(5e-7, rel=0.01)
-    cost.learn(0, 0.0)
-    assert cost.unit > 0
+def test_the_costs_are_measured_once_for_each_graph(collection: Collection, monkeypatch: pytest.MonkeyPatch):
+    measured = []
+    monkeypatch.setattr(planner, "measure", lambda *given: measured.append(given[0]) or measure(*given))
+    query = vectors(1, 9)[0]
+    plans = [collection.search(query, k=5, where={"n": {"$lt": 50}}).plan for _ in range(5)]
+    assert len(set(plans)) == 1
+    assert len(measured) == 1
+    collection.compact()
+    collection.upsert(list(range(2000)), ["u"] * 2000, [{"n": 1}] * 2000, vectors=vectors(2000, 4))
+    collection.compact()
+    collection.search(query, k=5, where={"n": {"$lt": 50}})
+    assert len(measured) == 2
+
+
+def test_measured_costs_are_positive_and_grow(collection: Collection):
+    with collection.opened.read_view() as view:
+        segments = view.builder.segments_for(view.snapshot)
+        assert segments is not None
+        costs = measure(segments.main, view.snapshot, coded(view.snapshot.vectors))
+    for cost in costs:
+        assert 0 <= cost.launch < 1
+        assert 0 < cost.unit < 1
+        assert cost.seconds(100) > cost.seconds(10)
+
+
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+def test_pages_of_scans_are_parts_of_one_ranking(collection: Collection, monkeypatch: pytest.MonkeyPatch, mode: Any):
+    """To the last digit, though each page has its own candidates."""
+    monkeypatch.setattr(Planner, "costs", lambda *_: Costs(Cost(0.0, 0.0), Cost(0.0, 1.0)))
+    query = "t" if mode == "hybrid" else vectors(1, 11)[0]
+    options: dict[str, Any] = {"where": {"n": {"$lt": 20}}, "mode": mode}
+    whole = collection.search(query, k=90, **options)
+    assert whole.plan is not None
+    assert whole.plan.kind == "exact"
+    pages = [collection.search(query, k=10, offset=10 * page, **options) for page in range(9)]
+    assert [hit for page in pages for hit in page] == whole
