@@ -1,8 +1,9 @@
 """Metadata fields as columns in memory, and filters over them.
 
-A column is made when a filter first asks for its field, and grows as rows come. It holds each distinct value once, and
-for each row which one it has: a condition is decided once a value, not once a row. Numbers are also kept as numbers, so
-that a range over as many values as there are rows is one comparison of arrays.
+A column is made when a filter first asks for its field, or when a collection is opened whose filters asked for it
+before; from then on it grows with the writes. It holds each distinct value once, and for each row which one it has: a
+condition is decided once a value, not once a row. Numbers are also kept as numbers, so that a range over as many values
+as there are rows is one comparison of arrays.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from index.storage.reader import Reader
 
 Mask = NDArray[np.bool_]
 _ABSENT = -1
+_SPARE = 1.5
+_AT_ONCE = 2000  # rows that are read together when columns are made ready: a search waits for no more
 _EXACT = 2**53  # integers up to here are exact as float64
 MISSING = object()
 """What :func:`value_at` gives for a field that is not there."""
@@ -37,14 +40,15 @@ class Column:
     """One field of the rows of a snapshot, in their order."""
 
     def __init__(self) -> None:
-        self._codes: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self._count = 0
+        self._codes: NDArray[np.int32] = np.empty(0, dtype=np.int32)  # with room behind the rows
         self._numbers: NDArray[np.float64] = np.empty(0)
         self._values: list[Any] = []
         self._code_of: dict[Hashable, int] = {}
         self._inexact = False
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return self._count
 
     def extend(self, values: Iterable[Any]) -> None:
         """Add the values of more rows; ``MISSING`` where a row has none."""
@@ -53,8 +57,14 @@ class Column:
             codes.append(_ABSENT if value is MISSING else self._code(value))
             numbers.append(float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan)
             self._inexact |= _is_number(value) and abs(value) > _EXACT
-        self._codes = np.concatenate([self._codes, np.array(codes, dtype=np.int32)])
-        self._numbers = np.concatenate([self._numbers, np.array(numbers, dtype=np.float64)])
+        end = self._count + len(codes)
+        if end > len(self._codes):
+            # new arrays: searches hold views of the old ones
+            room = int(_SPARE * end) + 64
+            self._codes = np.concatenate([self._codes[: self._count], np.empty(room - self._count, dtype=np.int32)])
+            self._numbers = np.concatenate([self._numbers[: self._count], np.empty(room - self._count)])
+        self._codes[self._count : end], self._numbers[self._count : end] = codes, numbers
+        self._count = end
 
     def mask(self, condition: Condition, rows: int) -> Mask:
         """Which of the first ``rows`` match."""
@@ -89,10 +99,13 @@ class Column:
 
 
 class Columns:
-    """The columns that filters asked for so far. Safe for threads."""
+    """The columns that filters asked for so far. Safe for threads.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    :param remember: told of fields that are new.
+    """
+
+    def __init__(self, remember: Callable[[Iterable[Path]], None] = lambda _: None) -> None:
+        self._lock, self._remember = threading.Lock(), remember
         self._generation = -1
         self._columns: dict[Path, Column] = {}
 
@@ -101,23 +114,56 @@ class Columns:
 
         :param reader: of the snapshot's own state.
         """
+        fields = fields_of(condition)
         with self._lock:
-            if snapshot.generation > self._generation:
-                self._generation, self._columns = snapshot.generation, {}
-            mine = self._columns if snapshot.generation == self._generation else {}
-            columns = self._filled(mine, fields_of(condition), snapshot, reader)
+            mine = self._of(snapshot)
+            new = [path for path in fields if path not in mine]
+            columns = self._filled(mine, fields, snapshot, reader)
+        if new:
+            self._remember(new)
         leaves = _Leaves(columns, snapshot, reader)
         return leaves.mask(condition) & snapshot.alive
 
+    @property
+    def kept(self) -> bool:
+        """Whether there are any."""
+        return bool(self._columns)
+
+    def follow(self, snapshot: Snapshot, reader: Reader) -> None:
+        """Take in what was written after the last search, so that the next one has nothing to read."""
+        with self._lock:
+            columns = self._of(snapshot)
+            if columns:
+                self._filled(columns, set(columns), snapshot, reader)
+
+    def prepare(self, fields: Iterable[Path], snapshot: Snapshot, reader: Reader) -> None:
+        """Make columns, a few rows at a time: searches that need none of them do not wait."""
+        paths = set(fields)
+        for end in range(_AT_ONCE, len(snapshot.rows) + _AT_ONCE, _AT_ONCE):
+            with self._lock:
+                columns = self._of(snapshot)
+                if snapshot.generation != self._generation:
+                    return
+                self._filled(columns, paths, snapshot, reader, end)
+
+    def _of(self, snapshot: Snapshot) -> dict[Path, Column]:
+        """The columns of a snapshot's generation; of one that has passed, none that are kept."""
+        if snapshot.generation > self._generation:
+            # Rows have other places now, so that all is made again; the fields are those of before.
+            self._generation, self._columns = snapshot.generation, {path: Column() for path in self._columns}
+        return self._columns if snapshot.generation == self._generation else {}
+
     def _filled(
-        self, columns: dict[Path, Column], fields: set[Path], snapshot: Snapshot, reader: Reader
+        self, columns: dict[Path, Column], fields: set[Path], snapshot: Snapshot, reader: Reader, end: int | None = None
     ) -> dict[Path, Column]:
+        """The columns of some fields, up to the row at a place."""
+        rows = snapshot.rows[:end]
         groups: dict[int, list[Path]] = {}
         for path in fields:
             groups.setdefault(len(columns.setdefault(path, Column())), []).append(path)
         for start, paths in groups.items():
-            if start < len(snapshot.rows):
-                new = reader.metadata(snapshot.rows[start:])
+            if start < len(rows):
+                new = reader.metadata(rows[start:])
                 for path in paths:
                     columns[path].extend(value_at(metadata, path) for metadata in new)
         return columns

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder_tools.errors import EncoderToolsError
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
 from index.ann.snapshot import Neighbors, Snapshot, Snapshots
+from index.query.filtered_fields import read_fields, remember_fields
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
 from index.query.planner import Planner
@@ -21,6 +24,8 @@ from index.results import Plan
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
+
+_PREPARED_FROM = 5000  # documents; the columns of fewer are made in milliseconds
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class CollectionState:
     def __init__(self, database: Database, about: About, name: str, make_builder: Callable[[About], Builder]) -> None:
         self._database, self._name, self._make_builder = database, name, make_builder
         self._advancing = threading.Lock()
+        self._prepared: _Generation | None = None
         self.now = self._generation(about)
 
     @property
@@ -110,10 +116,11 @@ class CollectionState:
         self.now.builder.close()
 
     def after_write(self) -> None:
-        """Have what was written taken into the index, where searches go through one."""
-        if self.now.builder.graph is not None:
+        """Have what was written taken into the index, if searches go through one, and into the columns of filters."""
+        if self.now.builder.graph is not None or self.now.columns.kept:
             with self.read_view() as view:
                 view.builder.follow(view.snapshot)
+                view.columns.follow(view.snapshot, view.reader)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -133,8 +140,24 @@ class CollectionState:
                 # A snapshot is advanced only forwards. If another thread advanced it beyond this transaction's state,
                 # the two would disagree: begin a new transaction, which sees at least what the snapshot has.
                 if snapshot.sequence == sequence:
+                    self._prepare_once(now, snapshot)
                     yield ReadView(reader, snapshot, now.columns, now.builder, now.planner, now.about)
                     return
+
+    def _prepare_once(self, now: _Generation, snapshot: Snapshot) -> None:
+        """Make the columns ready that filters asked for before this collection was opened."""
+        if self._prepared is now or len(snapshot) < _PREPARED_FROM:
+            return
+        self._prepared = now
+        fields = read_fields(self._database.path.parent)
+        if not fields:
+            return
+
+        def prepare() -> None:
+            with suppress(EncoderToolsError, sqlite3.Error), self.read_view() as view:  # a search says what is wrong
+                view.columns.prepare(fields, view.snapshot, view.reader)
+
+        threading.Thread(target=prepare, daemon=True, name="index-columns").start()
 
     def view_in(self, connection: sqlite3.Connection) -> ReadView:
         """The state in a transaction that writes, before it has written: there is no later one."""
@@ -153,7 +176,11 @@ class CollectionState:
     def _generation(self, about: About) -> _Generation:
         builder = self._make_builder(about)
         return _Generation(
-            about, builder, Planner(builder, about.dim), Snapshots(about.dim, self._name, builder.base), Columns()
+            about,
+            builder,
+            Planner(builder, about.dim),
+            Snapshots(about.dim, self._name, builder.base),
+            Columns(partial(remember_fields, self._database.path.parent)),
         )
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
