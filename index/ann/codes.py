@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.snapshot import Neighbors, Snapshot, best_of
 
-_LEAST = 512  # rows from which a first pass is worth its overhead
+LEAST = 512
+"""Rows from which a first pass is worth its overhead."""
 _ROUNDING = 1e-5  # of float32 sums, and of the bounds themselves
 _AT_ONCE = 4096  # rows that are coded together
 _IN_BACKGROUND = 20_000  # rows from which on coding is left to a thread: it takes two microseconds a row
@@ -70,8 +71,8 @@ def nearest_coded(
     queries: FloatMatrix, k: int, snapshot: Snapshot, codes: Codes, positions: NDArray[np.int64]
 ) -> list[Neighbors]:
     """As :meth:`Snapshot.nearest` of the rows at some positions, ascending and alive, by a first pass over codes."""
-    if len(positions) < max(_LEAST, 4 * k):
-        return _compared(queries, k, snapshot, positions)
+    if len(positions) < max(LEAST, 4 * k):
+        return compared(queries, k, snapshot, positions)
     taken = codes.at(positions)
     asked = coded(np.ascontiguousarray(queries))
     # |q.x - approximation| <= |q.residual of x| + |residual of q . coded x|, and |q| = 1, |coded x| <= 1 + its residual
@@ -84,11 +85,12 @@ def nearest_coded(
         lower = scores - bound
         sure = np.partition(lower, len(lower) - k)[len(lower) - k]  # k rows are at least as near as this
         possible = np.flatnonzero(scores + bound >= sure)
-        found += _compared(query[None], k, snapshot, positions[possible])
+        found += compared(query[None], k, snapshot, positions[possible])
     return found
 
 
-def _compared(queries: FloatMatrix, k: int, snapshot: Snapshot, positions: NDArray[np.int64]) -> list[Neighbors]:
+def compared(queries: FloatMatrix, k: int, snapshot: Snapshot, positions: NDArray[np.int64]) -> list[Neighbors]:
+    """As :meth:`Snapshot.nearest` of the rows at some positions, ascending and alive."""
     vectors, rows = snapshot.vectors.take(positions, axis=0), snapshot.rows[positions]
     rankings = []
     for query in queries:

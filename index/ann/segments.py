@@ -55,25 +55,26 @@ class Segments(NamedTuple):
         """The ``k`` nearest of the rows that a mask lets through, among the ``depth`` nearest of each index.
 
         :param mask: bool (n,) over the snapshot's rows, of rows that are alive.
-        :return: None if fewer of them than ``k`` match.
+        :return: None if that is not deep enough to know them.
         """
         known = self.known(snapshot)
         new = np.flatnonzero(mask[known:]) + known
-        parts = []
-        for number, part in enumerate(self.parts):
+        parts, unseen = [(snapshot.rows[new], snapshot.vectors[new] @ query)], -np.inf
+        for part in self.parts:
             rows, scores = part.search(query[None], depth, part.tuning.between(depth))
             positions = np.minimum(np.searchsorted(snapshot.rows, rows), len(mask) - 1)
             matching = (snapshot.rows[positions] == rows) & mask[positions]
-            # the small index may well have fewer that match; what it did not show is farther than what it did
-            if matching.sum() < k and len(part) > depth and number == 0:
-                return None
             parts.append((rows[matching], scores[matching]))
-        if len(new):
-            parts.append((snapshot.rows[new], snapshot.vectors[new] @ query))
+            if len(part) > depth and np.count_nonzero(matching) < k:
+                unseen = max(
+                    unseen, scores[-1] if len(scores) else np.inf
+                )  # what it did not show may be as near as this
         rows, scores = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(rows, kind="stable")
         rows, scores = rows[order], scores[order]
         best = best_of(scores, min(k, len(rows)))
+        if len(best) < k or scores[best[-1]] < unseen:
+            return None
         return rows[best], scores[best]
 
     def _nearest(

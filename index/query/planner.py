@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
 from index.ann.builder import Builder
-from index.ann.codes import CodedVectors, Codes, nearest_coded
+from index.ann.codes import LEAST, CodedVectors, Codes, compared, nearest_coded
 from index.ann.segments import Segments
 from index.ann.snapshot import Neighbors, Snapshot
 from index.results import Plan
@@ -107,6 +107,8 @@ class Planner:
         :param mask: bool (n,), of rows that are alive.
         """
         matches = int(np.count_nonzero(mask))
+        if matches < LEAST:
+            return compared(queries, k, snapshot, np.flatnonzero(mask)), Plan("exact", matches)
         codes = self._codes.of(snapshot)
         found = self._through_graph(queries, k, snapshot, mask, matches, codes)
         if found is not None:

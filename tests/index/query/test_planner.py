@@ -13,6 +13,7 @@ from index import Collection, Plan
 from index.ann import builder
 from index.ann.codes import coded
 from index.query import planner
+from index.query.filters import read_filter
 from index.query.planner import Cost, Costs, Planner, measure
 from index.query.read_view import ReadView
 
@@ -81,6 +82,30 @@ def test_matches_that_lie_far_from_the_query_are_scanned_after_all(
         (_, scores), plan = planned(view, query, 10, mask, monkeypatch, 4e-7)
         assert plan.kind == "exact"
         np.testing.assert_allclose(scores, np.sort(view.snapshot.vectors[mask] @ query)[::-1][:10], atol=2e-6)
+
+
+def test_a_row_behind_many_that_do_not_match_is_seen_wherever_it_is(
+    folder: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The small index holds the nearest rows of all, which do not match, and behind them the nearest one that does."""
+    monkeypatch.setattr(builder, "GRAPH_FROM", 1000)
+    monkeypatch.setattr(builder, "_TAIL_AT_ONCE", 100)  # the small index is made by who writes
+    query = np.eye(1, DIM, dtype=np.float32)[0]
+    draw = np.random.default_rng(2)
+    far = unit(draw.standard_normal((3000, DIM)) - 2 * query)
+    near = unit(0.02 * draw.standard_normal((600, DIM)) + query)
+    between = unit(np.ones((1, DIM)) * 0.1 + query)
+    with Collection.create(folder, encoder) as made:
+        made.upsert(list(range(3000)), ["t"] * 3000, [{"match": True}] * 3000, vectors=far)
+        made.compact()
+        metadata = [{"match": False}] * 600 + [{"match": True}]
+        made.upsert(list(range(3000, 3601)), ["t"] * 601, metadata, vectors=np.concatenate([near, between]))
+        with made.opened.read_view() as view:
+            assert view.builder.segments is not None
+            assert view.builder.segments.recent is not None
+            mask = view.mask(read_filter({"match": True}))
+            (rows, _), _ = planned(view, query, 5, mask, monkeypatch, 1.0)
+            assert rows[0] == view.snapshot.rows[-1]
 
 
 def test_few_matches_or_none_are_scanned(collection: Collection, monkeypatch: pytest.MonkeyPatch):
