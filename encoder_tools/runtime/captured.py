@@ -54,7 +54,7 @@ class CapturedQueries:
             inputs["input_ids"].update_inplace(ids)
             inputs["attention_mask"].update_inplace(mask)
             self._session.run_with_iobinding(binding, options)
-            vector: FloatMatrix = output.numpy()
+            vector: FloatMatrix = output.numpy().copy()  # of a buffer that the next query overwrites
         return vector
 
     def _bind(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Any, dict[str, Any], Any, Any]:
