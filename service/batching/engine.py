@@ -21,7 +21,7 @@ from service.batching.lanes import EXPRESS, MAIN, Lanes
 from service.batching.scheduler import FairQueue, QueueLimits
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 0.001  # seconds that a lone request may hold the event loop
+_AT_ONCE = 0.002  # seconds that a lone request may hold the event loop
 _TOO_LONG = 4 * _AT_ONCE  # one that did all the same is the last, until a lane has been quicker
 _NICE = 10  # lanes beside the main one give way to small requests, to the event loop and to reading texts
 
@@ -80,7 +80,7 @@ class Engine:
     :param model: the model, on all cores.
     :param limits: when to refuse work.
     :param express: whether small requests may run beside a large batch.
-    :param at_once: whether a request that is alone and takes less than a millisecond runs on the event loop's own
+    :param at_once: whether a request that is alone and takes less than two milliseconds runs on the event loop's own
         thread. Two threads that hand a request to each other and back cost it more than that.
     :param lanes: how many batches may run at once, each on a core of its own.
     :param narrow: opens the model for that, when it is first wanted; None where it cannot be.
