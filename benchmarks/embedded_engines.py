@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 K = 10
-
 EFFORT, RECALL = 64, 0.95  # efSearch of the bare graph, as in the study, and the recall that ours is tuned to
 
 
@@ -245,8 +244,9 @@ class _QdrantEdge(Engine):
         condition = None
         if below is not None:
             condition = edge.Filter(must=[edge.FieldCondition("bucket", range=edge.RangeFloat(lt=float(below)))])
+        effort = edge.SearchParams(hnsw_ef=self.effort)
         request = edge.SearchRequest(
-            edge.Query.Nearest(query.tolist()), K, filter=condition, params=self._parameters(), with_payload=True
+            edge.Query.Nearest(query.tolist()), K, filter=condition, params=effort, with_payload=True
         )
         return [int(hit.id) for hit in self.shard.search(request)]
 
@@ -256,9 +256,6 @@ class _QdrantEdge(Engine):
     def reopen(self) -> None:
         self.shard.close()
         self.shard = self.edge.EdgeShard.load(self.folder)
-
-    def _parameters(self) -> Any:
-        return self.edge.SearchParams(hnsw_ef=self.effort)
 
 
 class _Zvec(Engine):

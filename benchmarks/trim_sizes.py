@@ -9,14 +9,12 @@ trimming never saw, the share is told that splits differently. The result is ``b
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from benchmarks.serve_startup import machine
 from benchmarks.true_shapes import VOCABULARY, write_checkpoint
 from benchmarks.true_sizes import OPEN
 from encoder_tools.io.files import write_json
+from encoder_tools.io.rows import read_rows
 
 RESULT = Path(__file__).parent / "results" / "trim_sizes.json"
 _SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>"]
@@ -69,12 +68,6 @@ def figures_of(model: Path) -> dict[str, float]:
     }
 
 
-def _texts(file: Path) -> Iterator[str]:
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            yield row["text"]
-
-
 def measure(file: Path, keep: int, work: Path) -> dict[str, Any]:
     """Both models, and what was cut."""
     import transformers
@@ -82,7 +75,7 @@ def measure(file: Path, keep: int, work: Path) -> dict[str, Any]:
 
     from encoder_tools import export, extract, trim
 
-    texts = list(_texts(file))
+    texts = [row["text"] for row in read_rows(file)]
     fresh, corpus = texts[: len(texts) // 3], texts[len(texts) // 3 :]
     begun = time.perf_counter()
     tokenizer = gemma_tokenizer(texts, VOCABULARY)

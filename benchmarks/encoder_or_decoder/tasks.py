@@ -11,15 +11,14 @@ is good or bad (classifier). A causal body that reads the word last has read the
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 from encoder_tools.errors import InputError
+from encoder_tools.evaluation.tasks import read_labeled
+from encoder_tools.io.rows import read_rows
 
 PLACES = ("start", "end")
 CLASSIFIERS = ("trec", "banking77", "sst2")
@@ -47,7 +46,7 @@ JUDGMENTS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """:ivar wrong: the headline of the other story, a negative; only where a word decides."""
+    """:ivar wrong: a judgment of the other mind, a negative; only where a word decides."""
 
     anchor: str
     positive: str
@@ -66,11 +65,7 @@ def general_pairs(data: Path, per_source: int, seed: int) -> list[list[Pair]]:
     """As many of each of ten sources, source by source."""
     sources = []
     for name in _PAIRS:
-        with gzip.open(data / "pairs" / f"{name}.tsv.gz", "rt", encoding="utf-8", newline="") as file:
-            rows = [
-                Pair(row["anchor"], row["positive"])
-                for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            ]
+        rows = [Pair(row["anchor"], row["positive"]) for row in read_rows(data / "pairs" / f"{name}.tsv.gz")]
         sources.append(random.Random(seed).sample(rows, min(per_source, len(rows))))
     return sources
 
@@ -108,14 +103,9 @@ def judged_pairs(known: Labeled, count: int, seed: int) -> list[Pair]:
 
 def labeled(data: Path, name: str) -> tuple[Labeled, Labeled]:
     """The train and test part of a set."""
-    parts = [_rows(data / name / f"{part}.jsonl.gz") for part in ("train", "test")]
-    classes = sorted({str(row["label"]) for row in parts[0]})
+    parts = [read_labeled(data / name / f"{part}.jsonl") for part in ("train", "test")]
+    classes = sorted({str(row.label) for row in parts[0]})
     train, test = (
-        Labeled([row["text"] for row in rows], [classes.index(str(row["label"])) for row in rows]) for rows in parts
+        Labeled([row.text for row in rows], [classes.index(str(row.label)) for row in rows]) for rows in parts
     )
     return train, test
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]

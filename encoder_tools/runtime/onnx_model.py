@@ -62,10 +62,7 @@ class OnnxModel:
 
         :raises InputError: if this one has a single thread or is not on a CPU, or its weights are above 512 MB.
         """
-        narrow = object.__new__(type(self))  # copy.copy would ask __reduce__, which opens the model again
-        narrow.__dict__.update(self.__dict__)
-        narrow._session = self._narrowing.open()
-        return narrow
+        return self._over(self._narrowing.open())
 
     def on_device(self, device_id: int) -> Self:
         """The same model on another GPU of this machine, for callers that compute a batch on each.
@@ -80,10 +77,15 @@ class OnnxModel:
                 f"The model runs on {self._provider!r}, which has no further devices. Use provider 'cuda'."
             )
         device_id = checked_integer(device_id, "device_id", 0)
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._session = open_session(self._narrowing.graph, self._provider, self.threads, device_id=device_id)
+        other = self._over(open_session(self._narrowing.graph, self._provider, self.threads, device_id=device_id))
         other._buffers = DeviceBuffers(other._session, device, device_id)
+        return other
+
+    def _over(self, session: Any) -> Self:
+        """The same model over another session of its graph."""
+        other = object.__new__(type(self))  # copy.copy would ask __reduce__, which opens the model again
+        other.__dict__.update(self.__dict__)
+        other._session = session
         return other
 
     def _inputs(self) -> set[str]:

@@ -16,14 +16,13 @@ import simsimd
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.ann.snapshot import Neighbors, Snapshot, best_of
+from index.ann.snapshot import Neighbors, Snapshot, best_of, grown
 
 LEAST = 512
 """Rows from which a first pass is worth its overhead."""
 _ROUNDING = 1e-5  # of float32 sums, and of the bounds themselves
 _AT_ONCE = 4096  # rows that are coded together
 _IN_BACKGROUND = 20_000  # rows from which on coding is left to a thread: it takes two microseconds a row
-_SPARE = 1.5
 
 
 class Codes(NamedTuple):
@@ -38,11 +37,11 @@ class Codes(NamedTuple):
     scales: NDArray[np.float32]
     residuals: NDArray[np.float32]
 
-    @classmethod
-    def room(cls, count: int, dim: int) -> Codes:
-        """Arrays for so many rows, not filled."""
-        numbers = [np.empty(count, dtype=np.float32) for _ in range(2)]
-        return cls(np.empty((count, dim), dtype=np.int8), *numbers)
+    def grown(self, known: int, count: int) -> Codes:
+        """With room for so many rows; see :func:`index.ann.snapshot.grown`."""
+        return Codes(
+            grown(self.codes, known, count), grown(self.scales, known, count), grown(self.residuals, known, count)
+        )
 
     def first(self, count: int) -> Codes:
         """A view of the first rows."""
@@ -108,7 +107,7 @@ class CodedVectors:
     def __init__(self) -> None:
         self._lock, self._filling = threading.Lock(), threading.Lock()
         self._generation, self._count = -1, 0
-        self._all = coded(np.empty((0, 1), dtype=np.float32))
+        self._all = coded(np.empty((0, 1), dtype=np.float32))  # until the first vectors
         self._thread: threading.Thread | None = None
 
     def of(self, snapshot: Snapshot, *, wait: bool = False) -> Codes | None:
@@ -139,25 +138,17 @@ class CodedVectors:
     def _fill(self, snapshot: Snapshot) -> None:
         with self._filling:
             with self._lock:
-                if snapshot.generation > self._generation:
-                    self._generation, self._count = snapshot.generation, 0
+                if snapshot.generation > self._generation:  # searches may hold the codes of the one before
+                    self._generation, self._count, self._all = snapshot.generation, 0, coded(snapshot.vectors[:0])
                 elif snapshot.generation < self._generation:
                     return  # of vectors that lie elsewhere by now
                 start = self._count
             end = len(snapshot.rows)
             if end <= start:
                 return
-            kept = self._room(start, end, snapshot.vectors.shape[1])
+            kept = self._all.grown(start, end)
             for begin in range(start, end, _AT_ONCE):
                 stop = min(begin + _AT_ONCE, end)
                 kept.put(begin, coded(snapshot.vectors[begin:stop]))
             with self._lock:
                 self._all, self._count = kept, end
-
-    def _room(self, known: int, count: int, dim: int) -> Codes:
-        """Arrays for ``count`` rows with those that are known: the same ones, if they are long enough."""
-        if known and len(self._all.codes) >= count:
-            return self._all
-        made = Codes.room(int(_SPARE * count) + 64, dim)
-        made.put(0, self._all.first(known))
-        return made

@@ -6,6 +6,7 @@ that few are left to be looked at one by one; when it has grown, the large one i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,20 +63,12 @@ class Segments(NamedTuple):
         parts, unseen = [(snapshot.rows[new], snapshot.vectors[new] @ query)], -np.inf
         for part in self.parts:
             rows, scores = part.search(query[None], depth, part.tuning.between(depth))
-            positions = np.minimum(np.searchsorted(snapshot.rows, rows), len(mask) - 1)
-            matching = (snapshot.rows[positions] == rows) & mask[positions]
+            matching = snapshot.holds(rows, mask)
             parts.append((rows[matching], scores[matching]))
-            if len(part) > depth and np.count_nonzero(matching) < k:
-                unseen = max(
-                    unseen, scores[-1] if len(scores) else np.inf
-                )  # what it did not show may be as near as this
-        rows, scores = map(np.concatenate, zip(*parts, strict=True))
-        order = np.argsort(rows, kind="stable")
-        rows, scores = rows[order], scores[order]
-        best = best_of(scores, min(k, len(rows)))
-        if len(best) < k or scores[best[-1]] < unseen:
-            return None
-        return rows[best], scores[best]
+            if len(part) > depth and np.count_nonzero(matching) < k:  # what it did not show may be as near as the last
+                unseen = max(unseen, scores[-1] if len(scores) else np.inf)
+        rows, scores = _merged(parts, k)
+        return None if len(rows) < k or scores[-1] < unseen else (rows, scores)
 
     def _nearest(
         self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], *, whole: bool
@@ -88,13 +81,19 @@ class Segments(NamedTuple):
         if len(new):
             vectors = snapshot.vectors[new[0] :] if len(new) == new[-1] - new[0] + 1 else snapshot.vectors[new]
             parts.append((snapshot.rows[new], vectors[: len(new)] @ query))
-        rows, scores = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        rows, scores = parts[0]
         if len(parts) > 1 or (scores[1:] >= scores[:-1]).any():  # of equal scores the older row comes first
-            order = np.argsort(rows, kind="stable")
-            rows, scores = rows[order], scores[order]
-            best = best_of(scores, min(k, len(rows)))
-            rows, scores = rows[best], scores[best]
+            return _merged(parts, k)
         return rows[:k], scores[:k]
+
+
+def _merged(parts: Sequence[Neighbors], k: int) -> Neighbors:
+    """The ``k`` nearest of several parts."""
+    rows, scores = map(np.concatenate, zip(*parts, strict=True))
+    order = np.argsort(rows, kind="stable")
+    rows, scores = rows[order], scores[order]
+    best = best_of(scores, min(k, len(rows)))
+    return rows[best], scores[best]
 
 
 def _alive(part: AnnIndex, query: FloatMatrix, k: int, snapshot: Snapshot) -> Neighbors:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ _SPARE = 1.5  # room of a new buffer, in what it holds
 _DEAD_SHARE = 0.25  # of rows that went, above which the buffer is made anew
 
 
+T = TypeVar("T", bound=np.generic)
 Neighbors: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Row numbers and cosines, best first."""
 
@@ -63,12 +64,12 @@ class Snapshot:
         alive = self.alive[:n]
         return replace(self, rows=self.rows[:n], vectors=self.vectors[:n], alive=alive, dead=n - int(alive.sum()))
 
-    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of some rows are there and alive."""
+    def holds(self, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Which of some rows are there and alive, or are let through by a mask of rows that are."""
         if not len(self.rows):
             return np.zeros(len(rows), dtype=bool)
         positions = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        return np.asarray((self.rows[positions] == rows) & self.alive[positions])
+        return np.asarray((self.rows[positions] == rows) & (self.alive if mask is None else mask)[positions])
 
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None = None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first; of equal ones the older row.
@@ -116,6 +117,22 @@ def best_of(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     positions = np.concatenate([above, level[: k - len(above)]])
     positions.sort()
     return positions[np.argsort(-scores[positions], kind="stable")]
+
+
+def grown(array: NDArray[T], known: int, count: int) -> NDArray[T]:
+    """The same array if it holds ``count`` rows; else a new one with room to spare and the first ``known`` in it.
+
+    What looks at the old one keeps it as it was.
+    """
+    if count <= len(array):
+        return array
+    made = np.empty((_with_spare(count), *array.shape[1:]), dtype=array.dtype)
+    made[:known] = array[:known]
+    return made
+
+
+def _with_spare(count: int) -> int:
+    return int(_SPARE * count) + 64
 
 
 class Snapshots:
@@ -196,15 +213,12 @@ class Snapshots:
     def _append(self, n: int, rows: NDArray[np.int64], vectors: FloatMatrix) -> int:
         """Put rows behind the first ``n``; return how many there are then."""
         end = n + len(rows)
-        if end > len(self._rows):
-            old = self._rows[:n], self._vectors[:n]
-            self._make_room(end)
-            self._rows[:n], self._vectors[:n] = old
+        self._rows, self._vectors = grown(self._rows, n, end), grown(self._vectors, n, end)
         self._rows[n:end], self._vectors[n:end] = rows, vectors
         return end
 
     def _make_room(self, n: int) -> Block:
-        room = int(_SPARE * n) + 64
+        room = _with_spare(n)
         self._rows, self._vectors = np.empty(room, dtype=np.int64), np.empty((room, self._dim), dtype=np.float32)
         return Block(self._rows[:n], self._vectors[:n])
 

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.ann.snapshot import Snapshot
+from index.ann.snapshot import Snapshot, grown
 from index.query.filters import All, Condition, Filter, Not, Path, Words, fields_of
 from index.storage.reader import Reader
 
 Mask = NDArray[np.bool_]
 _ABSENT = -1
-_SPARE = 1.5
 _AT_ONCE = 2000  # rows that are read together when columns are made ready: a search waits for no more
 _EXACT = 2**53  # integers up to here are exact as float64
 MISSING = object()
@@ -58,11 +57,7 @@ class Column:
             numbers.append(float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan)
             self._inexact |= _is_number(value) and abs(value) > _EXACT
         end = self._count + len(codes)
-        if end > len(self._codes):
-            # new arrays: searches hold views of the old ones
-            room = int(_SPARE * end) + 64
-            self._codes = np.concatenate([self._codes[: self._count], np.empty(room - self._count, dtype=np.int32)])
-            self._numbers = np.concatenate([self._numbers[: self._count], np.empty(room - self._count)])
+        self._codes, self._numbers = grown(self._codes, self._count, end), grown(self._numbers, self._count, end)
         self._codes[self._count : end], self._numbers[self._count : end] = codes, numbers
         self._count = end
 

@@ -207,7 +207,7 @@ class Engine:
     def _next(self, lane: int) -> tuple[Batch | None, Computes]:
         """What a lane is to run, and on which model; None if it is to open the narrow one, or all is over."""
         while not self._closing:
-            batch = None if lane == MAIN and not self._lanes.main_is_free else self._lanes.take(lane, self._clock())
+            batch = self._lanes.take(lane, self._clock())
             self._tell_expired()
             if batch is not None:
                 if self.queue.tokens:
@@ -260,9 +260,7 @@ class Engine:
             row += len(positions)
         with self._changed:
             self._lone = len(batch.parts) == 1 and seconds < _TOO_LONG
-            finished = self._lanes.done(lane, batch, begun + seconds, seconds)
-            if self.queue.tokens:
-                self._wake()  # while the event loop ran a batch itself, the main lane may have found its place taken
+            finished = self._done(lane, batch, begun + seconds, seconds)
         _settle(finished)
         if self._observe is not None:
             self._observe(batch, seconds)
@@ -281,10 +279,16 @@ class Engine:
         with self._changed:
             for number in failures:
                 self.queue.drop(batch.parts[number][0])
-            finished = self._lanes.done(lane, batch, self._clock())
+            finished = self._done(lane, batch, self._clock())
         for number, reason in failures.items():
             _settle([batch.parts[number][0]], reason)
         _settle(finished)  # of those that failed this is the second word, which counts for nothing
+
+    def _done(self, lane: int, batch: Batch, now: float, seconds: float | None = None) -> list[Job]:
+        finished = self._lanes.done(lane, batch, now, seconds)
+        if self.queue.tokens:
+            self._wake()  # while the event loop ran a batch itself, the main lane may have found its place taken
+        return finished
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         for job, _ in batch.parts:

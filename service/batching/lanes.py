@@ -58,6 +58,8 @@ class Lanes:
         """The next batch for a lane that is free, or None if there is none for it."""
         if lane == EXPRESS:
             return self._take_small(now)
+        if lane in self._held:
+            return None  # the event loop may run the main lane's batch itself
         # One wide session on all cores answers a few texts soonest; with much waiting, one batch per core gives more
         # texts per second, because padding and small operators waste less. The two must not run at once, or both would
         # wait for cores: so only the main lane decides, when it is free, and the others follow while it is narrow.
