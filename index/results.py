@@ -81,6 +81,7 @@ class Stats(NamedTuple):
     :ivar effort: of a search for ten, in the kind's measure (efSearch, nprobe): the least one of the wanted recall.
     :ivar recall_by_group: for each group of queries (:mod:`index.ann.tuning`) and for 1, 10 and 100 nearest.
     :ivar bytes: on disk.
+    :ivar storage: how the vectors are kept; see :data:`index.storage.precision.Storage`.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """
 
@@ -93,3 +94,4 @@ class Stats(NamedTuple):
     bytes: int
     reembedding: tuple[str, int] | None = None
     recall_by_group: Mapping[str, Mapping[int, float]] | None = None
+    storage: str = "float32"

@@ -48,7 +48,7 @@ LAYERS = {
         "distillation",
     ),
     "heads": ("validation metrics labeled", "serving", "selection", "estimators", "evaluation", "workflows"),
-    "index": ("results", "validation text documents", "storage", "ann", "query", "collection", "ingest"),
+    "index": ("results", "validation text documents", "storage", "memory", "ann", "query", "collection", "ingest"),
     "service": (
         "batching responses",
         "errors config page",

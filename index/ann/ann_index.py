@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index.ann.index_types import AnnIndexType
-from index.ann.snapshot import Neighbors, Snapshot
 from index.ann.tuning import KS, Tuning, tune
+from index.memory.codes import Coding, SharedCodes, coded, step_for
+from index.memory.snapshot import Neighbors, Snapshot
 
 _ADDED_AT_ONCE = 1000
+_SAMPLE = 20_000  # rows by which the step of codes is chosen
+_SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that are compared in full
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -31,16 +36,31 @@ class AnnIndex:
 
     :ivar index: FAISS's own.
     :ivar rows: int64 (n,), ascending.
+    :ivar coding: of the codes that it is over; None for vectors.
     :ivar tuning: what a search spends, and what it was measured to find; the most there is until it is tuned.
+    :ivar path: the file that it is mapped from, if it is.
     """
 
-    def __init__(self, kind: AnnIndexType, index: Any, rows: NDArray[np.int64], tuning: Tuning | None = None) -> None:
-        self.kind, self.index, self.rows = kind, index, rows
+    def __init__(
+        self,
+        kind: AnnIndexType,
+        index: Any,
+        rows: NDArray[np.int64],
+        coding: Coding | None,
+        tuning: Tuning | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self.kind, self.index, self.rows, self.coding, self.path = kind, index, rows, coding, path
         self.tuning = tuning or Tuning(dict.fromkeys(KS, kind.efforts[-1]), {})
         self._made: tuple[tuple[int, int], Any] = (-1, -1), None  # the last search's effort and k, and parameters
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def codes(self) -> SharedCodes | None:
+        """The codes of its rows, if it is over codes."""
+        return None if self.coding is None else SharedCodes(self.rows, self.kind.codes(self.index), self.coding)
 
     @classmethod
     def build(cls, kind: AnnIndexType, snapshot: Snapshot, stop: threading.Event) -> AnnIndex:
@@ -49,16 +69,19 @@ class AnnIndex:
         :raises Stopped: if ``stop`` was set meanwhile.
         """
         positions = np.flatnonzero(snapshot.alive)
-        size = min(kind.trained_on(len(positions)), len(positions))
-        sample = np.sort(np.random.default_rng(0).permutation(positions)[:size])
-        index = kind.make(snapshot.vectors[sample], snapshot.vectors.shape[1], len(positions))
+        size = min(_SAMPLE if kind.coded else kind.trained_on(len(positions)), len(positions))
+        sample = snapshot.vectors.take(np.sort(np.random.default_rng(0).permutation(positions)[:size]))
+        index = kind.make(sample, _width(sample), len(positions))
+        if kind.coded:
+            coding = _add(kind, index, Coding(step_for(sample), 0.0), snapshot, positions, stop)
+            return cls(kind, index, snapshot.rows[positions], coding)
         parts = [kind.assigned(index, vectors) for _, vectors in _parts(snapshot, positions, stop)]
         known = [part for part in parts if part is not None]
         if known:
             kind.reserve(index, np.concatenate(known))
         for number, vectors in _parts(snapshot, positions, stop):
             kind.add(index, vectors, parts[number])
-        return cls(kind, index, snapshot.rows[positions])
+        return cls(kind, index, snapshot.rows[positions], None)
 
     def grown(self, snapshot: Snapshot, positions: NDArray[np.int64], stop: threading.Event) -> AnnIndex:
         """A copy with what is at more positions of a snapshot, whose rows are later than all of this one's.
@@ -67,41 +90,84 @@ class AnnIndex:
         """
         import faiss
 
-        index = faiss.clone_index(self.index)
-        for _, vectors in _parts(snapshot, positions, stop):
-            self.kind.add(index, vectors, self.kind.assigned(index, vectors))
-        return AnnIndex(self.kind, index, np.concatenate([self.rows, snapshot.rows[positions]]), self.tuning)
+        index = faiss.clone_index(self.index) if self.path is None else self.kind.read(self.path, mapped=False)
+        coding = self.coding
+        if coding is None:
+            for _, vectors in _parts(snapshot, positions, stop):
+                self.kind.add(index, vectors, self.kind.assigned(index, vectors))
+        else:
+            coding = _add(self.kind, index, coding, snapshot, positions, stop)
+        rows = np.concatenate([self.rows, snapshot.rows[positions]])
+        return AnnIndex(self.kind, index, rows, coding, self.tuning)
 
     def tuned(self, snapshot: Snapshot, recall: float, queries: Mapping[str, FloatMatrix]) -> AnnIndex:
         """The same index with the least effort that has a recall; see :func:`index.ann.tuning.tune`.
 
         :param snapshot: of the same rows, if dead ones are not counted, or more.
         """
-
-        def search(vectors: FloatMatrix, k: int, effort: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            scores, at = self.index.search(vectors, k, params=self.kind.parameters(effort, k))
-            return scores, np.where(at >= 0, self.rows[at], -1)
-
         known = snapshot.up_to(int(self.rows[-1]))
-        return AnnIndex(self.kind, self.index, self.rows, tune(search, known, queries, self.kind.efforts, recall))
 
-    def search(self, query: FloatMatrix, k: int, effort: int | None = None) -> Neighbors:
-        """The ``k`` nearest to a query (1, dim), alive or not, best first; fewer if it does not reach as many.
+        def search(query: FloatMatrix, k: int, effort: int) -> Neighbors:
+            return known.compared(query[0], k, self.nearest_alive(query, k, known, effort))
 
-        :param effort: None for what it was tuned to.
-        """
-        scores, at = self.index.search(query, min(k, len(self.rows)), params=self._parameters(k, effort))
+        tuning = tune(search, known, queries, self.kind.efforts, recall)
+        return AnnIndex(self.kind, self.index, self.rows, self.coding, tuning, self.path)
+
+    def nearest_alive(
+        self, query: FloatMatrix, k: int, snapshot: Snapshot, effort: int | None = None
+    ) -> NDArray[np.int64]:
+        """Ascending positions in a snapshot of what may be the ``k`` nearest that are alive, ``k`` or more."""
+        depth, spent = k, effort or self.tuning.effort(k)
+        while True:
+            depth = min(depth, len(self.rows))
+            positions = snapshot.positions(self.candidates(query, depth, spent)[0])
+            if len(positions) >= k or depth == len(self.rows):
+                return positions
+            depth, spent = 2 * depth, 2 * spent
+
+    def candidates(self, query: FloatMatrix, depth: int, effort: int) -> Neighbors:
+        """Rows that may be the ``depth`` nearest to a query (1, dim), alive or not, with about their cosines."""
+        count = depth
+        if self.coding is not None:  # by codes, two that are nearly as near may have changed places
+            count = max(depth, min(_SPARE_SHARE * depth + _SPARE, effort))
+            step = step_for(query)
+            query = coded(query, step)[0].astype(np.float32)
+        count = min(count, len(self.rows))
+        scores, at = self.index.search(query, count, params=self._parameters(count, effort))
+        if self.coding is not None:
+            scores *= np.float32(step * self.coding.step)
         if at[0, -1] >= 0:
             return self.rows[at[0]], scores[0]
         there = at[0] >= 0
         return self.rows[at[0][there]], scores[0][there]
 
-    def _parameters(self, k: int, effort: int | None) -> Any:
-        key, (made_for, parameters) = (effort or self.tuning.effort(k), k), self._made
+    def _parameters(self, k: int, effort: int) -> Any:
+        key, (made_for, parameters) = (effort, k), self._made
         if key != made_for:  # making them takes as long as a tenth of a search
             parameters = self.kind.parameters(*key)
             self._made = key, parameters
         return parameters
+
+
+def _width(vectors: FloatMatrix) -> int:
+    return int(vectors.shape[1])
+
+
+def _add(
+    kind: AnnIndexType,
+    index: Any,
+    coding: Coding,
+    snapshot: Snapshot,
+    positions: NDArray[np.int64],
+    stop: threading.Event,
+) -> Coding:
+    """Add the codes of what is at some positions; how all of them are coded."""
+    residual = coding.residual
+    for _, vectors in _parts(snapshot, positions, stop):
+        codes, longest = coded(vectors, coding.step)
+        residual = max(residual, longest)
+        kind.add(index, codes.astype(np.float32), None)
+    return Coding(coding.step, residual)
 
 
 def _parts(
@@ -111,4 +177,4 @@ def _parts(
     for number, start in enumerate(range(0, len(positions), _ADDED_AT_ONCE)):
         if stop.is_set():
             raise Stopped
-        yield number, snapshot.vectors[positions[start : start + _ADDED_AT_ONCE]]
+        yield number, snapshot.vectors.take(positions[start : start + _ADDED_AT_ONCE])

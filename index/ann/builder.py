@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from encoder_tools.errors import SaveError
+from encoder_tools.errors import EncoderToolsError, SaveError
 from encoder_tools.protocols import FloatMatrix
 from index.ann import cache as files
 from index.ann.ann_index import AnnIndex, Stopped
@@ -20,17 +21,19 @@ from index.ann.hnsw import Hnsw
 from index.ann.index_types import IndexType, kinds, recent_kind
 from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
-from index.ann.snapshot import Neighbors, Snapshot
 from index.ann.tuning import Tuning
+from index.memory.codes import LEAST, CodedVectors, Codes
+from index.memory.snapshot import Neighbors, Snapshot
 from index.results import Plan
 from index.storage.reader import Reader
 from index.storage.schema import About
-from index.storage.vector_block import Base, Block, WriteToken
+from index.storage.vector_block import Base
 
+_log = logging.getLogger(__name__)
 GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
 _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
 _TAIL, _TAIL_SHARE = 500, 0.05  # later rows, and share of the small index, from which it takes them in
-_TAIL_AT_ONCE = 1000  # later rows that are not left to the thread
+_TAIL_AT_ONCE = 1000  # later rows that do not wait for what is being built
 _RECENT_EFFORTS = {1: 96, 10: 96, 100: 256}  # of the small index at least: it is searched in a quarter of a millisecond
 _TUNE_AFTER, _TUNE_SHARE = 60.0, 0.05  # seconds between two measurements with recent queries, or share of the time
 
@@ -58,12 +61,14 @@ class Builder:
         self._folder, self._about, self._kind, self._recall, self._pieces = folder, about, kind, recall, pieces
         self._lock, self._extending, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._extender: threading.Thread | None = None
+        self._coded = CodedVectors()
         self._looked_at: Snapshot | None = None  # for which nothing is due
         self._built = kinds()["hnsw" if kind in ("auto", "flat") else kind]
         self.segments: Segments | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
-        self._read: tuple[Manifest, Block] | None = None
+        self._read: tuple[Manifest, Base] | None = None
         self._manifest: Manifest | None = None  # of what is on disk, if that is what is searched
         self._unread = "no vectors were read from disk"
         self._recent = RecentQueries(about.dim, keep=remember)
@@ -79,20 +84,16 @@ class Builder:
         """Take note of queries (n, dim) that are searched for."""
         self._recent.add(queries)
 
-    def base(self, reader: Reader, room: Callable[[int], Block]) -> Base | None:
-        """Read the vectors that are on disk, if they are of a state that the reader's came from.
-
-        :param room: gives the place for so many.
-        """
-        manifest, why = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+    def base(self, reader: Reader) -> Base | None:
+        """Rows and vectors that are on disk, if they are of a state that the reader's came from."""
+        manifest, why = files.read_manifest(self._folder, self._about)
         if manifest is not None and reader.token_of(manifest.sequence) != manifest.token:
             manifest, why = None, "what is on disk is of other vectors"
         if manifest is not None:
-            block = room(manifest.rows)
-            why = files.read_vectors(self._folder, manifest, block)
-            if not why:
-                self._read = None if self._loaded.is_set() else (manifest, block)
-                return Base(WriteToken(manifest.sequence, manifest.token), block)
+            base, why = files.read_base(self._folder, manifest, self._about)
+            if base is not None:
+                self._read = None if self._loaded.is_set() else (manifest, base)
+                return base
         self._unread = why
         return None
 
@@ -103,7 +104,7 @@ class Builder:
 
     def kept(self) -> int | None:
         """Number of the write that the files on disk are of, if there are any."""
-        manifest, _ = files.read_manifest(self._folder, self._about.fingerprint, self._about.dim)
+        manifest, _ = files.read_manifest(self._folder, self._about)
         return None if manifest is None else manifest.sequence
 
     def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot) -> tuple[list[Neighbors], Plan]:
@@ -112,7 +113,20 @@ class Builder:
         if segments is None or 2 * k >= len(segments.main):
             return snapshot.nearest(queries, k), Plan("exact", len(snapshot))
         plan = Plan("graph", len(snapshot), k, segments.main.tuning.effort(k))
-        return segments.nearest(queries, k, snapshot), plan
+        # without later rows that no index has, there is nothing to code
+        codes = self.codes(snapshot) if _tail(segments, snapshot) >= LEAST else None
+        return segments.nearest(queries, k, snapshot, codes), plan
+
+    def codes(self, snapshot: Snapshot) -> Codes | None:
+        """The codes of a snapshot's vectors, if they are made by now."""
+        graph = self.graph
+        return self._coded.of(snapshot, None if graph is None else graph.codes)
+
+    def exact(self, k: int, snapshot: Snapshot) -> bool:
+        """Whether all vectors would be looked at, for want of a graph; one that is on disk is waited for."""
+        self.wait_until_loaded(snapshot)
+        segments = self.segments
+        return segments is None or 2 * k >= len(segments.main)
 
     def segments_for(self, snapshot: Snapshot) -> Segments | None:
         """As :meth:`look_after`; the indexes that there are by now."""
@@ -124,6 +138,7 @@ class Builder:
 
         :return: what is at it, if anything is.
         """
+        snapshot = snapshot.outside
         few = self._kind == "auto" and len(snapshot) < GRAPH_FROM
         if self._kind == "flat" or few or not len(snapshot):
             self.why = f"index is {self._kind!r}, and {len(snapshot)} documents are searched exactly"
@@ -147,45 +162,67 @@ class Builder:
     def wait_until_built(self, snapshot: Snapshot) -> None:
         """As :meth:`look_after`, but wait for the graph that there should be."""
         for _ in range(2):  # what runs already may have begun before the last write
-            thread = self.look_after(snapshot)
-            if thread is not None:
-                thread.join()
+            for thread in (self.look_after(snapshot), self._extender):
+                if thread is not None:
+                    thread.join()
 
     def follow(self, snapshot: Snapshot) -> None:
-        """After a write, where searches go through an index already: have new rows taken in.
+        """After a write, where searches go through an index already: have new rows taken in, beside the searches.
 
-        Many are taken in before this returns, by the one who wrote them: searches would have to look at all of them.
+        Many are taken in by a thread of their own, because the other one may be building for many minutes.
         """
         segments = self.segments
         if segments is None:
             return
         if _tail(segments, snapshot) > _TAIL_AT_ONCE:
-            with suppress(Stopped):
-                self._extend(snapshot)
+            with self._lock:
+                if self._extender is None and not self._stop.is_set():
+                    work = threading.Thread(target=self._extend_now, args=(snapshot.outside,), daemon=True)
+                    self._extender = work
+                    work.start()
         self.look_after(snapshot)
 
     def close(self) -> None:
         """Stop building; what is there stays on disk."""
         self._stop.set()
-        thread = self._thread
-        if thread is not None:
-            thread.join()
+        for thread in (self._thread, self._extender):
+            if thread is not None:
+                thread.join()
+
+    def _extend_now(self, snapshot: Snapshot) -> None:
+        try:
+            with self._reported(snapshot):
+                self._extend(snapshot)
+        finally:
+            self._extender = None
 
     def _work(self, snapshot: Snapshot) -> None:
         try:
-            if not self._loaded.is_set():
-                self._load()
-            while (step := self._due(snapshot)) is not None:
-                step(snapshot)
-        except Stopped:
-            pass
+            with self._reported(snapshot):
+                if not self._loaded.is_set():
+                    self._load()
+                while (step := self._due(snapshot)) is not None:
+                    step(snapshot)
         finally:
             self._loaded.set()
             self._thread = None
 
+    @contextmanager
+    def _reported(self, snapshot: Snapshot) -> Iterator[None]:
+        """Searches go on without what was to be made."""
+        try:
+            yield
+        except Stopped:
+            pass
+        except EncoderToolsError as error:  # of the database
+            _log.error("%s: the index was not brought up to date: %s", self._folder, error)
+            self.why, self._looked_at = f"no index could be made: {error}", snapshot
+
     def _load(self) -> None:
-        read, self._read = self._read, None  # the graph copies the vectors
-        graph, self.why = (None, self._unread) if read is None else files.read_graph(self._folder, *read, self._built)
+        read, self._read = self._read, None
+        graph, self.why = None, self._unread
+        if read is not None:
+            graph, self.why = files.read_graph(self._folder, read[0], read[1].rows, self._built)
         if read is not None and graph is not None:
             self.segments, self._manifest = Segments(graph), read[0]
             self._recent.restore(files.read_queries(self._folder, read[0]))
@@ -197,8 +234,8 @@ class Builder:
         if segments is None:
             return self._build
         main = segments.main
-        known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
-        new, dead = int(snapshot.alive[known:].sum()), len(main) - int(snapshot.alive[:known].sum())
+        dead = _dead(main, snapshot)
+        new = len(snapshot) - (len(main) - dead)
         if new > max(_NEW_LEAST, _NEW_SHARE * len(main)) or dead > _DEAD_SHARE * len(main):
             return self._build
         if _tail(segments, snapshot) > max(_TAIL, _TAIL_SHARE * (segments.size - len(main))):
@@ -213,11 +250,25 @@ class Builder:
     def _build(self, snapshot: Snapshot) -> None:
         if self.segments is not None:
             self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
-        built = AnnIndex.build(self._built, snapshot, self._stop)
-        graph = self._tuned(built, snapshot)
+        graph = self._tuned(self._made(snapshot), snapshot)
+        why = f"it was built over {len(snapshot)} documents"
+        try:
+            manifest = files.save(self._folder, graph, snapshot, self._about, self._recent.sample())
+        except SaveError as error:  # it serves all the same, until the collection is closed
+            why += f", and could not be saved ({error})"
+        else:
+            mapped, _ = files.read_graph(self._folder, manifest, graph.rows, graph.kind, checked=True)
+            graph, self._manifest = mapped or graph, manifest
         with self._lock:
-            self.segments, self.why = Segments(graph), f"it was built over {len(graph)} documents"
-        self._save(lambda: files.save(self._folder, graph, snapshot, self._about.fingerprint, self._recent.sample()))
+            self.segments, self.why = Segments(graph), why
+
+    def _made(self, snapshot: Snapshot) -> AnnIndex:
+        """The large index, grown by the later rows; made anew where many of its rows have gone."""
+        main = self.graph
+        if main is None or not main.kind.coded or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
+            return AnnIndex.build(self._built, snapshot, self._stop)
+        known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
+        return main.grown(snapshot, np.flatnonzero(snapshot.alive[known:]) + known, self._stop)
 
     def _extend(self, snapshot: Snapshot) -> None:
         """Take later rows into the small index."""
@@ -233,7 +284,7 @@ class Builder:
                 alive = snapshot.alive.copy()
                 alive[:known] = False
                 built = AnnIndex.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
-                recent = AnnIndex(built.kind, built.index, built.rows, _tuning_beside(segments.main))
+                recent = AnnIndex(built.kind, built.index, built.rows, built.coding, _tuning_beside(segments.main))
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)
             with self._lock:
@@ -250,9 +301,12 @@ class Builder:
             if self.segments is None or self.segments.main is not segments.main:
                 return
             self.segments = Segments(graph, self.segments.recent)
-        manifest = self._manifest
-        if manifest is not None:
-            self._save(lambda: files.save_tuning(self._folder, manifest, graph.tuning, self._recent.sample()))
+        if self._manifest is None:
+            return
+        try:
+            self._manifest = files.save_tuning(self._folder, self._manifest, graph.tuning, self._recent.sample())
+        except SaveError as error:
+            self.why += f", and its tuning could not be saved ({error})"
 
     def _tuned(self, graph: AnnIndex, snapshot: Snapshot) -> AnnIndex:
         begun = time.monotonic()
@@ -266,12 +320,6 @@ class Builder:
         self._tuned_for = self._tuned_at - begun
         return tuned
 
-    def _save(self, save: Callable[[], Manifest]) -> None:
-        try:
-            self._manifest = save()
-        except SaveError as error:  # it serves all the same, until the collection is closed
-            self.why += f", and could not be saved ({error})"
-
 
 def _tuning_beside(main: AnnIndex) -> Tuning:
     """Of the small index: half of what the large one takes, where that is a graph too."""
@@ -282,3 +330,9 @@ def _tuning_beside(main: AnnIndex) -> Tuning:
 def _tail(segments: Segments, snapshot: Snapshot) -> int:
     """How many rows no index has."""
     return int(snapshot.alive[segments.known(snapshot) :].sum())
+
+
+def _dead(main: AnnIndex, snapshot: Snapshot) -> int:
+    """How many rows of an index have gone."""
+    known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
+    return len(main) - int(snapshot.alive[:known].sum())

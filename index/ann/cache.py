@@ -1,4 +1,4 @@
-"""The files beside a collection's database, derived from it to open and search faster: vectors, graph, manifest.
+"""The files beside a collection's database, derived from it to open and search faster: rows, vectors, graph, manifest.
 
 All of it is derived: what is lost, or is not as the manifest says, counts as none and is made again. Files are written
 whole under names of their own, then the manifest is replaced, then the files before them are removed. The manifest
@@ -22,14 +22,16 @@ from encoder_tools.io.files import replacing, write_bytes
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
 from index.ann.index_types import AnnIndexType
-from index.ann.snapshot import Snapshot
 from index.ann.tuning import KS, Recall, Tuning
-from index.storage.vector_block import Block
+from index.memory.codes import Coding
+from index.memory.snapshot import Snapshot
+from index.storage.schema import About
+from index.storage.vector_block import Base, WriteToken
 
 MANIFEST_NAME = "manifest.json"
-_VERSION = 3
+_VERSION = 4
 _SUFFIX = ".bin"
-_FILES = ("vectors", "graph", "queries")
+_FILES = ("rows", "vectors", "graph", "queries")
 _PART = 2**22  # bytes that are read at a time
 
 
@@ -49,8 +51,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
     :ivar fingerprint: of the model that made the vectors.
     :ivar sequence: of the write after which they were taken, ``token`` that write's.
-    :ivar vectors: file of ``rows`` int64 row numbers and as many vectors, float32 of width ``dim``.
+    :ivar count: how many rows there are.
+    :ivar rows: file of as many int64 row numbers, and a byte for each that says whether it was a document then.
+    :ivar vectors: file of as many vectors of width ``dim``, in the precision of ``storage``; none if they are read from
+        the database.
     :ivar graph: file of FAISS's bytes of what leads to them, ``kind`` what that is.
+    :ivar step: of the codes that the graph holds, and ``residual``; see :class:`index.memory.codes.Coding`.
     :ivar efforts: of a search, and ``recall`` what it was measured to find; see :class:`index.ann.tuning.Tuning`.
     :ivar queries: file of ``recent`` vectors that were searched for, if any are remembered.
     """
@@ -59,37 +65,55 @@ class Manifest(msgspec.Struct, frozen=True):
     fingerprint: str
     sequence: int
     token: str
-    rows: int
+    storage: str
+    count: int
     dim: int
-    vectors: File
+    rows: File
+    vectors: File | None
     graph: File
     kind: str
+    step: float
+    residual: float
     efforts: dict[int, int]
     recall: Recall
     queries: File | None = None
     recent: int = 0
 
 
-def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, fingerprint: str, queries: FloatMatrix) -> Manifest:
-    """Write a graph, the vectors that it is over, and their manifest; in parts, so that nothing is copied whole.
+def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, about: About, queries: FloatMatrix) -> Manifest:
+    """Write a graph, the rows and vectors that it is over, and their manifest; nothing is copied whole.
 
-    :param snapshot: that the graph was built of.
+    :param snapshot: that the graph was built or grown of.
     :param queries: that are remembered (n, dim).
     :raises SaveError: if the disk is full or read-only; what was there before still serves.
     """
-    positions = np.searchsorted(snapshot.rows, graph.rows)
-    step = max(1, _PART // (4 * snapshot.vectors.shape[1]))
+    alive = snapshot.holds(graph.rows)
+    step = max(1, _PART // (4 * about.dim))
+
+    def write_rows(write: Callable[[bytes], int]) -> None:
+        write(graph.rows.astype("<i8").tobytes())
+        write(alive.astype("u1").tobytes())
 
     def write_vectors(write: Callable[[bytes], int]) -> None:
-        write(graph.rows.astype("<i8").tobytes())
-        for start in range(0, len(positions), step):
-            write(snapshot.vectors[positions[start : start + step]].astype("<f4").tobytes())
+        for start in range(0, len(graph.rows), step):
+            there = alive[start : start + step]
+            vectors = np.zeros((len(there), about.dim), dtype=about.dtype)  # of those that have gone nobody asks
+            vectors[there] = snapshot.vectors.take(snapshot.positions(graph.rows[start : start + step]))
+            write(vectors.tobytes())
 
-    vectors = _write(folder, "vectors", write_vectors)
-    links = _write(folder, "graph", lambda write: graph.kind.write(graph.index, write))
-    count, dim = len(graph.rows), snapshot.vectors.shape[1]
     made = Manifest(
-        _VERSION, fingerprint, *snapshot.write_token, count, dim, vectors, links, graph.kind.name, *graph.tuning
+        _VERSION,
+        about.fingerprint,
+        *snapshot.write_token,
+        about.storage,
+        len(graph.rows),
+        about.dim,
+        _write(folder, "rows", write_rows),
+        _write(folder, "vectors", write_vectors) if about.held else None,
+        _write(folder, "graph", lambda write: graph.kind.write(graph.index, write)),
+        graph.kind.name,
+        *(graph.coding or Coding(0.0, 0.0)),
+        *graph.tuning,
     )
     return save_tuning(folder, made, graph.tuning, queries)
 
@@ -105,7 +129,7 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
         manifest, efforts=tuning.efforts, recall=tuning.recall, queries=file, recent=len(queries)
     )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
-    kept = {name.name for name in (made.vectors, made.graph, made.queries) if name is not None}
+    kept = {file.name for file in (made.rows, made.vectors, made.graph, made.queries) if file is not None}
     for kind in _FILES:
         for path in folder.glob(f"{kind}-*{_SUFFIX}"):
             if path.name not in kept:
@@ -113,25 +137,56 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
     return made
 
 
-def read_manifest(folder: Path, fingerprint: str, dim: int) -> tuple[Manifest | None, str]:
-    """What a folder says that it has, if that is of this model; else None, and why."""
+def read_manifest(folder: Path, about: About) -> tuple[Manifest | None, str]:
+    """What a folder says that it has, if that is of these vectors; else None, and why."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None, f"there is no {MANIFEST_NAME} on disk"
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        return None, f"what is on disk is damaged ({error})"
-    if manifest.format_version != _VERSION or (manifest.fingerprint, manifest.dim) != (fingerprint, dim):
+        other = "of another version" if _version(folder) not in (None, _VERSION) else f"damaged ({error})"
+        return None, f"what is on disk is {other}"
+    own = manifest.fingerprint, manifest.dim, manifest.storage
+    if manifest.format_version != _VERSION or own != (about.fingerprint, about.dim, about.storage):
         return None, "what is on disk is of another version or model"
     efforts = [manifest.efforts.get(k, 0) for k in KS]
-    if manifest.rows < 1 or min(efforts) < 1 or manifest.vectors.size != manifest.rows * (8 + 4 * dim):
+    sizes = [manifest.rows.size == 9 * manifest.count, (manifest.vectors is not None) == about.held]
+    if manifest.vectors is not None:
+        sizes.append(manifest.vectors.size == manifest.count * about.dim * np.dtype(about.dtype).itemsize)
+    if manifest.count < 1 or min(efforts) < 1 or not all(sizes) or not 0 <= manifest.step < np.inf:
         return None, "what is on disk is damaged (its manifest says what cannot be)"
     return manifest, ""
 
 
-def read_vectors(folder: Path, manifest: Manifest, into: Block) -> str:
-    """Fill a block with the rows and vectors of a manifest; what is wrong with them, or nothing."""
-    return _read(folder, manifest.vectors, into.rows, into.vectors)
+def _version(folder: Path) -> Any:
+    """What version a manifest of another one says that it is."""
+    try:
+        content = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError, msgspec.DecodeError):
+        return None
+    return content.get("format_version") if isinstance(content, dict) else None
+
+
+def read_base(folder: Path, manifest: Manifest, about: About) -> tuple[Base | None, str]:
+    """Rows and vectors of a manifest, the latter mapped; None if they are not as it says, and why."""
+    rows, alive = np.empty(manifest.count, dtype="<i8"), np.empty(manifest.count, dtype="u1")
+    why = _read(folder, manifest.rows, rows, alive)
+    if why:
+        return None, why
+    if (np.diff(rows) <= 0).any() or alive.max(initial=0) > 1:
+        return None, _not_as_said(manifest.rows)
+    vectors = None
+    if manifest.vectors is not None:
+        why = _wrong_size(folder, manifest.vectors) or _wrong_checksum(folder, manifest.vectors)
+        if why:
+            return None, why
+        try:
+            path = folder / manifest.vectors.name
+            vectors = np.memmap(path, dtype=about.dtype, mode="r", shape=(manifest.count, about.dim))
+        except (OSError, ValueError) as error:
+            return None, f"what is on disk cannot be read ({error})"
+    token = WriteToken(manifest.sequence, manifest.token)
+    return Base(token, rows.astype(np.int64, copy=False), alive.astype(bool), vectors), ""
 
 
 def read_queries(folder: Path, manifest: Manifest) -> FloatMatrix:
@@ -142,19 +197,28 @@ def read_queries(folder: Path, manifest: Manifest) -> FloatMatrix:
     return queries
 
 
-def read_graph(folder: Path, manifest: Manifest, block: Block, kind: AnnIndexType) -> tuple[AnnIndex | None, str]:
-    """What leads to the vectors of a manifest, if it is whole and of a kind; else None, and why."""
+def read_graph(
+    folder: Path, manifest: Manifest, rows: NDArray[np.int64], kind: AnnIndexType, *, checked: bool = False
+) -> tuple[AnnIndex | None, str]:
+    """What leads to the vectors of a manifest, if it is whole and of a kind; else None, and why.
+
+    :param checked: it was written just now.
+    """
     if manifest.kind != kind.name:
         return None, f"what is on disk is of kind {manifest.kind!r}"
-    why = _wrong_size(folder, manifest.graph) or _wrong_checksum(folder, manifest.graph)
+    why = "" if checked else _wrong_size(folder, manifest.graph) or _wrong_checksum(folder, manifest.graph)
     if why:
         return None, why
+    path = folder / manifest.graph.name
     try:
-        with (folder / manifest.graph.name).open("rb") as file:
-            index = kind.read(file, block.vectors)
+        index = kind.read(path, mapped=True)
     except (OSError, RuntimeError) as error:
         return None, f"what is on disk cannot be read ({error})"
-    return AnnIndex(kind, index, block.rows.copy(), Tuning(manifest.efforts, manifest.recall)), "it was on disk"
+    if (index.ntotal, index.d) != (manifest.count, manifest.dim):
+        return None, _not_as_said(manifest.graph)
+    coding = Coding(manifest.step, manifest.residual) if kind.coded else None
+    tuning = Tuning(manifest.efforts, manifest.recall)
+    return AnnIndex(kind, index, rows, coding, tuning, path if kind.coded else None), "it was on disk"
 
 
 def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], object]) -> File:

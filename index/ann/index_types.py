@@ -8,7 +8,8 @@ that have gone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +29,15 @@ class AnnIndexType(Protocol):
 
     :ivar name: as users and files call it.
     :ivar efforts: what a search may spend, ascending; the least one that has the wanted recall is taken.
+    :ivar coded: whether vectors are given to it as int8 codes (as float32 numbers); else as they are.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 - see above
     @property
     def efforts(self) -> tuple[int, ...]: ...  # noqa: D102 - see above
+    @property
+    def coded(self) -> bool: ...  # noqa: D102 - see above
 
     def trained_on(self, count: int) -> int:
         """How many of ``count`` vectors it is trained on."""
@@ -57,13 +61,16 @@ class AnnIndexType(Protocol):
     def parameters(self, effort: int, k: int) -> Any:
         """FAISS's parameters of a search for ``k`` at an effort."""
 
-    def write(self, index: Any, write: Callable[[bytes], int]) -> None:
-        """Write what is saved, in parts; the vectors themselves are saved beside it and can be left out."""
+    def codes(self, index: Any) -> NDArray[np.uint8]:
+        """A view of the codes (n, dim) that an index holds, each higher by 128; none if it is not ``coded``."""
 
-    def read(self, file: BinaryIO, vectors: FloatMatrix) -> Any:
+    def write(self, index: Any, write: Callable[[bytes], int]) -> None:
+        """Write it, in parts."""
+
+    def read(self, path: Path, *, mapped: bool) -> Any:
         """The index again, from a file that was checked: FAISS trusts what it reads.
 
-        :param vectors: those that it was made of, in their order, float32 (n, dim).
+        :param mapped: leave it on disk where the kind can; nothing can be added to it then.
         """
 
 
@@ -74,5 +81,5 @@ def kinds() -> dict[str, AnnIndexType]:
 
 
 def recent_kind() -> AnnIndexType:
-    """What later rows are searched through: a graph that is built at four times the pace of the large one."""
-    return Hnsw(links=16, build_effort=40)
+    """What later rows are searched through: a graph that is built at twice the pace of the large one."""
+    return Hnsw(build_effort=40)

@@ -7,7 +7,8 @@ Search", 2011; by FAISS, whose guidelines ask for 4 to 16 times the square root 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class Ivf:
     """The effort is nprobe; the vectors are kept in the lists once more."""
 
     name = "ivf"
+    coded = False
     efforts: tuple[int, ...] = (
         *(1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96),
         *(128, 192, 256, 384, 512, 768, 1024),
@@ -77,12 +79,15 @@ class Ivf:
         module: Any = faiss  # its stubs do not know of callbacks
         faiss.write_index(index, module.PyCallbackIOWriter(write))
 
-    def read(self, file: BinaryIO, vectors: FloatMatrix) -> Any:
-        """As it was saved."""
+    def codes(self, index: Any) -> NDArray[np.uint8]:
+        """It has none."""
+        return np.empty((0, index.d), dtype=np.uint8)
+
+    def read(self, path: Path, *, mapped: bool) -> Any:
+        """As it was saved, in memory."""
         import faiss
 
-        module: Any = faiss
-        return faiss.read_index(module.PyCallbackIOReader(file.read))
+        return faiss.read_index(str(path))
 
 
 def _lists(count: int) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.ann.snapshot import Snapshot
+from index.memory.snapshot import Neighbors, Snapshot
 
 KS = (1, 10, 100)
 """How many neighbors are asked for while measuring."""
@@ -33,8 +33,8 @@ _TIE = 1e-6
 
 Recall = dict[str, dict[int, float]]
 """Share of the true neighbors that are found, by group and by how many are asked for."""
-Search = Callable[[FloatMatrix, int, int], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Scores and rows (n, k) of queries (n, dim), for k and an effort; rows of -1 where there is nothing."""
+Search = Callable[[FloatMatrix, int, int], Neighbors]
+"""Rows and scores of a query (1, dim), for k and an effort, best first."""
 
 
 class Tuning(NamedTuple):
@@ -84,7 +84,7 @@ def tune(
     :param search: through the index, which has all rows of the snapshot that are alive.
     :param given: groups of unit vectors, beside those that are made of stored ones.
     """
-    groups = {name: _grouped(snapshot, *queries) for name, queries in _queries(snapshot, given).items()}
+    groups = _grouped(snapshot, _queries(snapshot, given))
     chosen: dict[int, int] = {}
     step = 0
     for k in KS:
@@ -109,26 +109,38 @@ def _queries(
     def some() -> NDArray[np.int64]:
         return generator.choice(alive, size=min(SAMPLE, len(alive)), replace=False)
 
+    def vectors_of(positions: NDArray[np.int64]) -> FloatMatrix:
+        order = np.argsort(positions)
+        made = np.empty((len(positions), snapshot.vectors.part(0, 0).shape[1]), dtype=np.float32)
+        made[order] = snapshot.vectors.take(positions[order])
+        return made
+
     own = some()
-    made: dict[str, tuple[FloatMatrix, NDArray[np.int64] | None]] = {"stored": (snapshot.vectors[own], own)}
+    made: dict[str, tuple[FloatMatrix, NDArray[np.int64] | None]] = {"stored": (vectors_of(own), own)}
     for name, cosine in _NOISE.items():
-        vectors, noise = snapshot.vectors[some()], _unit(snapshot.vectors[some()] - snapshot.vectors[some()])
+        vectors, noise = vectors_of(some()), _unit(vectors_of(some()) - vectors_of(some()))
         across = _unit(noise - np.einsum("ij,ij->i", noise, vectors)[:, None] * vectors)
         made[name] = (_unit(cosine * vectors + (1 - cosine**2) ** 0.5 * across), None)
-    made["between"] = (_unit(snapshot.vectors[some()] + snapshot.vectors[some()]), None)
+    made["between"] = (_unit(vectors_of(some()) + vectors_of(some())), None)
     for name, queries in given.items():
         if len(queries) >= _LEAST:
             made[name] = (queries[-SAMPLE:], None)
     return made
 
 
-def _grouped(snapshot: Snapshot, queries: FloatMatrix, positions: NDArray[np.int64] | None) -> _Group:
-    own = np.full(len(queries), -1) if positions is None else snapshot.rows[positions]
-    scores = [
-        ranked[rows != row][: KS[-1]]
-        for row, (rows, ranked) in zip(own.tolist(), snapshot.nearest(queries, KS[-1] + 1), strict=True)
-    ]
-    return _Group(queries, own, np.stack(scores))
+def _grouped(
+    snapshot: Snapshot, queries: Mapping[str, tuple[FloatMatrix, NDArray[np.int64] | None]]
+) -> dict[str, _Group]:
+    """With the true neighbors, found in one pass over all vectors."""
+    every = snapshot.nearest(np.concatenate([vectors for vectors, _ in queries.values()]), KS[-1] + 1)
+    groups, start = {}, 0
+    for name, (vectors, positions) in queries.items():
+        own = np.full(len(vectors), -1) if positions is None else snapshot.rows[positions]
+        neighbors = every[start : start + len(vectors)]
+        start += len(vectors)
+        scores = [ranked[rows != row][: KS[-1]] for row, (rows, ranked) in zip(own.tolist(), neighbors, strict=True)]
+        groups[name] = _Group(vectors, own, np.stack(scores))
+    return groups
 
 
 def _recall(search: Search, group: _Group, k: int, effort: int) -> float:
@@ -136,9 +148,12 @@ def _recall(search: Search, group: _Group, k: int, effort: int) -> float:
     if not count:
         return 1.0
     alone = bool((group.own >= 0).any())  # each must find itself too, which counts for nothing
-    scores, rows = search(group.queries, k + alone, effort)
-    hits = (scores >= group.scores[:, count - 1 : count] - _TIE) & (rows >= 0) & (rows != group.own[:, None])
-    return float(np.minimum(hits.sum(axis=1), count).mean() / count)
+    hits = 0
+    for number, own in enumerate(group.own.tolist()):
+        rows, scores = search(group.queries[number : number + 1], k + alone, effort)
+        near = (scores >= group.scores[number, count - 1] - _TIE) & (rows != own)
+        hits += min(int(np.count_nonzero(near)), count)
+    return float(hits / (count * len(group.own)))
 
 
 def _unit(vectors: FloatMatrix) -> FloatMatrix:

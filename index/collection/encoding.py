@@ -31,9 +31,9 @@ def is_vector(value: Any) -> bool:
     return is_list(value) and not any(map(is_list, value))
 
 
-def about_of(encoder: TextEncoder) -> About:
+def about_of(encoder: TextEncoder, storage: str) -> About:
     """What a collection of an encoder's vectors says of itself."""
-    return About(encoder.dim, encoder.fingerprint, space_of(encoder).root)
+    return About(encoder.dim, encoder.fingerprint, space_of(encoder).root, storage)
 
 
 @dataclass(frozen=True)

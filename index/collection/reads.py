@@ -79,6 +79,7 @@ class Reads:
                 sum(file.stat().st_size for file in self._opened.folder.iterdir() if file.is_file()),
                 view.reader.reembedded(),
                 None if graph is None else graph.tuning.recall,
+                view.about.storage,
             )
 
     def verify(self) -> int:
@@ -104,7 +105,7 @@ class Reads:
 
     def _check_manifest(self, reader: Reader) -> None:
         about = reader.about
-        manifest, _ = read_manifest(self._opened.folder, about.fingerprint, about.dim)
+        manifest, _ = read_manifest(self._opened.folder, about)
         if manifest is not None and manifest.sequence > reader.sequence():
             raise FileCorruptError(_behind(self._opened.database.path, manifest.sequence, reader.sequence()))
 

@@ -63,7 +63,7 @@ class Reembedding:
                 continue
             vectors = self._model.documents(texts, show_progress=False)
             with self._writing() as connection:
-                generations.fill(connection, rows, vectors)
+                generations.fill(connection, rows, vectors, self._model.about)
             after = rows[-1]
             step(len(rows))
 
@@ -77,7 +77,8 @@ class Reembedding:
             if len(rows) > _FEW:
                 return None
             if rows:
-                generations.fill(connection, rows, self._model.documents(texts, show_progress=False))
+                vectors = self._model.documents(texts, show_progress=False)
+                generations.fill(connection, rows, vectors, self._model.about)
             generations.switch(connection, self._model.about)
             return len(rows)
 

@@ -92,7 +92,7 @@ class Writer:
         with self._opened.database.writing() as connection:
             reader = Reader(connection, self._opened.database.path)
             for batch, vectors in metadata_batches(reader, checked, own):
-                writer.upsert(connection, batch, vectors)
+                writer.upsert(connection, batch, vectors, reader.about)
             writer.trim(connection, self._opened.state.kept)
         self._opened.state.after_write()
         return len(checked)
@@ -124,7 +124,7 @@ class Writer:
     ) -> None:
         """Give all documents vectors of another model, and then search with it."""
         self._opened.check_open()
-        model = Model(self._opened.folder, about_of(encoder), encoder)
+        model = Model(self._opened.folder, about_of(encoder, self._opened.about.storage), encoder)
         run = Reembedding(self._opened.database, model, restart=restart)
         self._opened.adopt(model)  # before the switch, which searches must not see first
         done, count = run.progress()
@@ -180,7 +180,7 @@ class Writer:
             self._opened.check_open()
             same = about_in(connection, self._opened.database.path) == model.about
             if same:
-                writer.upsert(connection, batch, vectors)
+                writer.upsert(connection, batch, vectors, model.about)
                 writer.trim(connection, self._opened.state.kept)
         if same:
             self._opened.state.after_write()

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.ann.snapshot import Snapshot, grown
+from index.memory.growing import grown
+from index.memory.snapshot import Snapshot
 from index.query.filters import All, Condition, Filter, Not, Path, Words, fields_of
 from index.storage.reader import Reader
 

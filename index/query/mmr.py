@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.ann.snapshot import Snapshot
+from index.memory.snapshot import Snapshot
 from index.query.fusion import Fused
 
 
@@ -22,7 +22,9 @@ def diversified(hits: Sequence[Fused], snapshot: Snapshot, diversity: float, cou
     """
     if not hits:
         return []
-    vectors = snapshot.vectors[np.searchsorted(snapshot.rows, [hit.row for hit in hits])]
+    positions = np.searchsorted(snapshot.rows, [hit.row for hit in hits])
+    order = np.argsort(positions)
+    vectors = snapshot.vectors.take(positions[order])[np.argsort(order)]
     scores = np.array([hit.score for hit in hits])
     likest = np.full(len(hits), -np.inf)
     chosen = [0]  # nothing is before the first: it is the nearest

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
 from index.ann.builder import Builder
-from index.ann.codes import LEAST, CodedVectors, Codes, compared, nearest_coded
 from index.ann.segments import Segments
-from index.ann.snapshot import Neighbors, Snapshot
+from index.memory.codes import LEAST, Codes, nearest_coded
+from index.memory.snapshot import Neighbors, Snapshot
 from index.results import Plan
 
 _MARGIN = 1.5  # more than the share of matches asks for: of those near a query it is another
@@ -58,7 +58,7 @@ class Costs(NamedTuple):
 def measure(main: AnnIndex, snapshot: Snapshot, codes: Codes) -> Costs:
     """The costs on this machine, of this graph."""
     positions = np.flatnonzero(snapshot.alive)
-    queries = snapshot.vectors[positions[:: max(1, len(positions) // _QUERIES)][:_QUERIES]]
+    queries = snapshot.vectors.take(positions[:: max(1, len(positions) // _QUERIES)][:_QUERIES])
     some = positions[:: max(1, len(positions) // _SCANNED)]
     few = some[: len(some) // 8]
 
@@ -66,7 +66,9 @@ def measure(main: AnnIndex, snapshot: Snapshot, codes: Codes) -> Costs:
         return _fastest(lambda query: nearest_coded(query, 10, snapshot, codes, rows), queries)
 
     def search(effort: int) -> float:
-        return _fastest(lambda query: main.search(query, 10, effort), queries)
+        return _fastest(
+            lambda query: snapshot.compared(query[0], 10, main.nearest_alive(query, 10, snapshot, effort)), queries
+        )
 
     low, high = main.tuning.efforts[10], 4 * main.tuning.efforts[10]
     return Costs(_line((len(few), scan(few)), (len(some), scan(some))), _line((low, search(low)), (high, search(high))))
@@ -93,7 +95,7 @@ class Planner:
     """Of one collection. Safe for threads."""
 
     def __init__(self, builder: Builder, dim: int) -> None:
-        self._builder, self._codes = builder, CodedVectors()
+        self._builder = builder
         self._lock = threading.Lock()
         # Until there are codes: what it took at 384 dimensions on a processor of 2023, and in proportion.
         self._usual = Costs(Cost(50e-6, 0.2e-9 * dim), Cost(60e-6, 12e-9 * dim))
@@ -108,15 +110,25 @@ class Planner:
         """
         matches = int(np.count_nonzero(mask))
         if matches < LEAST:
-            return compared(queries, k, snapshot, np.flatnonzero(mask)), Plan("exact", matches)
-        codes = self._codes.of(snapshot)
+            positions = np.flatnonzero(mask)
+            return [snapshot.compared(query, k, positions) for query in queries], Plan("exact", matches)
+        codes = self._builder.codes(snapshot)
         found = self._through_graph(queries, k, snapshot, mask, matches, codes)
         if found is not None:
             return found
-        plan = Plan("exact", matches)
+        return self._scan(queries, k, snapshot, mask, codes), Plan("exact", matches)
+
+    def scan(self, queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_]) -> list[Neighbors]:
+        """As :meth:`nearest`, whatever a graph finds."""
+        return self._scan(queries, k, snapshot, mask, self._builder.codes(snapshot))
+
+    @staticmethod
+    def _scan(
+        queries: FloatMatrix, k: int, snapshot: Snapshot, mask: NDArray[np.bool_], codes: Codes | None
+    ) -> list[Neighbors]:
         if codes is None:
-            return snapshot.nearest(queries, k, mask), plan
-        return nearest_coded(queries, k, snapshot, codes, np.flatnonzero(mask)), plan
+            return snapshot.nearest(queries, k, mask)
+        return nearest_coded(queries, k, snapshot, codes, np.flatnonzero(mask))
 
     def costs(self, main: AnnIndex, snapshot: Snapshot, codes: Codes | None) -> Costs:
         """What the plans cost with a graph; measured when it is first asked for."""
@@ -148,7 +160,7 @@ class Planner:
         found, deepest = [], depth
         for query in queries:
             asked = depth
-            while (neighbors := segments.nearest_among(query, k, asked, snapshot, mask)) is None:
+            while (neighbors := segments.nearest_among(query, k, asked, snapshot, mask, codes)) is None:
                 asked *= 2
                 if 2 * asked >= len(segments.main) or costs.graph.seconds(_effort(segments, asked)) > price:
                     return None

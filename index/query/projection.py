@@ -50,7 +50,7 @@ def project(view: ReadView) -> Projection:
                 ids.append(part[row].id)
                 metadata.append(part[row].metadata)
                 kept.append(number)
-    vectors = snapshot.vectors[alive[kept]]
+    vectors = snapshot.vectors.take(alive[kept])
     mean, axes = _principal(vectors, view.about.dim)
     points = ((vectors - mean) @ axes).astype(np.float32)
     return Projection(snapshot.sequence, ids, metadata, points, mean, axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from encoder_tools.errors import EncoderToolsError
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
-from index.ann.snapshot import Neighbors, Snapshot, Snapshots
+from index.memory.snapshot import Neighbors, Snapshot
+from index.memory.snapshots import Snapshots
 from index.query.filtered_fields import read_fields, remember_fields
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
@@ -24,7 +25,9 @@ from index.results import Plan
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
+from index.storage.vector_block import Block
 
+_READ_AT_ONCE = 5000  # vectors of one transaction
 _PREPARED_FROM = 5000  # documents; the columns of fewer are made in milliseconds
 
 
@@ -51,10 +54,18 @@ class ReadView:
         """
         if mask is not None:
             found, plan = self.planner.nearest(queries, k, self.snapshot, mask)
+        elif not self.snapshot.vectors.held and self.builder.exact(k, self.snapshot):
+            found, plan = self.exact(queries, k, None), Plan("exact", len(self.snapshot))
         else:
             found, plan = self.builder.nearest(queries, k, self.snapshot)
         self.plans.append(plan)
         return found
+
+    def exact(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
+        """As :meth:`nearest`, whatever a graph finds."""
+        if self.snapshot.vectors.held:
+            return self.snapshot.nearest(queries, k, mask)
+        return self.planner.scan(queries, k, self.snapshot, self.snapshot.alive if mask is None else mask)
 
     def matching(self, condition: Filter) -> list[int]:
         """Rows that match a filter, ascending."""
@@ -141,7 +152,7 @@ class CollectionState:
                 # the two would disagree: begin a new transaction, which sees at least what the snapshot has.
                 if snapshot.sequence == sequence:
                     self._prepare_once(now, snapshot)
-                    yield ReadView(reader, snapshot, now.columns, now.builder, now.planner, now.about)
+                    yield self._view(now, snapshot, reader)
                     return
 
     def _prepare_once(self, now: _Generation, snapshot: Snapshot) -> None:
@@ -163,7 +174,10 @@ class CollectionState:
         """The state in a transaction that writes, before it has written: there is no later one."""
         reader = self._reader(connection)
         now, snapshot = self._advance(reader)
-        return ReadView(reader, snapshot, now.columns, now.builder, now.planner, now.about)
+        return self._view(now, snapshot, reader)
+
+    def _view(self, now: _Generation, snapshot: Snapshot, reader: Reader) -> ReadView:
+        return ReadView(reader, snapshot.within(reader), now.columns, now.builder, now.planner, now.about)
 
     def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:
@@ -179,9 +193,15 @@ class CollectionState:
             about,
             builder,
             Planner(builder, about.dim),
-            Snapshots(about.dim, self._name, builder.base),
+            Snapshots(about, self._name, builder.base, builder.kept, self._vectors),
             Columns(partial(remember_fields, self._database.path.parent)),
         )
+
+    def _vectors(self, rows: Sequence[int]) -> Iterator[Block]:
+        """Of some rows, for what works beside the searches; those that are gone are left out."""
+        for start in range(0, len(rows), _READ_AT_ONCE):
+            with self.reading() as reader:
+                yield from reader.vectors(rows[start : start + _READ_AT_ONCE], some=True)
 
     def _reader(self, connection: sqlite3.Connection) -> Reader:
         return Reader(connection, self._database.path)

@@ -128,7 +128,7 @@ class Search:
         if count <= _DEPTH:
             return [head[:count] for head, _ in rankings]
         deepest = min(count + max(len(known) for _, known in rankings), len(view.snapshot))
-        every = view.snapshot.nearest(vectors, deepest, mask)  # exact: a graph finds others at another depth
+        every = view.exact(vectors, deepest, mask)  # exact: a graph finds others at another depth
         return [self._continued(*one, ranking)[:count] for one, ranking in zip(rankings, every, strict=True)]
 
     def _fused(self, dense: Ranking, lexical: Ranking, count: int) -> tuple[list[Fused], NDArray[np.int64]]:

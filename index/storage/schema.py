@@ -23,9 +23,10 @@ from encoder_tools.protocols import FloatMatrix
 from index.results import DocumentId
 from index.storage import fts as lexical
 from index.storage.database import DATABASE_NAME, Database, connect, translated
+from index.storage.precision import STORAGES, dtype_of, held
 from index.text.words import words_by
 
-FORMAT_VERSION = 4
+FORMAT_VERSION, _SMALL_VERSION = 4, 5  # the second of collections whose vectors are not float32
 _APPLICATION_ID = 0x656E6354  # "encT": tells our databases from others
 _PAGE = 8192  # five vectors of width 384 fill it by 94 %; of SQLite's own 4,096, two fill 75
 _TABLES = """
@@ -46,11 +47,23 @@ class About(NamedTuple):
     """What a collection says of itself.
 
     :ivar fingerprint: of the model that made the vectors, ``space`` that model's space.
+    :ivar storage: how they are kept; see :data:`index.storage.precision.Storage`.
     """
 
     dim: int
     fingerprint: str
     space: str
+    storage: str = "float32"
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of the numbers in the database."""
+        return dtype_of(self.storage)
+
+    @property
+    def held(self) -> bool:
+        """Whether the vectors are in memory, or mapped, and not in the database alone."""
+        return held(self.storage)
 
 
 def create(folder: Path, about: About, stemming: str | None = None) -> None:
@@ -66,7 +79,7 @@ def create(folder: Path, about: About, stemming: str | None = None) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_META + _TABLES + lexical.TABLE)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        meta = {"format_version": FORMAT_VERSION, **about._asdict(), "sequence": 0, "count": 0, "logged": 0}
+        meta = {"format_version": _version(about), **about._asdict(), "sequence": 0, "count": 0, "logged": 0}
         meta |= {"stemming": stemming or "", "words": words_by(stemming).rules}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
@@ -87,7 +100,7 @@ def read_about(database: Database) -> About:
                 # no table of this name is left to processes of an older version, whose words are other words
                 connection.execute("DROP TABLE IF EXISTS words")
                 connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (FORMAT_VERSION,))
-    elif meta.get("format_version") != FORMAT_VERSION:
+    elif meta.get("format_version") not in (FORMAT_VERSION, _SMALL_VERSION):
         raise FileCorruptError(
             f"{database.path} has format version {meta.get('format_version')!r}, this encoder-tools reads "
             f"{FORMAT_VERSION}. Upgrade encoder-tools."
@@ -99,7 +112,7 @@ def read_about(database: Database) -> About:
 
 def about_in(connection: sqlite3.Connection, path: Path) -> About:
     """What the state of a connection's transaction says of itself."""
-    query = "SELECT key, value FROM meta WHERE key IN ('dim', 'fingerprint', 'space')"
+    query = "SELECT key, value FROM meta WHERE key IN ('dim', 'fingerprint', 'space', 'storage')"
     return _about(dict(connection.execute(query)), path)
 
 
@@ -107,7 +120,14 @@ def _about(meta: dict[str, Any], path: Path) -> About:
     dim, fingerprint = meta.get("dim"), meta.get("fingerprint")
     if not isinstance(dim, int) or dim < 1 or not isinstance(fingerprint, str):
         raise FileCorruptError(f"{path} lacks its width or model. Restore a backup.")
-    return About(dim, fingerprint, str(meta.get("space", fingerprint)))  # the first collections name no space
+    storage = meta.get("storage", "float32")
+    if storage not in STORAGES:
+        raise FileCorruptError(f"{path} keeps its vectors as {storage!r}, expected one of {', '.join(STORAGES)}.")
+    return About(dim, fingerprint, str(meta.get("space", fingerprint)), storage)  # the first collections name no space
+
+
+def _version(about: About) -> int:
+    return FORMAT_VERSION if about.storage == "float32" else _SMALL_VERSION
 
 
 def check_kind(database: Database) -> None:
@@ -131,9 +151,9 @@ def vector_checksum(vector: bytes) -> int:
     return zlib.crc32(vector)
 
 
-def vector_lines(rows: Sequence[int], vectors: FloatMatrix) -> Iterator[tuple[int, bytes, int]]:
+def vector_lines(rows: Sequence[int], vectors: FloatMatrix, about: About) -> Iterator[tuple[int, bytes, int]]:
     """Vectors (n, dim) as a table of vectors has them: row, bytes, checksum."""
-    blobs = [vector.tobytes() for vector in vectors.astype("<f4")]
+    blobs = [vector.tobytes() for vector in vectors.astype(about.dtype)]
     return zip(rows, blobs, map(vector_checksum, blobs), strict=True)
 
 

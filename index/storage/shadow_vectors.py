@@ -15,7 +15,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.storage.schema import About, vector_lines
 
 _TABLE = "CREATE TABLE next_vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL)"
-_KEYS = ("dim", "fingerprint", "space")
+_KEYS = ("dim", "fingerprint", "space", "storage")
 _MISSING = """
 SELECT row FROM documents WHERE row > ? AND NOT EXISTS (SELECT 1 FROM next_vectors n WHERE n.row = documents.row)
 ORDER BY row LIMIT ?
@@ -25,7 +25,7 @@ ORDER BY row LIMIT ?
 def coming(connection: sqlite3.Connection) -> About | None:
     """The model whose vectors are being filled in, if there is one."""
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key LIKE 'next!_%' ESCAPE '!'"))
-    return About(*(meta[f"next_{key}"] for key in _KEYS)) if meta else None
+    return About(*(meta[key] for key in map("next_{}".format, _KEYS) if key in meta)) if meta else None
 
 
 def begin(connection: sqlite3.Connection, about: About) -> None:
@@ -52,14 +52,14 @@ def missing(connection: sqlite3.Connection, after: int, limit: int) -> list[int]
     return [row for (row,) in connection.execute(_MISSING, (after, limit))]
 
 
-def fill(connection: sqlite3.Connection, rows: Sequence[int], vectors: FloatMatrix) -> None:
-    """Store new vectors, but for documents that are gone by now.
+def fill(connection: sqlite3.Connection, rows: Sequence[int], vectors: FloatMatrix, about: About) -> None:
+    """Store new vectors of a model, but for documents that are gone by now.
 
     :param vectors: unit vectors (n, dim).
     """
     connection.executemany(
         "INSERT OR REPLACE INTO next_vectors SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM documents WHERE row = ?1)",
-        vector_lines(rows, vectors),
+        vector_lines(rows, vectors, about),
     )
 
 

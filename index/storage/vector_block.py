@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,13 @@ class Block(NamedTuple):
 
 
 class Base(NamedTuple):
-    """All vectors of a state that was once."""
+    """What was kept of a state that was once.
+
+    :ivar rows: int64 (n,), ascending; ``alive``, bool (n,), says which of them were documents then.
+    :ivar vectors: of all of them (n, dim), mapped; None if they are in the database alone.
+    """
 
     write_token: WriteToken
-    block: Block
+    rows: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    vectors: NDArray[Any] | None

@@ -11,7 +11,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.results import DocumentId
 from index.storage import fts as lexical
 from index.storage import shadow_vectors as generations
-from index.storage.schema import document_checksum, vector_lines
+from index.storage.schema import About, document_checksum, vector_lines
 
 _ADDED, _GONE = 1, 0
 _LOGGED, _LOGGED_SHARE = 100_000, 2  # entries of the log, and times as many as there are documents, that are kept
@@ -33,10 +33,10 @@ class Batch(NamedTuple):
     sources: Sequence[DocumentId] | None = None
 
 
-def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix) -> None:
+def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix, about: About) -> None:
     """Store documents or pieces in new rows, and take out all rows of the documents with the same ids.
 
-    :param vectors: unit vectors (n, dim).
+    :param vectors: unit vectors (n, dim), ``about`` what they are.
     :raises InputError: if another document has the id of a piece.
     """
     gone = _gone(connection, list(dict.fromkeys(batch.ids if batch.sources is None else batch.sources)))
@@ -49,7 +49,7 @@ def upsert(connection: sqlite3.Connection, batch: Batch, vectors: FloatMatrix) -
     documents = zip(rows, batch.ids, batch.texts, batch.metadata, checksums, sources, strict=True)
     connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", documents)
     lexical.add(connection, lexical.words_to_write(connection), rows, batch.texts)
-    connection.executemany("INSERT INTO vectors VALUES (?, ?, ?)", vector_lines(rows, vectors))
+    connection.executemany("INSERT INTO vectors VALUES (?, ?, ?)", vector_lines(rows, vectors, about))
     _note(connection, gone, rows)
 
 

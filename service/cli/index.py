@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.options import MODEL, READING, OrderedGroup, gathered, with_options
+
+if TYPE_CHECKING:
+    from index.storage.precision import Storage
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 _SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and before the first word of the query
@@ -63,8 +66,20 @@ _FILES = (
 @click.option(
     "--stemming", metavar="LANGUAGE", help="Match words by their stem: english, german, ... (extra: stemming)."
 )
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="How vectors are kept: float16 takes half the room, int8 a quarter of the memory.  [default: float32]",
+)
 @gathered(FileOptions, "options")
-def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | None, options: FileOptions) -> None:
+def build(
+    folder: Path,
+    files: tuple[Path, ...],
+    model: str,
+    stemming: str | None,
+    storage: Storage | None,
+    options: FileOptions,
+) -> None:
     """Add the contents of FILES to the collection FOLDER, which is created if it does not exist.
 
     FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
@@ -77,10 +92,11 @@ def build(folder: Path, files: tuple[Path, ...], model: str, stemming: str | Non
 
     encoder = OnnxEncoder(model)
     opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
-    if opened is not None and stemming is not None:
-        opened.close()
-        raise click.UsageError(f"--stemming is chosen when a collection is made, and {folder} is there.")
-    with opened or Collection.create(folder, encoder, stemming=stemming) as collection:
+    for name, value in {"--stemming": stemming, "--storage": storage}.items():
+        if opened is not None and value is not None:
+            opened.close()
+            raise click.UsageError(f"{name} is chosen when a collection is made, and {folder} is there.")
+    with opened or Collection.create(folder, encoder, stemming=stemming, storage=storage or "float32") as collection:
         _add_all(collection, folder, files, options)
 
 
@@ -192,6 +208,7 @@ def stats(folder: Path) -> None:
         "space": about.space,
         "bytes": f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} per document)",
         "index": f"{figures.kind}: {figures.why}",
+        "storage": figures.storage,
     }
     if figures.reembedding is not None:
         model, done = figures.reembedding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from encoder_tools.errors import FileMissingError
@@ -49,7 +50,9 @@ async def create_collection(context: Context, body: CreateCollectionRequest) -> 
         before = state.registry.collections.get(body.name)
         if before is not None and (before.folder is None or before.folder.exists()):
             raise ApiError(409, f"There is a collection {body.name!r} already.", code="collection_exists", param="name")
-        collection = await state.worker.run_long(Collection.create, folder, model.encoder)
+        collection = await state.worker.run_long(
+            partial(Collection.create, storage=body.storage), folder, model.encoder
+        )
         served = serve_collection(collection, model.name, folder, ours=True)
         state.registry.add_collection(body.name, served)
     return await _card(state, body.name, served)
@@ -130,7 +133,9 @@ def _named(context: Context) -> tuple[str, ServedCollection]:
 async def _card(state: ServiceState, name: str, served: ServedCollection) -> CollectionCard:
     with served.shared.used() as collection:
         stats = await state.worker.run_long(collection.stats)
-    return CollectionCard(name, served.model, stats.documents, stats.dim, stats.kind, stats.recall, stats.bytes)
+    return CollectionCard(
+        name, served.model, stats.documents, stats.dim, stats.kind, stats.recall, stats.bytes, stats.storage
+    )
 
 
 def _data(state: ServiceState) -> Path:

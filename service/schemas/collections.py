@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from index.storage.precision import Storage
 from service.schemas.common import MAX_HITS, MAX_OFFSET, Text, Texts, Usage
 
 Id = Annotated[str, msgspec.Meta(min_length=1)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -104,10 +105,11 @@ class SearchResponse:
 
 
 class CreateCollectionRequest(msgspec.Struct, frozen=True):
-    """``POST /v1/collections``; ``model`` None takes the first."""
+    """``POST /v1/collections``; ``model`` None takes the first, ``storage`` is how vectors are kept."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     model: str | None = None
+    storage: Storage = "float32"
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class CollectionCard:
     kind: str
     recall: float | None
     bytes: int
+    storage: str = "float32"
     object: str = "collection"
 
 

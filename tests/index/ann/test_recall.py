@@ -112,9 +112,12 @@ def test_later_rows_are_taken_into_a_small_index(folder: Path, encoder: Any, mon
             fresh = clustered(150, 100 + step)
             collection.upsert(list(range(len(stored), len(stored) + 150)), ["new"] * 150, vectors=fresh)
             stored = np.concatenate([stored, fresh])
+            assert collection.search(fresh[3], 1)[0].score == pytest.approx(1, abs=1e-5)  # taken in or not
+            with collection.opened.read_view() as view:
+                view.builder.wait_until_built(view.snapshot)
             segments = collection.opened.state.now.builder.segments
             assert segments is not None
-            assert segments.size == len(stored)  # at once: the one who wrote took them in
+            assert segments.size == len(stored)
             assert isinstance(segments.parts[1].kind, Hnsw)
             assert collection.search(fresh[3], 1)[0].score == pytest.approx(1, abs=1e-5)
             assert recall(collection, stored, unlike_documents(stored)["far"], 10) >= 0.9

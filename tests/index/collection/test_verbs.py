@@ -15,7 +15,7 @@ import pytest
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError
 from index import Collection, Document
-from index.ann.snapshot import best_of
+from index.memory.snapshot import best_of
 
 
 def test_deleted_documents_are_gone_and_their_rows_are_not_used_again(folder: Path, encoder: Any):

@@ -10,14 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder_tools.protocols import FloatMatrix
-from index.ann.codes import CodedVectors, coded, nearest_coded
-from index.ann.snapshot import Snapshot
+from index.memory.codes import CodedVectors, Codes, coded, nearest_coded, step_for
+from index.memory.snapshot import Snapshot
+from index.memory.vectors import HeldVectors
 from index.storage.vector_block import WriteToken
 
 
 def snapshot_of(vectors: FloatMatrix, generation: int = 0) -> Snapshot:
     rows = np.arange(len(vectors), dtype=np.int64) * 3 + 1
-    return Snapshot(WriteToken(1, ""), rows, vectors, np.ones(len(vectors), dtype=bool), 0, generation)
+    return Snapshot(WriteToken(1, ""), rows, HeldVectors.of(vectors), np.ones(len(vectors), dtype=bool), 0, generation)
+
+
+def codes_of(vectors: FloatMatrix) -> Codes:
+    """Of all rows, without a graph."""
+    codes = CodedVectors().of(snapshot_of(vectors), wait=True)
+    assert codes is not None
+    return codes
 
 
 def unit(vectors: FloatMatrix) -> FloatMatrix:
@@ -55,7 +63,7 @@ def test_it_finds_what_a_full_search_finds(kind: str, count: int, dim: int, k: i
     snapshot = snapshot_of(stored)
     mask = np.random.default_rng(seed).random(count) < share
     expected = snapshot.nearest(queries, k, mask)
-    hits = nearest_coded(queries, k, snapshot, coded(stored), np.flatnonzero(mask))
+    hits = nearest_coded(queries, k, snapshot, codes_of(stored), np.flatnonzero(mask))
     exact = queries.astype(np.float64) @ stored.T.astype(np.float64)
     for query, (rows, scores), (true_rows, true_scores) in zip(exact, hits, expected, strict=True):
         assert len(set(rows.tolist())) == len(true_rows)
@@ -67,31 +75,39 @@ def test_it_finds_what_a_full_search_finds(kind: str, count: int, dim: int, k: i
 def test_of_equal_rows_the_older_one_comes_first():
     vectors = np.repeat(made("spread", 50, 16, 1), 40, axis=0)
     snapshot = snapshot_of(vectors)
-    rows, _ = nearest_coded(vectors[80:81], 20, snapshot, coded(vectors), np.arange(len(vectors)))[0]
+    rows, _ = nearest_coded(vectors[80:81], 20, snapshot, codes_of(vectors), np.arange(len(vectors)))[0]
     assert rows.tolist() == snapshot.rows[80:100].tolist()
 
 
-def test_a_code_is_as_near_as_its_residual_says():
+@pytest.mark.parametrize("step", [0.002, 0.01])
+def test_a_code_is_as_near_as_its_residual_says(step: float):
+    """Also where the step is so small that values are cut."""
     vectors = made("outlier", 500, 48, 3)
-    codes = coded(vectors)
-    left = vectors - codes.codes * codes.scales[:, None]
-    np.testing.assert_allclose(np.linalg.norm(left, axis=1), codes.residuals, rtol=1e-5)
-    assert coded(np.zeros((1, 4), dtype=np.float32)).residuals[0] == 0
+    codes, residual = coded(vectors, step)
+    left = np.linalg.norm(vectors - codes * np.float32(step), axis=1)
+    assert left.max() == pytest.approx(residual, rel=1e-5)
+    assert np.abs(codes).max() <= 127
+    assert coded(np.zeros((1, 4), dtype=np.float32), step_for(np.zeros((1, 4), dtype=np.float32)))[1] == 0
+
+
+def same(codes: Codes | None, vectors: FloatMatrix) -> bool:
+    if codes is None:
+        return False
+    expected, residual = coded(vectors, codes.shared.coding.step)
+    return np.array_equal(codes.tail, expected) and codes.tail_residual >= residual
 
 
 def test_codes_grow_with_the_snapshots_and_are_made_anew_with_their_generation():
     vectors = made("spread", 3000, 24, 4)
+    vectors[:10] *= 0.01  # the step that suits these would cut all others
     kept = CodedVectors()
     for count in (10, 1000, 1001, 3000):
         codes = kept.of(snapshot_of(vectors[:count]))
-        assert codes is not None
-        np.testing.assert_array_equal(codes.codes, coded(vectors[:count]).codes)
-    shorter = kept.of(snapshot_of(vectors[:500]))  # a search that began before the last write
-    assert shorter is not None
-    assert len(shorter.codes) == 500
-    other = kept.of(snapshot_of(vectors[::-1].copy(), generation=1))
-    assert other is not None
-    np.testing.assert_array_equal(other.codes, coded(vectors[::-1]).codes)
+        assert same(codes, vectors[:count])
+    assert codes is not None
+    assert codes.tail_residual < 0.1
+    assert same(kept.of(snapshot_of(vectors[:500])), vectors[:500])  # a search that began before the last write
+    assert same(kept.of(snapshot_of(vectors[::-1].copy(), generation=1)), vectors[::-1])
     assert kept.of(snapshot_of(vectors)) is None  # its vectors have moved
 
 
@@ -99,19 +115,15 @@ def test_many_rows_are_coded_beside_the_searches():
     vectors = made("spread", 30_000, 8, 5)
     kept = CodedVectors()
     assert kept.of(snapshot_of(vectors)) is None
-    waited = kept.of(snapshot_of(vectors), wait=True)
-    assert waited is not None
-    np.testing.assert_array_equal(waited.codes, coded(vectors).codes)
+    assert same(kept.of(snapshot_of(vectors), wait=True), vectors)
 
 
 def test_threads_that_ask_at_once_get_the_same_codes():
     vectors = made("spread", 5000, 8, 6)
     kept, results = CodedVectors(), []
-    expected = coded(vectors).codes
 
     def ask(count: int) -> None:
-        codes = kept.of(snapshot_of(vectors[:count]), wait=True)
-        results.append(codes is not None and np.array_equal(codes.codes, expected[:count]))
+        results.append(same(kept.of(snapshot_of(vectors[:count]), wait=True), vectors[:count]))
 
     threads = [threading.Thread(target=ask, args=(count,)) for count in (5000, 10, 2500, 4999, 1, 5000) * 3]
     for thread in threads:
@@ -125,5 +137,5 @@ def test_threads_that_ask_at_once_get_the_same_codes():
 def test_few_rows(count: int):
     vectors = made("spread", 6, 8, 7)[:count] if count else np.empty((0, 8), dtype=np.float32)
     query = made("spread", 1, 8, 8)
-    rows, scores = nearest_coded(query, 3, snapshot_of(vectors), coded(vectors), np.arange(count))[0]
+    rows, scores = nearest_coded(query, 3, snapshot_of(vectors), codes_of(vectors), np.arange(count))[0]
     assert len(rows) == len(scores) == min(3, count)
