@@ -40,6 +40,9 @@ class Engine:
         """Open again what is on disk."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Let go of it."""
+
 
 class _Ours(Engine):
     """Durable: synchronous=FULL, batches of 1,000; the graph is built in the background, here waited for."""
@@ -54,7 +57,8 @@ class _Ours(Engine):
                 self.dim = dim
 
         self.folder = folder / "ours"
-        Collection.create(self.folder, Model()).close()  # type: ignore[arg-type]
+        if not self.folder.exists():
+            Collection.create(self.folder, Model()).close()  # type: ignore[arg-type]
         self.collection = Collection.open(self.folder, None)
 
     def add(self, ids: Sequence[int], vectors: Any, buckets: Any) -> None:
@@ -76,6 +80,9 @@ class _Ours(Engine):
 
         self.collection.close()
         self.collection = Collection.open(self.folder, None)
+
+    def close(self) -> None:
+        self.collection.close()
 
 
 class _Faiss(Engine):
@@ -221,11 +228,14 @@ class _QdrantEdge(Engine):
 
         self.edge: Any = edge
         self.folder = str(folder / "qdrant-edge")
+        if Path(self.folder).exists():
+            self.shard: Any = edge.EdgeShard.load(self.folder)
+            return
         Path(self.folder).mkdir()
         vectors = edge.EdgeVectorParams(
             size=dim, distance=edge.Distance.Dot, hnsw_config=edge.HnswIndexConfig(16, 100, 10_000)
         )
-        self.shard: Any = edge.EdgeShard.create(self.folder, edge.EdgeConfig(vectors=vectors, max_search_threads=1))
+        self.shard = edge.EdgeShard.create(self.folder, edge.EdgeConfig(vectors=vectors, max_search_threads=1))
         self.shard.update(edge.UpdateOperation.create_field_index("bucket", edge.PayloadSchemaType.Integer))
 
     def add(self, ids: Sequence[int], vectors: Any, buckets: Any) -> None:
@@ -254,8 +264,11 @@ class _QdrantEdge(Engine):
         self.shard.update(self.edge.UpdateOperation.delete_points(list(ids)))
 
     def reopen(self) -> None:
-        self.shard.close()
+        self.close()
         self.shard = self.edge.EdgeShard.load(self.folder)
+
+    def close(self) -> None:
+        self.shard.close()
 
 
 class _Zvec(Engine):
@@ -266,6 +279,9 @@ class _Zvec(Engine):
 
         self.zvec: Any = zvec
         self.folder = str(folder / "zvec")
+        if Path(self.folder).exists():
+            self.collection: Any = zvec.open(self.folder)
+            return
         schema = zvec.CollectionSchema(
             "t",
             fields=[
@@ -281,7 +297,7 @@ class _Zvec(Engine):
                 )
             ],
         )
-        self.collection: Any = zvec.create_and_open(self.folder, schema)
+        self.collection = zvec.create_and_open(self.folder, schema)
 
     def add(self, ids: Sequence[int], vectors: Any, buckets: Any) -> None:
         documents = [
@@ -306,8 +322,11 @@ class _Zvec(Engine):
         self.collection.delete([str(row) for row in ids])
 
     def reopen(self) -> None:
-        self.collection.close()
+        self.close()
         self.collection = self.zvec.open(self.folder)
+
+    def close(self) -> None:
+        self.collection.close()
 
 
 ENGINES: dict[str, Callable[[Path, int], Any]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Tuning, tune
 from index.memory.codes import Coding, SharedCodes, coded, step_for
 from index.memory.snapshot import Neighbors, Snapshot
+from index.memory.vectors import RememberedVectors
 
 _ADDED_AT_ONCE = 1000
 _SAMPLE = 20_000  # rows by which the step of codes is chosen
-_SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that are compared in full
+_SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that a graph over codes is asked for
+_DEVIATIONS, _ROUNDING = 6, 1e-6
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -106,6 +109,8 @@ class AnnIndex:
         :param snapshot: of the same rows, if dead ones are not counted, or more.
         """
         known = snapshot.up_to(int(self.rows[-1]))
+        if not known.vectors.held:  # the same rows are looked at with every effort
+            known = replace(known, vectors=RememberedVectors(known.vectors, int(self.index.d)))
 
         def search(query: FloatMatrix, k: int, effort: int) -> Neighbors:
             return known.compared(query[0], k, self.nearest_alive(query, k, known, effort))
@@ -117,16 +122,38 @@ class AnnIndex:
         self, query: FloatMatrix, k: int, snapshot: Snapshot, effort: int | None = None
     ) -> NDArray[np.int64]:
         """Ascending positions in a snapshot of what may be the ``k`` nearest that are alive, ``k`` or more."""
+        rows, scores = self.reached(query, k) if effort is None else self.candidates(query, k, effort)
         depth, spent = k, effort or self.tuning.effort(k)
         while True:
-            depth = min(depth, len(self.rows))
-            positions = snapshot.positions(self.candidates(query, depth, spent)[0])
-            if len(positions) >= k or depth == len(self.rows):
-                return positions
+            alive = snapshot.holds(rows)
+            rows, scores = rows[alive], scores[alive]
+            if len(rows) >= k or depth >= len(self.rows):
+                return snapshot.positions(rows[scores >= scores[k - 1] - self._blur(query)] if len(rows) > k else rows)
             depth, spent = 2 * depth, 2 * spent
+            rows, scores = self.candidates(query, depth, spent)
+
+    def reached(self, query: FloatMatrix, depth: int) -> Neighbors:
+        """As :meth:`candidates`, by what was measured to be enough: less for a query that has near neighbors."""
+        found = self.reached_easily(query, depth)
+        return self.candidates(query, depth, self.tuning.between(depth)) if found is None else found
+
+    def reached_easily(self, query: FloatMatrix, depth: int) -> Neighbors | None:
+        """As :meth:`reached`; None if that takes more than is tried first."""
+        easy = self.tuning.easy_for(depth)
+        if easy is None:
+            return None
+        rows, scores = self.candidates(query, depth, easy.effort)
+        return (rows, scores) if len(scores) >= depth and scores[depth - 1] >= easy.score else None
+
+    def _blur(self, query: FloatMatrix) -> float:
+        """How much further a row may seem to be than it is: six standard deviations of what rounding to codes does."""
+        if self.coding is None:
+            return _ROUNDING
+        return float(_DEVIATIONS * np.sqrt((step_for(query) ** 2 + self.coding.step**2) / 12)) + _ROUNDING
 
     def candidates(self, query: FloatMatrix, depth: int, effort: int) -> Neighbors:
         """Rows that may be the ``depth`` nearest to a query (1, dim), alive or not, with about their cosines."""
+        depth = min(depth, len(self.rows))
         count = depth
         if self.coding is not None:  # by codes, two that are nearly as near may have changed places
             count = max(depth, min(_SPARE_SHARE * depth + _SPARE, effort))

@@ -22,7 +22,7 @@ from encoder_tools.io.files import replacing, write_bytes
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
 from index.ann.index_types import AnnIndexType
-from index.ann.tuning import KS, Recall, Tuning
+from index.ann.tuning import KS, Easy, Recall, Tuning
 from index.memory.codes import Coding
 from index.memory.snapshot import Snapshot
 from index.storage.schema import About
@@ -57,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
         the database.
     :ivar graph: file of FAISS's bytes of what leads to them, ``kind`` what that is.
     :ivar step: of the codes that the graph holds, and ``residual``; see :class:`index.memory.codes.Coding`.
-    :ivar efforts: of a search, and ``recall`` what it was measured to find; see :class:`index.ann.tuning.Tuning`.
+    :ivar efforts: of a search, ``easy`` and ``recall``: see :class:`index.ann.tuning.Tuning`.
     :ivar queries: file of ``recent`` vectors that were searched for, if any are remembered.
     """
 
@@ -76,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True):
     residual: float
     efforts: dict[int, int]
     recall: Recall
+    easy: dict[int, Easy]
     queries: File | None = None
     recent: int = 0
 
@@ -113,7 +114,9 @@ def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, about: About, querie
         _write(folder, "graph", lambda write: graph.kind.write(graph.index, write)),
         graph.kind.name,
         *(graph.coding or Coding(0.0, 0.0)),
-        *graph.tuning,
+        graph.tuning.efforts,
+        graph.tuning.recall,
+        graph.tuning.easy,
     )
     return save_tuning(folder, made, graph.tuning, queries)
 
@@ -126,7 +129,7 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
     data = queries.astype("<f4").tobytes()
     file = _write(folder, "queries", lambda write: write(data)) if len(queries) else None
     made = msgspec.structs.replace(
-        manifest, efforts=tuning.efforts, recall=tuning.recall, queries=file, recent=len(queries)
+        manifest, efforts=tuning.efforts, recall=tuning.recall, easy=tuning.easy, queries=file, recent=len(queries)
     )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
     kept = {file.name for file in (made.rows, made.vectors, made.graph, made.queries) if file is not None}
@@ -217,7 +220,7 @@ def read_graph(
     if (index.ntotal, index.d) != (manifest.count, manifest.dim):
         return None, _not_as_said(manifest.graph)
     coding = Coding(manifest.step, manifest.residual) if kind.coded else None
-    tuning = Tuning(manifest.efforts, manifest.recall)
+    tuning = Tuning(manifest.efforts, manifest.recall, manifest.easy)
     return AnnIndex(kind, index, rows, coding, tuning, path if kind.coded else None), "it was on disk"
 
 

@@ -31,8 +31,8 @@ class Hnsw:
     :ivar build_effort: efConstruction.
     """
 
-    links: int = 16
-    build_effort: int = 96
+    links: int = 24
+    build_effort: int = 100
     name: str = "hnsw"
     coded: bool = True
     efforts: tuple[int, ...] = (

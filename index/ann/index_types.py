@@ -82,4 +82,4 @@ def kinds() -> dict[str, AnnIndexType]:
 
 def recent_kind() -> AnnIndexType:
     """What later rows are searched through: a graph that is built at twice the pace of the large one."""
-    return Hnsw(build_effort=40)
+    return Hnsw(links=16, build_effort=40)

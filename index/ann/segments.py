@@ -69,16 +69,24 @@ class Segments(NamedTuple):
         snapshot: Snapshot,
         mask: NDArray[np.bool_],
         codes: Codes | None,
+        *,
+        easily: bool = False,
     ) -> Neighbors | None:
         """The ``k`` nearest of the rows that a mask lets through, among the ``depth`` nearest of each index.
 
         :param mask: bool (n,) over the snapshot's rows, of rows that are alive.
-        :return: None if that is not deep enough to know them.
+        :param easily: spend no more on the large index than is tried first.
+        :return: None if that is not deep enough to know them, or takes more.
         """
         known = self.known(snapshot)
         parts, unseen = [], -np.inf
         for part in self.parts:
-            rows, scores = part.candidates(query[None], depth, part.tuning.between(depth))
+            reached = part.reached_easily(query[None], depth) if easily and part is self.main else None
+            if reached is None:
+                if easily and part is self.main:
+                    return None
+                reached = part.reached(query[None], depth)
+            rows, scores = reached
             matching = snapshot.positions(rows, mask)
             parts.append(matching)
             if len(part) > depth and len(matching) < k:  # what it did not show may be as near as the last

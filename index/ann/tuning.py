@@ -14,7 +14,7 @@ A hit that scores as high as the last of the true ones counts: of twins either o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -30,6 +30,9 @@ SAMPLE = 200  # queries of a group
 _LEAST = 30  # of a group that is given: fewer say nothing
 _NOISE = {"near": 0.75, "far": 0.55}  # cosine to the stored vector
 _TIE = 1e-6
+_EASY_STEP = 2  # every second effort is tried
+_QUANTILES = np.linspace(0, 0.95, 20)  # of the scores by which easy queries are told
+_WORTH = 0.8  # of the full effort, that trying less first must save for the usual query
 
 Recall = dict[str, dict[int, float]]
 """Share of the true neighbors that are found, by group and by how many are asked for."""
@@ -37,15 +40,28 @@ Search = Callable[[FloatMatrix, int, int], Neighbors]
 """Rows and scores of a query (1, dim), for k and an effort, best first."""
 
 
+class Easy(NamedTuple):
+    """What is enough for a query that has near neighbors.
+
+    :ivar effort: that is spent first.
+    :ivar score: if the last of the neighbors that this finds is as near, no more is spent.
+    """
+
+    effort: int
+    score: float
+
+
 class Tuning(NamedTuple):
     """What a search is to spend, and what it finds for that.
 
     :ivar efforts: by each of ``KS``, in the measure of the kind of index.
-    :ivar recall: measured at these.
+    :ivar recall: measured at these, with what is spent on easy queries.
+    :ivar easy: by each of ``KS`` for which trying less first is worth it.
     """
 
     efforts: dict[int, int]
     recall: Recall
+    easy: dict[int, Easy] = {}  # noqa: RUF012 -- never changed
 
     @property
     def worst(self) -> float:
@@ -58,6 +74,14 @@ class Tuning(NamedTuple):
             if k <= measured:
                 return self.efforts[measured]
         return -(-self.efforts[KS[-1]] * k // KS[-1])
+
+    def easy_for(self, k: int) -> Easy | None:
+        """For ``k`` neighbors: that of the next one that was measured; above the last, with effort in proportion."""
+        for measured in KS:
+            if k <= measured:
+                return self.easy.get(measured)
+        last = self.easy.get(KS[-1])
+        return None if last is None else Easy(-(-last.effort * k // KS[-1]), last.score)
 
     def between(self, k: int) -> int:
         """As :meth:`effort`, but in proportion between two that were measured: where a depth is only looked through."""
@@ -81,22 +105,59 @@ def tune(
 ) -> Tuning:
     """The least effort for each of ``KS`` by which every group has the recall, or the most there is.
 
+    Most queries need less: those whose neighbors are near. So a smaller effort is looked for that may be tried first,
+    and the score by which one knows that it was enough, such that every group keeps its recall.
+
     :param search: through the index, which has all rows of the snapshot that are alive.
     :param given: groups of unit vectors, beside those that are made of stored ones.
     """
     groups = _grouped(snapshot, _queries(snapshot, given))
     chosen: dict[int, int] = {}
+    easy: dict[int, Easy] = {}
+    measured: Recall = {name: {} for name in groups}
     step = 0
     for k in KS:
         pending = list(groups)
         while True:
-            pending = [name for name in pending if _recall(search, groups[name], k, efforts[step]) < recall]
+            pending = [name for name in pending if _tried(search, groups[name], k, efforts[step]).recall < recall]
             if not pending or step == len(efforts) - 1:
                 break
             step += 1
         chosen[k] = efforts[step]
-    measured = {name: {k: round(_recall(search, group, k, chosen[k]), 4) for k in KS} for name, group in groups.items()}
-    return Tuning(chosen, measured)
+        full = {name: _tried(search, group, k, chosen[k]) for name, group in groups.items()}
+        kept, shares = _easier(search, groups, k, efforts[:step:_EASY_STEP], full, recall)
+        if kept is not None:
+            easy[k] = kept
+        for name, share in shares.items():
+            measured[name][k] = round(share, 4)
+    return Tuning(chosen, measured, easy)
+
+
+def _easier(
+    search: Search,
+    groups: Mapping[str, _Group],
+    k: int,
+    efforts: Sequence[int],
+    full: Mapping[str, _Tried],
+    recall: float,
+) -> tuple[Easy | None, dict[str, float]]:
+    """What costs least for the queries that come most, if it costs less than the full effort; the recall with it."""
+    usual = "recent" if "recent" in groups else "near"
+    best, shares = None, {name: tried.recall for name, tried in full.items()}
+    least = _WORTH * full[usual].effort
+    for effort in efforts:
+        if effort >= least:
+            break
+        first = {name: _tried(search, group, k, effort) for name, group in groups.items()}
+        for score in np.quantile(np.concatenate([tried.last for tried in first.values()]), _QUANTILES).tolist():
+            again = {name: tried.last < score for name, tried in first.items()}
+            cost = effort + float(again[usual].mean()) * full[usual].effort
+            if cost >= least:
+                continue
+            mixed = {name: float(np.where(again[name], full[name].hits, first[name].hits).mean()) for name in groups}
+            if all(mixed[name] >= min(recall, full[name].recall) for name in groups):
+                best, least, shares = Easy(effort, float(score)), cost, mixed
+    return best, shares
 
 
 def _queries(
@@ -143,17 +204,31 @@ def _grouped(
     return groups
 
 
-def _recall(search: Search, group: _Group, k: int, effort: int) -> float:
+class _Tried(NamedTuple):
+    """A group at an effort: for each query the share of the true neighbors, and the score of the last hit."""
+
+    effort: int
+    hits: NDArray[np.float64]
+    last: NDArray[np.float64]
+
+    @property
+    def recall(self) -> float:
+        """Mean of the shares."""
+        return float(self.hits.mean())
+
+
+def _tried(search: Search, group: _Group, k: int, effort: int) -> _Tried:
     count = min(k, group.scores.shape[1])
+    hits, last = np.ones(len(group.own)), np.full(len(group.own), -1.0)
     if not count:
-        return 1.0
+        return _Tried(effort, hits, last)
     alone = bool((group.own >= 0).any())  # each must find itself too, which counts for nothing
-    hits = 0
     for number, own in enumerate(group.own.tolist()):
         rows, scores = search(group.queries[number : number + 1], k + alone, effort)
         near = (scores >= group.scores[number, count - 1] - _TIE) & (rows != own)
-        hits += min(int(np.count_nonzero(near)), count)
-    return float(hits / (count * len(group.own)))
+        hits[number] = min(int(np.count_nonzero(near)), count) / count
+        last[number] = scores[-1] if len(scores) >= k else -1.0
+    return _Tried(effort, hits, last)
 
 
 def _unit(vectors: FloatMatrix) -> FloatMatrix:

@@ -132,6 +132,45 @@ class StoredVectors:
         return replace(self, read=reader.vectors, read_some=partial(reader.vectors, some=True))
 
 
+class RememberedVectors:
+    """Others, of which those that were looked at before are in memory, up to a number. Not safe for threads.
+
+    :param vectors: that are read where they are, ``dim`` their width.
+    """
+
+    held = False
+
+    def __init__(self, vectors: Vectors, dim: int, most: int = 100_000) -> None:
+        self._vectors, self._most = vectors, most
+        self._at: dict[int, int] = {}
+        self._known = np.empty((0, dim), dtype=np.float16)
+
+    def take(self, positions: NDArray[np.int64]) -> FloatMatrix:
+        """As in the protocol."""
+        wanted = positions.tolist()
+        new = [position for position in wanted if position not in self._at]
+        read = self._vectors.take(np.array(new, dtype=np.int64))
+        start = len(self._at)
+        if start + len(new) <= self._most:
+            self._known = grown(self._known, start, start + len(new))
+            self._known[start : start + len(new)] = read
+            self._at |= {position: start + number for number, position in enumerate(new)}
+            return self._known[[self._at[position] for position in wanted]].astype(np.float32)
+        return self._vectors.take(positions)
+
+    def part(self, start: int, stop: int) -> FloatMatrix:
+        """As in the protocol."""
+        return self._vectors.part(start, stop)
+
+    def first(self, count: int) -> Vectors:
+        """As in the protocol."""
+        return self._vectors.first(count)
+
+    def within(self, reader: Reader) -> Vectors:
+        """As in the protocol."""
+        return self._vectors.within(reader)
+
+
 class HeldRoom:
     """Makes the vectors of one snapshot after the other, in memory behind what is mapped.
 

@@ -155,19 +155,24 @@ class Planner:
             return None
         costs = self.costs(segments.main, snapshot, codes)
         price = costs.scan.seconds(matches)
-        if costs.graph.seconds(_effort(segments, depth)) > price:
-            return None
-        found, deepest = [], depth
+        found, deepest, spent = [], depth, 0
         for query in queries:
-            asked = depth
-            while (neighbors := segments.nearest_among(query, k, asked, snapshot, mask, codes)) is None:
-                asked *= 2
-                if 2 * asked >= len(segments.main) or costs.graph.seconds(_effort(segments, asked)) > price:
+            asked, neighbors = depth, None
+            while neighbors is None:
+                full, easy = _efforts(segments, asked)
+                easily = costs.graph.seconds(full) > price
+                effort = easy if easily else full
+                if 2 * asked >= len(segments.main) or costs.graph.seconds(effort) > price:
                     return None
+                neighbors = segments.nearest_among(query, k, asked, snapshot, mask, codes, easily=easily)
+                deepest, spent = max(deepest, asked), max(spent, effort)
+                asked *= 2
             found.append(neighbors)
-            deepest = max(deepest, asked)
-        return found, Plan("graph", matches, deepest, _effort(segments, deepest))
+        return found, Plan("graph", matches, deepest, spent)
 
 
-def _effort(segments: Segments, depth: int) -> int:
-    return max(segments.main.tuning.between(depth), depth)
+def _efforts(segments: Segments, depth: int) -> tuple[int, int]:
+    """The effort of a depth, and the one that is enough for easy queries."""
+    tuning = segments.main.tuning
+    full, easy = max(tuning.between(depth), depth), tuning.easy_for(depth)
+    return full, full if easy is None else max(easy.effort, depth)

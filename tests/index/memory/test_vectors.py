@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.memory import vectors as module
-from index.memory.vectors import HeldRoom, HeldVectors, StoredRoom, Vectors
+from index.memory.vectors import HeldRoom, HeldVectors, RememberedVectors, StoredRoom, Vectors
 from index.storage.vector_block import Block
 
 DIM = 3
@@ -68,6 +68,10 @@ def test_each_state_keeps_its_vectors_while_later_ones_are_made(sizes: list[int]
         for in_memory, in_database, expected in states:
             check(in_memory, expected, draw)
             check(in_database, expected, draw)
+            remembered = RememberedVectors(in_database, DIM, most=15)
+            for _ in range(3):
+                some = np.sort(draw.permutation(len(expected))[: draw.integers(0, len(expected) + 1)])
+                np.testing.assert_allclose(remembered.take(some), expected[some], atol=2e-3)
 
 
 def test_a_row_that_is_gone_by_now_is_zeros():

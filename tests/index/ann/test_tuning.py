@@ -1,0 +1,111 @@
+"""Efforts are chosen by what the worst group of queries needs, and easy queries spend less."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index.ann.ann_index import AnnIndex
+from index.ann.hnsw import Hnsw
+from index.ann.ivf import Ivf
+from index.ann.tuning import KS, Easy, Tuning, tune
+from index.memory.snapshot import Snapshot
+from index.memory.vectors import HeldVectors
+from index.storage.vector_block import WriteToken
+
+N, DIM = 4000, 32
+EFFORTS = (8, 16, 32, 64, 128)
+
+
+def unit(vectors: Any) -> Any:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> Snapshot:
+    """Of vectors close to each other in forty places."""
+    draw = np.random.default_rng(0)
+    centers = draw.standard_normal((40, DIM))
+    vectors = unit(centers[draw.integers(40, size=N)] + 0.3 * draw.standard_normal((N, DIM)))
+    return Snapshot(WriteToken(1, ""), np.arange(N, dtype=np.int64), HeldVectors.of(vectors), np.ones(N, dtype=bool))
+
+
+def fake(snapshot: Snapshot, enough: int, near: float) -> Any:
+    """A search that finds everything with an effort, and with less what is near to the query alone."""
+
+    def search(query: Any, k: int, effort: int) -> Any:
+        (neighbors,) = snapshot.nearest(query, k)
+        if effort >= enough or neighbors[1][0] >= near:
+            return neighbors
+        (everything,) = snapshot.nearest(query, N)
+        return everything[0][-k:], everything[1][-k:]
+
+    return search
+
+
+@pytest.mark.parametrize("enough", [16, 64, 128])
+def test_what_far_queries_need_is_not_spent_on_near_ones(snapshot: Snapshot, enough: int):
+    tuned = tune(fake(snapshot, enough, 0.74), snapshot, {}, EFFORTS, 0.95)
+    assert tuned.efforts == dict.fromkeys(KS, enough)
+    assert tuned.worst >= 0.95
+    for k in (1, 10):
+        easy = tuned.easy[k]
+        assert easy.effort == EFFORTS[0]
+        assert tuned.easy_for(k) == easy
+
+
+def test_nothing_is_tried_first_where_no_score_tells_the_two_apart(snapshot: Snapshot):
+    draw = np.random.default_rng(5)
+
+    def blind(query: Any, k: int, effort: int) -> Any:
+        (rows, scores), lucky = snapshot.nearest(query, k)[0], draw.random() < 0.5
+        return (rows, scores) if effort >= 64 or lucky else (rows, scores - 0.01)
+
+    tuned = tune(blind, snapshot, {}, EFFORTS, 0.95)
+    assert tuned.efforts[1] == 64
+    assert 1 not in tuned.easy
+
+
+@pytest.mark.parametrize("kind", [Hnsw(), Ivf()])
+def test_the_promise_holds_for_queries_that_were_not_measured(snapshot: Snapshot, kind: Any):
+    graph = AnnIndex.build(kind, snapshot, threading.Event()).tuned(snapshot, 0.95, {})
+    assert graph.tuning.worst >= 0.95
+    draw = np.random.default_rng(9)
+    stored = snapshot.vectors.part(0, N)
+    groups = {
+        "near": unit(stored[:150] + 0.1 * draw.standard_normal((150, DIM))),
+        "far": unit(stored[:150] + unit(draw.standard_normal((150, DIM)))),
+        "between": unit(stored[:150] + stored[-150:]),
+    }
+    for name, queries in groups.items():
+        for k in KS:
+            shares = []
+            for query, (_, scores) in zip(queries, snapshot.nearest(queries, k), strict=True):
+                hits = snapshot.compared(query, k, graph.nearest_alive(query[None], k, snapshot))[1]
+                shares.append((hits >= scores[-1] - 1e-5).mean())
+            assert np.mean(shares) >= 0.9, (name, k)
+
+
+def test_easy_efforts_beyond_the_last_measured_grow_in_proportion():
+    tuning = Tuning({1: 16, 10: 16, 100: 100}, {}, {10: Easy(8, 0.5), 100: Easy(40, 0.4)})
+    assert tuning.easy_for(1) is None
+    assert tuning.easy_for(7) == Easy(8, 0.5)
+    assert tuning.easy_for(100) == Easy(40, 0.4)
+    assert tuning.easy_for(250) == Easy(100, 0.4)
+    assert Tuning({1: 16, 10: 16, 100: 100}, {}).easy_for(250) is None
+
+
+def test_only_what_may_be_among_the_nearest_is_compared(snapshot: Snapshot):
+    """Codes are near enough that the candidates of ten are not many more than ten."""
+    graph = AnnIndex.build(Hnsw(), snapshot, threading.Event())
+    queries = unit(np.random.default_rng(3).standard_normal((50, DIM)))
+    counts = []
+    for query, (rows, _) in zip(queries, snapshot.nearest(queries, 10), strict=True):
+        candidates = graph.nearest_alive(query[None], 10, snapshot, 512)
+        assert np.isin(rows, snapshot.rows[candidates]).mean() >= 0.9
+        counts.append(len(candidates))
+    assert min(counts) >= 10
+    assert np.mean(counts) < 25
