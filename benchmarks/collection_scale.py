@@ -38,13 +38,17 @@ _OURS = ("float32", "float16", "int8")
 
 def blocks(count: int, dim: int, seed: int = 0) -> Iterator[tuple[int, Any]]:
     """Unit vectors float32 around random centers, a batch at a time, each with where it starts."""
-    centers = np.random.default_rng(0).standard_normal((_CENTERS, dim), dtype=np.float32)
     for start in range(0, count, BATCH):
-        draw = np.random.default_rng((seed, start))
-        size = min(BATCH, count - start)
-        points = centers[draw.integers(_CENTERS, size=size)]
-        points = points + _SPREAD * draw.standard_normal((size, dim), dtype=np.float32)
-        yield start, points / np.linalg.norm(points, axis=1, keepdims=True)
+        yield start, block(start, min(BATCH, count - start), dim, seed)
+
+
+def block(start: int, count: int, dim: int, seed: int = 0) -> Any:
+    """The vectors from a number on."""
+    centers = np.random.default_rng(0).standard_normal((_CENTERS, dim), dtype=np.float32)
+    draw = np.random.default_rng((seed, start))
+    points = centers[draw.integers(_CENTERS, size=count)]
+    points = points + _SPREAD * draw.standard_normal((count, dim), dtype=np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def texts(start: int, count: int) -> list[str]:
@@ -158,8 +162,7 @@ class _Stored:
     def __call__(self, identifier: int) -> Any:
         start = identifier - identifier % BATCH
         if start not in self._blocks:
-            draw = ((at, vectors) for at, vectors in blocks(min(self._count, start + BATCH), self._dim) if at == start)
-            self._blocks[start] = next(draw)[1]
+            self._blocks[start] = block(start, min(BATCH, self._count - start), self._dim)
         return self._blocks[start][identifier - start]
 
 

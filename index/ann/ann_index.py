@@ -115,7 +115,7 @@ class AnnIndex:
         def search(query: FloatMatrix, k: int, effort: int) -> Neighbors:
             return known.compared(query[0], k, self.nearest_alive(query, k, known, effort))
 
-        tuning = tune(search, known, queries, self.kind.efforts, recall)
+        tuning = tune(search, known, queries, self.kind, recall)
         return AnnIndex(self.kind, self.index, self.rows, self.coding, tuning, self.path)
 
     def nearest_alive(

@@ -34,7 +34,7 @@ GRAPH_FROM = 20_000  # documents; up to here looking at all of them is as fast
 _NEW_SHARE, _NEW_LEAST, _DEAD_SHARE = 0.2, 2000, 0.3  # of the graph's rows, above which it is built anew
 _TAIL, _TAIL_SHARE = 500, 0.05  # later rows, and share of the small index, from which it takes them in
 _TAIL_AT_ONCE = 1000  # later rows that do not wait for what is being built
-_RECENT_EFFORTS = {1: 96, 10: 96, 100: 256}  # of the small index at least: it is searched in a quarter of a millisecond
+_RECENT_EFFORTS = {1: (96, 192), 10: (96, 192), 100: (256, 384)}  # of the small index, at least and at most
 _TUNE_AFTER, _TUNE_SHARE = 60.0, 0.05  # seconds between two measurements with recent queries, or share of the time
 
 
@@ -268,7 +268,10 @@ class Builder:
         if main is None or not main.kind.coded or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
             return AnnIndex.build(self._built, snapshot, self._stop)
         known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
-        return main.grown(snapshot, np.flatnonzero(snapshot.alive[known:]) + known, self._stop)
+        try:
+            return main.grown(snapshot, np.flatnonzero(snapshot.alive[known:]) + known, self._stop)
+        except (OSError, RuntimeError):  # FAISS's: another process has put its own file in the place of ours
+            return AnnIndex.build(self._built, snapshot, self._stop)
 
     def _extend(self, snapshot: Snapshot) -> None:
         """Take later rows into the small index."""
@@ -322,9 +325,10 @@ class Builder:
 
 
 def _tuning_beside(main: AnnIndex) -> Tuning:
-    """Of the small index: half of what the large one takes, where that is a graph too."""
+    """Of the small index: half of what the large one takes, where that is a graph too, up to what so few rows need."""
     of_main = main.tuning.efforts if isinstance(main.kind, Hnsw) else {}
-    return Tuning({k: max(least, of_main.get(k, 0) // 2) for k, least in _RECENT_EFFORTS.items()}, {})
+    efforts = {k: min(max(least, of_main.get(k, 0) // 2), most) for k, (least, most) in _RECENT_EFFORTS.items()}
+    return Tuning(efforts, {})
 
 
 def _tail(segments: Segments, snapshot: Snapshot) -> int:

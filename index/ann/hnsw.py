@@ -70,6 +70,10 @@ class Hnsw:
         """Links each to its neighbors."""
         index.add(vectors)
 
+    def least_effort(self, k: int) -> int:
+        """No graph finds more than it looks at."""
+        return k
+
     def parameters(self, effort: int, k: int) -> Any:
         """No graph finds more than it looks at."""
         import faiss

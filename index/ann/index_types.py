@@ -58,6 +58,9 @@ class AnnIndexType(Protocol):
     def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
         """Add vectors (n, dim) to a FAISS index of this kind, each into its part."""
 
+    def least_effort(self, k: int) -> int:
+        """For ``k`` neighbors, it spends as much in any case."""
+
     def parameters(self, effort: int, k: int) -> Any:
         """FAISS's parameters of a search for ``k`` at an effort."""
 

@@ -66,6 +66,10 @@ class Ivf:
             numbers = np.ascontiguousarray(assigned)
             index.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(numbers))
 
+    def least_effort(self, k: int) -> int:
+        """One list may hold as many."""
+        return 1
+
     def parameters(self, effort: int, k: int) -> Any:
         """As many lists as the effort says."""
         import faiss

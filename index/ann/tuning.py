@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,15 @@ Recall = dict[str, dict[int, float]]
 """Share of the true neighbors that are found, by group and by how many are asked for."""
 Search = Callable[[FloatMatrix, int, int], Neighbors]
 """Rows and scores of a query (1, dim), for k and an effort, best first."""
+
+
+class Efforts(Protocol):
+    """What a kind of index may spend; see :class:`index.ann.index_types.AnnIndexType`."""
+
+    @property
+    def efforts(self) -> tuple[int, ...]: ...  # noqa: D102 - see there
+
+    def least_effort(self, k: int) -> int: ...  # noqa: D102 - see there
 
 
 class Easy(NamedTuple):
@@ -101,7 +110,7 @@ class _Group(NamedTuple):
 
 
 def tune(
-    search: Search, snapshot: Snapshot, given: Mapping[str, FloatMatrix], efforts: tuple[int, ...], recall: float
+    search: Search, snapshot: Snapshot, given: Mapping[str, FloatMatrix], efforts: Efforts, recall: float
 ) -> Tuning:
     """The least effort for each of ``KS`` by which every group has the recall, or the most there is.
 
@@ -110,22 +119,25 @@ def tune(
 
     :param search: through the index, which has all rows of the snapshot that are alive.
     :param given: groups of unit vectors, beside those that are made of stored ones.
+    :param efforts: that there are.
     """
     groups = _grouped(snapshot, _queries(snapshot, given))
     chosen: dict[int, int] = {}
     easy: dict[int, Easy] = {}
     measured: Recall = {name: {} for name in groups}
-    step = 0
+    least = 0
     for k in KS:
+        steps = sorted({max(effort, efforts.least_effort(k)) for effort in efforts.efforts})
+        step = next((at for at, effort in enumerate(steps) if effort >= least), len(steps) - 1)
         pending = list(groups)
         while True:
-            pending = [name for name in pending if _tried(search, groups[name], k, efforts[step]).recall < recall]
-            if not pending or step == len(efforts) - 1:
+            pending = [name for name in pending if _tried(search, groups[name], k, steps[step]).recall < recall]
+            if not pending or step == len(steps) - 1:
                 break
             step += 1
-        chosen[k] = efforts[step]
+        chosen[k] = least = steps[step]
         full = {name: _tried(search, group, k, chosen[k]) for name, group in groups.items()}
-        kept, shares = _easier(search, groups, k, efforts[:step:_EASY_STEP], full, recall)
+        kept, shares = _easier(search, groups, k, steps[:step:_EASY_STEP], full, recall)
         if kept is not None:
             easy[k] = kept
         for name, share in shares.items():

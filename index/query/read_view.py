@@ -151,6 +151,7 @@ class CollectionState:
                 # A snapshot is advanced only forwards. If another thread advanced it beyond this transaction's state,
                 # the two would disagree: begin a new transaction, which sees at least what the snapshot has.
                 if snapshot.sequence == sequence:
+                    reader.knows(now.about)
                     self._prepare_once(now, snapshot)
                     yield self._view(now, snapshot, reader)
                     return

@@ -47,6 +47,10 @@ class Reader:
         """Width, model and space of the vectors."""
         return about_in(self._connection, self._path)
 
+    def knows(self, about: About) -> None:
+        """Take what the state is known to say of itself, which need not be read then."""
+        self.__dict__["about"] = about
+
     def write_token(self) -> WriteToken:
         """The state that is read."""
         sequence = self.sequence()

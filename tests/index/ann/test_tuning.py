@@ -17,7 +17,18 @@ from index.memory.vectors import HeldVectors
 from index.storage.vector_block import WriteToken
 
 N, DIM = 4000, 32
-EFFORTS = (8, 16, 32, 64, 128)
+
+
+class Ladder:
+    """Efforts that a search may spend."""
+
+    efforts = (8, 16, 32, 64, 128)
+
+    def least_effort(self, k: int) -> int:
+        return 1
+
+
+EFFORTS = Ladder()
 
 
 def unit(vectors: Any) -> Any:
@@ -53,7 +64,7 @@ def test_what_far_queries_need_is_not_spent_on_near_ones(snapshot: Snapshot, eno
     assert tuned.worst >= 0.95
     for k in (1, 10):
         easy = tuned.easy[k]
-        assert easy.effort == EFFORTS[0]
+        assert easy.effort == EFFORTS.efforts[0]
         assert tuned.easy_for(k) == easy
 
 
@@ -87,6 +98,14 @@ def test_the_promise_holds_for_queries_that_were_not_measured(snapshot: Snapshot
                 hits = snapshot.compared(query, k, graph.nearest_alive(query[None], k, snapshot))[1]
                 shares.append((hits >= scores[-1] - 1e-5).mean())
             assert np.mean(shares) >= 0.9, (name, k)
+
+
+def test_an_effort_is_what_is_spent(snapshot: Snapshot):
+    """A graph looks at as many as it is asked for: an effort below says nothing of a search for fewer."""
+    tuning = AnnIndex.build(Hnsw(), snapshot, threading.Event()).tuned(snapshot, 0.5, {}).tuning
+    for k in KS:
+        assert tuning.efforts[k] >= k
+        assert k not in tuning.easy or k <= tuning.easy[k].effort < tuning.efforts[k]
 
 
 def test_easy_efforts_beyond_the_last_measured_grow_in_proportion():

@@ -241,3 +241,21 @@ def test_rows_that_no_index_has_yet_are_found_by_their_codes(
         assert segments.size == 1500
         check(collection, truth)
         check(collection, truth, where=True, least=1.0)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_file_that_another_process_replaced_is_searched_on_and_made_again(folder: Path, storage: Any):
+    fill(folder, storage, 1500)
+    truth = dict(enumerate(vectors(1500)))
+    with Collection.open(folder, None) as collection:
+        collection.compact()
+        for file in folder.glob("*.bin"):
+            file.unlink()
+        check(collection, truth)
+        fresh = vectors(600, seed=4)
+        collection.upsert(list(range(5000, 5600)), ["t"] * 600, vectors=fresh)
+        collection.compact()
+        check(collection, truth | dict(zip(range(5000, 5600), fresh, strict=True)))
+    with Collection.open(folder, None) as again:
+        again.search(fresh[0])
+        assert again.stats().why == "it was on disk"
