@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Tuning, tune
-from index.memory.codes import Coding, SharedCodes, coded, step_for
+from index.memory.codes import Coding, SharedCodes, coded, step_for, steps_for
 from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.vectors import RememberedVectors
 
@@ -112,8 +112,8 @@ class AnnIndex:
         if not known.vectors.held:  # the same rows are looked at with every effort
             known = replace(known, vectors=RememberedVectors(known.vectors, int(self.index.d)))
 
-        def search(query: FloatMatrix, k: int, effort: int) -> Neighbors:
-            return known.compared(query[0], k, self.nearest_alive(query, k, known, effort))
+        def search(queries: FloatMatrix, k: int, effort: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            return self._nearest_of_many(queries, k, known, effort)
 
         tuning = tune(search, known, queries, self.kind, recall)
         return AnnIndex(self.kind, self.index, self.rows, self.coding, tuning, self.path)
@@ -132,6 +132,23 @@ class AnnIndex:
             depth, spent = 2 * depth, 2 * spent
             rows, scores = self.candidates(query, depth, spent)
 
+    def _nearest_of_many(
+        self, queries: FloatMatrix, k: int, snapshot: Snapshot, effort: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and cosines (n, k) of what :meth:`nearest_alive` leads to, best first; -1 where there is nothing."""
+        depth = -(-k * len(self) // max(1, len(snapshot)))  # what has gone is passed over
+        rows, scores = self._candidates(queries, min(depth, len(self)), effort)
+        scores[~snapshot.holds(rows.ravel()).reshape(rows.shape)] = -np.inf
+        last = min(k, scores.shape[1])
+        kth = np.partition(scores, scores.shape[1] - last, axis=1)[:, -last]
+        near = (scores >= (kth - self._blur(queries))[:, None]) & (scores > -np.inf)
+        positions, at = np.unique(np.searchsorted(snapshot.rows, rows[near]), return_inverse=True)
+        exact = np.full(rows.shape, -np.inf, dtype=np.float32)
+        exact[near] = np.einsum("ij,ij->i", snapshot.vectors.take(positions)[at], queries[near.nonzero()[0]])
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+        exact = np.take_along_axis(exact, order, axis=1)
+        return np.where(exact > -np.inf, np.take_along_axis(rows, order, axis=1), -1), exact
+
     def reached(self, query: FloatMatrix, depth: int) -> Neighbors:
         """As :meth:`candidates`, by what was measured to be enough: less for a query that has near neighbors."""
         found = self.reached_easily(query, depth)
@@ -145,28 +162,36 @@ class AnnIndex:
         rows, scores = self.candidates(query, depth, easy.effort)
         return (rows, scores) if len(scores) >= depth and scores[depth - 1] >= easy.score else None
 
-    def _blur(self, query: FloatMatrix) -> float:
+    def _blur(self, queries: FloatMatrix) -> NDArray[np.float32] | float:
         """How much further a row may seem to be than it is: six standard deviations of what rounding to codes does."""
         if self.coding is None:
             return _ROUNDING
-        return float(_DEVIATIONS * np.sqrt((step_for(query) ** 2 + self.coding.step**2) / 12)) + _ROUNDING
+        spread = np.sqrt((steps_for(queries) ** 2 + np.float32(self.coding.step**2)) / 12)
+        return np.asarray(_DEVIATIONS * spread + _ROUNDING, dtype=np.float32)
 
     def candidates(self, query: FloatMatrix, depth: int, effort: int) -> Neighbors:
         """Rows that may be the ``depth`` nearest to a query (1, dim), alive or not, with about their cosines."""
-        depth = min(depth, len(self.rows))
+        rows, scores = (found[0] for found in self._candidates(query, min(depth, len(self.rows)), effort))
+        if rows[-1] >= 0:
+            return rows, scores
+        return rows[rows >= 0], scores[rows >= 0]
+
+    def _candidates(
+        self, queries: FloatMatrix, depth: int, effort: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As :meth:`candidates` of several queries, (n, depth or more); rows of -1 where there is nothing."""
         count = depth
         if self.coding is not None:  # by codes, two that are nearly as near may have changed places
             count = max(depth, min(_SPARE_SHARE * depth + _SPARE, effort))
-            step = step_for(query)
-            query = coded(query, step)[0].astype(np.float32)
+            steps = steps_for(queries)[:, None]
+            queries = np.rint(queries / steps)
         count = min(count, len(self.rows))
-        scores, at = self.index.search(query, count, params=self._parameters(count, effort))
+        scores, at = self.index.search(queries, count, params=self._parameters(count, effort))
         if self.coding is not None:
-            scores *= np.float32(step * self.coding.step)
-        if at[0, -1] >= 0:
-            return self.rows[at[0]], scores[0]
-        there = at[0] >= 0
-        return self.rows[at[0][there]], scores[0][there]
+            scores *= steps * np.float32(self.coding.step)
+        if at[:, -1].min(initial=0) >= 0:
+            return self.rows[at], scores
+        return np.where(at >= 0, self.rows[at], -1), scores
 
     def _parameters(self, k: int, effort: int) -> Any:
         key, (made_for, parameters) = (effort, k), self._made

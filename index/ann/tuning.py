@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.memory.snapshot import Neighbors, Snapshot
+from index.memory.snapshot import Snapshot
 
 KS = (1, 10, 100)
 """How many neighbors are asked for while measuring."""
@@ -36,8 +36,8 @@ _WORTH = 0.8  # of the full effort, that trying less first must save for the usu
 
 Recall = dict[str, dict[int, float]]
 """Share of the true neighbors that are found, by group and by how many are asked for."""
-Search = Callable[[FloatMatrix, int, int], Neighbors]
-"""Rows and scores of a query (1, dim), for k and an effort, best first."""
+Search = Callable[[FloatMatrix, int, int], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Rows and scores (n, k) of queries (n, dim), for k and an effort, best first; rows of -1 where there is nothing."""
 
 
 class Efforts(Protocol):
@@ -231,16 +231,13 @@ class _Tried(NamedTuple):
 
 def _tried(search: Search, group: _Group, k: int, effort: int) -> _Tried:
     count = min(k, group.scores.shape[1])
-    hits, last = np.ones(len(group.own)), np.full(len(group.own), -1.0)
     if not count:
-        return _Tried(effort, hits, last)
+        return _Tried(effort, np.ones(len(group.own)), np.full(len(group.own), -1.0))
     alone = bool((group.own >= 0).any())  # each must find itself too, which counts for nothing
-    for number, own in enumerate(group.own.tolist()):
-        rows, scores = search(group.queries[number : number + 1], k + alone, effort)
-        near = (scores >= group.scores[number, count - 1] - _TIE) & (rows != own)
-        hits[number] = min(int(np.count_nonzero(near)), count) / count
-        last[number] = scores[-1] if len(scores) >= k else -1.0
-    return _Tried(effort, hits, last)
+    rows, scores = search(group.queries, k + alone, effort)
+    near = (scores >= group.scores[:, count - 1 : count] - _TIE) & (rows >= 0) & (rows != group.own[:, None])
+    last = np.where(rows[:, -1] >= 0, scores[:, -1], -1.0) if rows.shape[1] >= k else np.full(len(rows), -1.0)
+    return _Tried(effort, np.minimum(near.sum(axis=1), count) / count, last)
 
 
 def _unit(vectors: FloatMatrix) -> FloatMatrix:

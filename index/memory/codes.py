@@ -61,6 +61,13 @@ def step_for(vectors: FloatMatrix) -> float:
     return float(np.abs(vectors).max(initial=0)) / 127 or 1 / 127
 
 
+def steps_for(vectors: FloatMatrix) -> NDArray[np.float32]:
+    """A step for each of some vectors (n, dim)."""
+    steps = np.abs(vectors).max(axis=1) / np.float32(127)
+    steps[steps == 0] = 1 / 127
+    return np.asarray(steps, dtype=np.float32)
+
+
 def coded(vectors: FloatMatrix, step: float) -> tuple[NDArray[np.int8], float]:
     """Codes (n, dim), and the length of the largest residual."""
     codes = np.rint(vectors * np.float32(1 / step))

@@ -47,12 +47,10 @@ def snapshot() -> Snapshot:
 def fake(snapshot: Snapshot, enough: int, near: float) -> Any:
     """A search that finds everything with an effort, and with less what is near to the query alone."""
 
-    def search(query: Any, k: int, effort: int) -> Any:
-        (neighbors,) = snapshot.nearest(query, k)
-        if effort >= enough or neighbors[1][0] >= near:
-            return neighbors
-        (everything,) = snapshot.nearest(query, N)
-        return everything[0][-k:], everything[1][-k:]
+    def search(queries: Any, k: int, effort: int) -> Any:
+        found = snapshot.nearest(queries, N)
+        from_there = [slice(0, k) if effort >= enough or scores[0] >= near else slice(N - k, N) for _, scores in found]
+        return tuple(np.stack([one[part][at] for one, at in zip(found, from_there, strict=True)]) for part in (0, 1))
 
     return search
 
@@ -71,9 +69,10 @@ def test_what_far_queries_need_is_not_spent_on_near_ones(snapshot: Snapshot, eno
 def test_nothing_is_tried_first_where_no_score_tells_the_two_apart(snapshot: Snapshot):
     draw = np.random.default_rng(5)
 
-    def blind(query: Any, k: int, effort: int) -> Any:
-        (rows, scores), lucky = snapshot.nearest(query, k)[0], draw.random() < 0.5
-        return (rows, scores) if effort >= 64 or lucky else (rows, scores - 0.01)
+    def blind(queries: Any, k: int, effort: int) -> Any:
+        rows, scores = (np.stack(part) for part in zip(*snapshot.nearest(queries, k), strict=True))
+        lucky = draw.random((len(rows), 1)) < 0.5
+        return rows, np.where((effort >= 64) | lucky, scores, scores - 0.01)
 
     tuned = tune(blind, snapshot, {}, EFFORTS, 0.95)
     assert tuned.efforts[1] == 64

@@ -13,6 +13,7 @@ from index import Collection
 
 KILLS = 200
 IDS = 300
+STORAGES = ("float32", "float16", "int8")
 FORKING = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -20,11 +21,11 @@ sys.path[:0] = [str(folder) for folder in Path(sys.argv[1]).parents[:2]]
 import faiss
 from conftest import RoleEncoder
 from index import Collection
-from test_kills import churn
+from test_kills import STORAGES, churn
 TOUCHING = ("tempfile.mkstemp", "os.rename", "os.remove", "open")
 for seed in range(int(sys.argv[3])):
     folder = Path(sys.argv[2]) / str(seed)
-    Collection.create(folder / "collection", RoleEncoder()).close()
+    Collection.create(folder / "collection", RoleEncoder(), storage=STORAGES[seed % 3]).close()
     writer = os.fork()  # a child that has imported everything: 200 interpreters would take minutes
     if writer == 0:
         left = [random.Random(-seed).randrange(40)]
@@ -37,7 +38,7 @@ for seed in range(int(sys.argv[3])):
             sys.addaudithook(count)
         churn(folder, seed)
     if seed % 2 == 0:
-        time.sleep(random.Random(seed).random() * 0.3)
+        time.sleep(random.Random(seed).random() * 0.6)
         os.kill(writer, signal.SIGKILL)
     _, status = os.waitpid(writer, 0)
     print(os.WTERMSIG(status), flush=True)
@@ -94,6 +95,7 @@ def check(folder: Path, seed: int):
     begun, done = lines.count("begun"), lines.count("done")
     states = states_after(seed, begun)
     query = np.random.default_rng([seed, 1]).standard_normal(16)
+    close = 1e-5 if STORAGES[seed % 3] == "float32" else 1e-3
     with Collection.open(folder / "collection", None, index="hnsw", recall=1.0) as collection:
         found = {document.id: document.text for document in collection.scan()}
         assert found in states[done : begun + 1]
@@ -102,7 +104,7 @@ def check(folder: Path, seed: int):
         assert {hit.id: hit.text for hit in hits}.items() <= found.items()
         vectors = vectors_of(list(found)) if found else np.empty((0, 16))
         cosines = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
-        assert [hit.score for hit in hits] == pytest.approx(np.sort(cosines)[::-1][:10].tolist(), abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(np.sort(cosines)[::-1][:10].tolist(), abs=close)
         collection.upsert(["later"], ["it goes on"], vectors=query[None])
         assert collection.search(query, k=1)[0].id == "later"
     return done, bool(graphs), halfway
@@ -115,5 +117,5 @@ def test_two_hundred_kills_lose_nothing(tmp_path: Path):
     assert done.stdout.split() == ["9"] * KILLS
     found = [check(tmp_path / str(seed), seed) for seed in range(KILLS)]
     assert sum(steps > 0 for steps, _, _ in found) > KILLS / 2  # the kills came while it was writing
-    assert sum(graph for _, graph, _ in found) > KILLS / 4
-    assert sum(halfway for _, _, halfway in found) > KILLS / 20  # a graph was there, and not vouched for, or another
+    assert sum(graph for _, graph, _ in found) > KILLS / 8
+    assert sum(halfway for _, _, halfway in found) > KILLS / 40  # a graph was there, and not vouched for, or another
