@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Tuning, tune
-from index.memory.codes import Coding, SharedCodes, coded, step_for, steps_for
+from index.memory.codes import Coding, SharedCodes, blur, coded, step_for, steps_for
 from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.vectors import RememberedVectors
 
 _ADDED_AT_ONCE = 1000
 _SAMPLE = 20_000  # rows by which the step of codes is chosen
 _SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that a graph over codes is asked for
-_DEVIATIONS, _ROUNDING = 6, 1e-6
+_ROUNDING = 1e-6
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -163,11 +163,10 @@ class AnnIndex:
         return (rows, scores) if len(scores) >= depth and scores[depth - 1] >= easy.score else None
 
     def _blur(self, queries: FloatMatrix) -> NDArray[np.float32] | float:
-        """How much further a row may seem to be than it is: six standard deviations of what rounding to codes does."""
+        """How much further a row may seem to be than it is."""
         if self.coding is None:
             return _ROUNDING
-        spread = np.sqrt((steps_for(queries) ** 2 + np.float32(self.coding.step**2)) / 12)
-        return np.asarray(_DEVIATIONS * spread + _ROUNDING, dtype=np.float32)
+        return blur(steps_for(queries), self.coding.step)
 
     def candidates(self, query: FloatMatrix, depth: int, effort: int) -> Neighbors:
         """Rows that may be the ``depth`` nearest to a query (1, dim), alive or not, with about their cosines."""

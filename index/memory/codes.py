@@ -31,6 +31,8 @@ _SCANNED_AT_ONCE = 2**16
 _IN_BACKGROUND = 20_000  # rows from which on coding is left to a thread: it takes two microseconds a row
 _SAMPLE = 20_000  # rows by which the step is chosen
 _MOST_READ = 1000  # rows of a search that are read from the database: the best by their codes
+_DEVIATIONS = 6
+_USUAL = 1.3  # times the length of a residual that rounding leaves on average
 
 
 class Coding(NamedTuple):
@@ -139,13 +141,23 @@ def possible(
     if len(positions) < max(LEAST, 4 * k):
         return positions
     bounds = codes.residuals(positions) + _ROUNDING
-    step = step_for(query)
+    step, of_rows = step_for(query), codes.shared.coding.step
     asked, residual = coded(query[None], step)
     scores = codes.products(asked, positions)
-    scores *= np.float32(step * codes.shared.coding.step)
+    scores *= np.float32(step * of_rows)
     # |q.x - score| <= |q.residual of x| + |residual of q . coded x|, and |q| = 1, |coded x| <= 1 + its residual
     bound = bounds + residual * (1 + bounds)
+    if not held and np.max(bounds) <= _USUAL * of_rows * (len(query) / 12) ** 0.5:  # no value was cut
+        bound = blur(np.float32(step), of_rows)
     return positions[_possible(scores, bound, k, held=held)]
+
+
+def blur(steps: NDArray[np.float32] | np.float32, step: float) -> NDArray[np.float32]:
+    """How far a product of codes is from a cosine: six standard deviations of what rounding does.
+
+    :param steps: of queries; ``step``, of rows.
+    """
+    return np.asarray(_DEVIATIONS * np.sqrt((steps**2 + np.float32(step**2)) / 12) + _ROUNDING, dtype=np.float32)
 
 
 def _possible(

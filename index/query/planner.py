@@ -31,6 +31,7 @@ _MARGIN = 1.5  # more than the share of matches asks for: of those near a query 
 _SPARE = 8
 _QUERIES, _ROUNDS = 8, 3  # of a measurement, which takes about twenty milliseconds
 _SCANNED = 20_000  # rows
+_TRIED = 64, 256  # efforts
 
 
 class Cost(NamedTuple):
@@ -70,7 +71,7 @@ def measure(main: AnnIndex, snapshot: Snapshot, codes: Codes) -> Costs:
             lambda query: snapshot.compared(query[0], 10, main.nearest_alive(query, 10, snapshot, effort)), queries
         )
 
-    low, high = main.tuning.efforts[10], 4 * main.tuning.efforts[10]
+    low, high = _TRIED
     return Costs(_line((len(few), scan(few)), (len(some), scan(some))), _line((low, search(low)), (high, search(high))))
 
 
