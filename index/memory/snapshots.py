@@ -62,13 +62,18 @@ class Snapshots:
         # The change log leads from one state to the next only if both lie on one line of writes: a restored backup may
         # have the same sequence number with another token, and a trimmed log no longer reaches back. Both load anew.
         known = reader.token_of(before.sequence) == before.write_token.token
-        current = self._add(before, reader, write_token) if known else self._load(reader, write_token)
-        # Counted independently of the change log, so that a log that lies is noticed before it is searched.
-        counts = [reader.count(), *([] if known else [reader.counted()])]
-        if any(count != len(current) for count in counts):
-            raise FileCorruptError(
-                f"{self._name} holds {reader.counted()} documents and {len(current)} vectors. Restore a backup."
-            )
+        kept = self._kept
+        try:
+            current = self._add(before, reader, write_token) if known else self._load(reader, write_token)
+            # Counted independently of the change log, so that a log that lies is noticed before it is searched.
+            counts = [reader.count(), *([] if known else [reader.counted()])]
+            if any(count != len(current) for count in counts):
+                raise FileCorruptError(
+                    f"{self._name} holds {reader.counted()} documents and {len(current)} vectors. Restore a backup."
+                )
+        except BaseException:
+            self._kept = kept  # of the current state, which stays
+            raise
         self.current = current
         return current
 
