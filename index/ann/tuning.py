@@ -32,6 +32,7 @@ _NOISE = {"near": 0.75, "far": 0.55}  # cosine to the stored vector
 _TIE = 1e-6
 _EASY_STEP = 2  # every second effort is tried
 _QUANTILES = np.linspace(0, 0.95, 20)  # of the scores by which easy queries are told
+_SAFE = 0.25  # of what may be missed, that is kept in hand
 _WORTH = 0.8  # of the full effort, that trying less first must save for the usual query
 
 Recall = dict[str, dict[int, float]]
@@ -156,6 +157,8 @@ def _easier(
     """What costs least for the queries that come most, if it costs less than the full effort; the recall with it."""
     usual = "recent" if "recent" in groups else "near"
     best, shares = None, {name: tried.recall for name, tried in full.items()}
+    # many pairs of an effort and a score are tried: the best one looks better than it is
+    safe = recall + _SAFE * (1 - recall)
     least = _WORTH * full[usual].effort
     for effort in efforts:
         if effort >= least:
@@ -167,7 +170,7 @@ def _easier(
             if cost >= least:
                 continue
             mixed = {name: float(np.where(again[name], full[name].hits, first[name].hits).mean()) for name in groups}
-            if all(mixed[name] >= min(recall, full[name].recall) for name in groups):
+            if all(mixed[name] >= min(safe, full[name].recall) for name in groups):
                 best, least, shares = Easy(effort, float(score)), cost, mixed
     return best, shares
 

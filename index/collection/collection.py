@@ -114,7 +114,7 @@ class Collection:
         :param busy_timeout: seconds to wait for another writer.
         :param index: "flat" compares with every vector; "hnsw" with those that a graph leads to, which is built in the
             background; "ivf" with those in some of many lists, built much faster and searched somewhat slower; "auto"
-            takes the graph from 20,000 documents on. Filtered searches are exact in any case.
+            takes the graph from 20,000 documents on. Filtered searches are exact, or have the recall of others.
         :param recall: share of the true 1, 10 and 100 nearest that searches are tuned to return, for the worst of
             several groups of queries; see :mod:`index.ann.tuning`.
         :param remember_queries: keep a sample of 256 query vectors, in memory and in the folder, to tune with; no

@@ -163,7 +163,8 @@ class Planner:
                 full, easy = _efforts(segments, asked)
                 easily = costs.graph.seconds(full) > price
                 effort = easy if easily else full
-                if 2 * asked >= len(segments.main) or costs.graph.seconds(effort) > price:
+                attempts = 2 if easily else 1  # half of the price at most for what may have been in vain
+                if 2 * asked >= len(segments.main) or attempts * costs.graph.seconds(effort) > price:
                     return None
                 neighbors = segments.nearest_among(query, k, asked, snapshot, mask, codes, easily=easily)
                 deepest, spent = max(deepest, asked), max(spent, effort)
