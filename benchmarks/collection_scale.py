@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.embedded_engines import ENGINES, K
+from benchmarks.embedded_engines import ENGINES, K, Model
 from benchmarks.serve_startup import machine
 from encoder_tools.io.files import write_json
 
@@ -88,13 +88,6 @@ def memory() -> dict[str, int]:
     return {name: 1024 * int(lines[key].split()[0]) for name, key in names.items()}
 
 
-class _Model:
-    fingerprint = "benchmark"
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-
-
 def opened(name: str, folder: Path, dim: int, *, new: bool) -> Any:
     """An engine, ours by its storage."""
     if name not in _OURS:
@@ -102,14 +95,14 @@ def opened(name: str, folder: Path, dim: int, *, new: bool) -> Any:
     from index import Collection
 
     if new:
-        Collection.create(folder / "ours", _Model(dim), storage=name).close()  # type: ignore[arg-type]
+        Collection.create(folder / "ours", Model(dim), storage=name).close()  # type: ignore[arg-type]
     return ENGINES["ours"](folder, dim)
 
 
-def store(engine: Any, start: int, vectors: Any, buckets: Any) -> None:
+def store(name: str, engine: Any, start: int, vectors: Any, buckets: Any) -> None:
     """Ours with texts, which it indexes by their words too; peers without."""
     ids = range(start, start + len(vectors))
-    if hasattr(engine, "collection") and hasattr(engine.collection, "search_many"):
+    if name in _OURS:
         metadata = [{"bucket": int(bucket)} for bucket in buckets]
         engine.collection.upsert(list(ids), texts(start, len(vectors)), metadata, vectors)
     else:
@@ -122,7 +115,7 @@ def build(name: str, folder: Path, count: int, dim: int) -> dict[str, Any]:
     begun = time.perf_counter()
     engine, buckets = opened(name, folder, dim, new=True), buckets_of(count)
     for start, vectors in blocks(count, dim):
-        store(engine, start, vectors, buckets[start : start + len(vectors)])
+        store(name, engine, start, vectors, buckets[start : start + len(vectors)])
     stored = time.perf_counter()
     engine.finish()
     figures = {"store_s": round(stored - begun, 1), "build_s": round(time.perf_counter() - stored, 1)}
@@ -200,7 +193,7 @@ def search(name: str, folder: Path, count: int, dim: int, best: dict[int, Any]) 
     fresh = np.concatenate([vectors for _, vectors in blocks(WRITTEN, dim, seed=3)])
     begun = time.perf_counter()
     for start in range(0, WRITTEN, 1000):
-        store(engine, count + start, fresh[start : start + 1000], np.full(1000, BUCKETS - 1))
+        store(name, engine, count + start, fresh[start : start + 1000], np.full(1000, BUCKETS - 1))
     figures["write_20000_s"] = round(time.perf_counter() - begun, 2)
     figures["after_writes"] = percentiles(lambda query: engine.search(query, None), queries)
     if engine.deletes:

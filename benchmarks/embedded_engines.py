@@ -13,6 +13,15 @@ K = 10
 EFFORT, RECALL = 64, 0.95  # efSearch of the bare graph, as in the study, and the recall that ours is tuned to
 
 
+class Model:
+    """Says what the vectors are, which are made without it."""
+
+    fingerprint = "benchmark"
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+
 class Engine:
     """What is measured of each."""
 
@@ -50,15 +59,9 @@ class _Ours(Engine):
     def __init__(self, folder: Path, dim: int) -> None:
         from index import Collection
 
-        class Model:
-            fingerprint = "benchmark"
-
-            def __init__(self) -> None:
-                self.dim = dim
-
         self.folder = folder / "ours"
         if not self.folder.exists():
-            Collection.create(self.folder, Model()).close()  # type: ignore[arg-type]
+            Collection.create(self.folder, Model(dim)).close()  # type: ignore[arg-type]
         self.collection = Collection.open(self.folder, None)
 
     def add(self, ids: Sequence[int], vectors: Any, buckets: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,11 @@ from numpy.typing import NDArray
 from encoder_tools.protocols import FloatMatrix
 from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Tuning, tune
-from index.memory.codes import Coding, SharedCodes, blur, coded, step_for, steps_for
+from index.memory.codes import SAMPLE, Coding, SharedCodes, blur, coded, step_for, steps_for
 from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.vectors import RememberedVectors
 
 _ADDED_AT_ONCE = 1000
-_SAMPLE = 20_000  # rows by which the step of codes is chosen
 _SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that a graph over codes is asked for
 _ROUNDING = 1e-6
 
@@ -72,9 +72,9 @@ class AnnIndex:
         :raises Stopped: if ``stop`` was set meanwhile.
         """
         positions = np.flatnonzero(snapshot.alive)
-        size = min(_SAMPLE if kind.coded else kind.trained_on(len(positions)), len(positions))
+        size = min(SAMPLE if kind.coded else kind.trained_on(len(positions)), len(positions))
         sample = snapshot.vectors.take(np.sort(np.random.default_rng(0).permutation(positions)[:size]))
-        index = kind.make(sample, _width(sample), len(positions))
+        index = kind.make(sample, sample.shape[1], len(positions))
         if kind.coded:
             coding = _add(kind, index, Coding(step_for(sample), 0.0), snapshot, positions, stop)
             return cls(kind, index, snapshot.rows[positions], coding)
@@ -116,19 +116,28 @@ class AnnIndex:
             return self._nearest_of_many(queries, k, known, effort)
 
         tuning = tune(search, known, queries, self.kind, recall)
-        return AnnIndex(self.kind, self.index, self.rows, self.coding, tuning, self.path)
+        return self.with_tuning(tuning)
+
+    def with_tuning(self, tuning: Tuning) -> AnnIndex:
+        """The same index, which spends something else."""
+        other = copy(self)
+        other.tuning = tuning
+        return other
 
     def nearest_alive(
         self, query: FloatMatrix, k: int, snapshot: Snapshot, effort: int | None = None
     ) -> NDArray[np.int64]:
         """Ascending positions in a snapshot of what may be the ``k`` nearest that are alive, ``k`` or more."""
-        rows, scores = self.reached(query, k) if effort is None else self.candidates(query, k, effort)
         depth, spent = k, effort or self.tuning.effort(k)
+        found = self.reached_easily(query, k) if effort is None else None
+        rows, scores = self.candidates(query, depth, spent) if found is None else found
         while True:
-            alive = snapshot.holds(rows)
-            rows, scores = rows[alive], scores[alive]
-            if len(rows) >= k or depth >= len(self.rows):
-                return snapshot.positions(rows[scores >= scores[k - 1] - self._blur(query)] if len(rows) > k else rows)
+            positions, alive = snapshot.located(rows)
+            positions, scores = positions[alive], scores[alive]
+            if len(positions) >= k or depth >= len(self.rows):
+                if len(positions) > k:
+                    positions = positions[scores >= scores[k - 1] - self._blur(query)]
+                return np.sort(positions)
             depth, spent = 2 * depth, 2 * spent
             rows, scores = self.candidates(query, depth, spent)
 
@@ -138,13 +147,13 @@ class AnnIndex:
         """Rows and cosines (n, k) of what :meth:`nearest_alive` leads to, best first; -1 where there is nothing."""
         depth = -(-k * len(self) // max(1, len(snapshot)))  # what has gone is passed over
         rows, scores = self._candidates(queries, min(depth, len(self)), effort)
-        scores[~snapshot.holds(rows.ravel()).reshape(rows.shape)] = -np.inf
+        located, alive = snapshot.located(rows)
+        scores[~alive] = -np.inf
         last = min(k, scores.shape[1])
         kth = np.partition(scores, scores.shape[1] - last, axis=1)[:, -last]
         near = (scores >= (kth - self._blur(queries))[:, None]) & (scores > -np.inf)
-        positions, at = np.unique(np.searchsorted(snapshot.rows, rows[near]), return_inverse=True)
         exact = np.full(rows.shape, -np.inf, dtype=np.float32)
-        exact[near] = np.einsum("ij,ij->i", snapshot.vectors.take(positions)[at], queries[near.nonzero()[0]])
+        exact[near] = np.einsum("ij,ij->i", snapshot.vectors_at(located[near]), queries[near.nonzero()[0]])
         order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
         exact = np.take_along_axis(exact, order, axis=1)
         return np.where(exact > -np.inf, np.take_along_axis(rows, order, axis=1), -1), exact
@@ -198,10 +207,6 @@ class AnnIndex:
             parameters = self.kind.parameters(*key)
             self._made = key, parameters
         return parameters
-
-
-def _width(vectors: FloatMatrix) -> int:
-    return int(vectors.shape[1])
 
 
 def _add(

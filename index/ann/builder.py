@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from index.ann.index_types import IndexType, kinds, recent_kind
 from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
 from index.ann.tuning import Tuning
-from index.memory.codes import LEAST, CodedVectors, Codes
+from index.memory.codes import CodedVectors, Codes
 from index.memory.snapshot import Neighbors, Snapshot
 from index.results import Plan
 from index.storage.reader import Reader
@@ -113,9 +114,7 @@ class Builder:
         if segments is None or 2 * k >= len(segments.main):
             return snapshot.nearest(queries, k), Plan("exact", len(snapshot))
         plan = Plan("graph", len(snapshot), k, segments.main.tuning.effort(k))
-        # without later rows that no index has, there is nothing to code
-        codes = self.codes(snapshot) if _tail(segments, snapshot) >= LEAST else None
-        return segments.nearest(queries, k, snapshot, codes), plan
+        return segments.nearest(queries, k, snapshot, partial(self.codes, snapshot)), plan
 
     def codes(self, snapshot: Snapshot) -> Codes | None:
         """The codes of a snapshot's vectors, if they are made by now."""
@@ -267,7 +266,7 @@ class Builder:
         main = self.graph
         if main is None or not main.kind.coded or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
             return AnnIndex.build(self._built, snapshot, self._stop)
-        known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
+        known = snapshot.count_up_to(int(main.rows[-1]))
         try:
             return main.grown(snapshot, np.flatnonzero(snapshot.alive[known:]) + known, self._stop)
         except (OSError, RuntimeError):  # FAISS's: another process has put its own file in the place of ours
@@ -287,7 +286,7 @@ class Builder:
                 alive = snapshot.alive.copy()
                 alive[:known] = False
                 built = AnnIndex.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
-                recent = AnnIndex(built.kind, built.index, built.rows, built.coding, _tuning_beside(segments.main))
+                recent = built.with_tuning(_tuning_beside(segments.main))
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)
             with self._lock:
@@ -338,5 +337,5 @@ def _tail(segments: Segments, snapshot: Snapshot) -> int:
 
 def _dead(main: AnnIndex, snapshot: Snapshot) -> int:
     """How many rows of an index have gone."""
-    known = int(np.searchsorted(snapshot.rows, main.rows[-1], side="right"))
+    known = snapshot.count_up_to(int(main.rows[-1]))
     return len(main) - int(snapshot.alive[:known].sum())

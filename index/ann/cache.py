@@ -35,6 +35,12 @@ _FILES = ("rows", "vectors", "graph", "queries")
 _PART = 2**22  # bytes that are read at a time
 
 
+class _Format(msgspec.Struct, frozen=True):
+    """What the manifest of any version says."""
+
+    format_version: int
+
+
 class File(msgspec.Struct, frozen=True):
     """What a file must be.
 
@@ -88,7 +94,7 @@ def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, about: About, querie
     :param queries: that are remembered (n, dim).
     :raises SaveError: if the disk is full or read-only; what was there before still serves.
     """
-    alive = snapshot.holds(graph.rows)
+    located, alive = snapshot.located(graph.rows)
     step = max(1, _PART // (4 * about.dim))
 
     def write_rows(write: Callable[[bytes], int]) -> None:
@@ -99,7 +105,7 @@ def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, about: About, querie
         for start in range(0, len(graph.rows), step):
             there = alive[start : start + step]
             vectors = np.zeros((len(there), about.dim), dtype=about.dtype)  # of those that have gone nobody asks
-            vectors[there] = snapshot.vectors.take(snapshot.positions(graph.rows[start : start + step]))
+            vectors[there] = snapshot.vectors.take(located[start : start + step][there])
             write(vectors.tobytes())
 
     made = Manifest(
@@ -143,15 +149,16 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
 def read_manifest(folder: Path, about: About) -> tuple[Manifest | None, str]:
     """What a folder says that it has, if that is of these vectors; else None, and why."""
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
+        data = (folder / MANIFEST_NAME).read_bytes()
+        if msgspec.json.decode(data, type=_Format).format_version != _VERSION:
+            return None, "what is on disk is of another version"
+        manifest = msgspec.json.decode(data, type=Manifest)
     except FileNotFoundError:
         return None, f"there is no {MANIFEST_NAME} on disk"
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        other = "of another version" if _version(folder) not in (None, _VERSION) else f"damaged ({error})"
-        return None, f"what is on disk is {other}"
-    own = manifest.fingerprint, manifest.dim, manifest.storage
-    if manifest.format_version != _VERSION or own != (about.fingerprint, about.dim, about.storage):
-        return None, "what is on disk is of another version or model"
+        return None, f"what is on disk is damaged ({error})"
+    if (manifest.fingerprint, manifest.dim, manifest.storage) != (about.fingerprint, about.dim, about.storage):
+        return None, "what is on disk is of another model"
     efforts = [manifest.efforts.get(k, 0) for k in KS]
     sizes = [manifest.rows.size == 9 * manifest.count, (manifest.vectors is not None) == about.held]
     if manifest.vectors is not None:
@@ -159,15 +166,6 @@ def read_manifest(folder: Path, about: About) -> tuple[Manifest | None, str]:
     if manifest.count < 1 or min(efforts) < 1 or not all(sizes) or not 0 <= manifest.step < np.inf:
         return None, "what is on disk is damaged (its manifest says what cannot be)"
     return manifest, ""
-
-
-def _version(folder: Path) -> Any:
-    """What version a manifest of another one says that it is."""
-    try:
-        content = msgspec.json.decode((folder / MANIFEST_NAME).read_bytes())
-    except (OSError, ValueError, msgspec.DecodeError):
-        return None
-    return content.get("format_version") if isinstance(content, dict) else None
 
 
 def read_base(folder: Path, manifest: Manifest, about: About) -> tuple[Base | None, str]:
@@ -180,7 +178,7 @@ def read_base(folder: Path, manifest: Manifest, about: About) -> tuple[Base | No
         return None, _not_as_said(manifest.rows)
     vectors = None
     if manifest.vectors is not None:
-        why = _wrong_size(folder, manifest.vectors) or _wrong_checksum(folder, manifest.vectors)
+        why = _wrong(folder, manifest.vectors)
         if why:
             return None, why
         try:
@@ -209,7 +207,7 @@ def read_graph(
     """
     if manifest.kind != kind.name:
         return None, f"what is on disk is of kind {manifest.kind!r}"
-    why = "" if checked else _wrong_size(folder, manifest.graph) or _wrong_checksum(folder, manifest.graph)
+    why = "" if checked else _wrong(folder, manifest.graph)
     if why:
         return None, why
     path = folder / manifest.graph.name
@@ -239,6 +237,11 @@ def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], obj
 
         fill(write)
     return File(name, size, state.hexdigest())
+
+
+def _wrong(folder: Path, file: File) -> str:
+    """Why a file is not to be mapped, or nothing."""
+    return _wrong_size(folder, file) or _wrong_checksum(folder, file)
 
 
 def _wrong_checksum(folder: Path, file: File) -> str:

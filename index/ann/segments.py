@@ -6,6 +6,7 @@ that few are left to be looked at one by one; when it has grown, the large one i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
-from index.memory.codes import Codes, possible
+from index.memory.codes import LEAST, Codes, possible
 from index.memory.snapshot import Neighbors, Snapshot
 
 
@@ -40,19 +41,22 @@ class Segments(NamedTuple):
 
     def known(self, snapshot: Snapshot) -> int:
         """How many positions of a snapshot are of rows up to the last one."""
-        return int(np.searchsorted(snapshot.rows, self.last_row, side="right"))
+        return snapshot.count_up_to(self.last_row)
 
-    def nearest(self, queries: FloatMatrix, k: int, snapshot: Snapshot, codes: Codes | None) -> list[Neighbors]:
+    def nearest(
+        self, queries: FloatMatrix, k: int, snapshot: Snapshot, codes: Callable[[], Codes | None]
+    ) -> list[Neighbors]:
         """As :meth:`index.memory.snapshot.Snapshot.nearest`, nearly always the same.
 
         Three places may hold a nearest row: the large index, the small one over later rows, and the tail that no index
         has yet. What any of them holds is compared exactly.
 
-        :param codes: of the snapshot, if they are made.
+        :param codes: gives those of the snapshot, if they are made; asked where many rows are in no index.
         """
         known = self.known(snapshot)
         new = np.flatnonzero(snapshot.alive[known:]) + known
-        return [self._nearest(query, k, snapshot, new, codes) for query in queries]
+        coded = codes() if len(new) >= LEAST else None
+        return [self._nearest(query, k, snapshot, new, coded) for query in queries]
 
     def _nearest(
         self, query: FloatMatrix, k: int, snapshot: Snapshot, new: NDArray[np.int64], codes: Codes | None

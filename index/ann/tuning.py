@@ -185,19 +185,13 @@ def _queries(
     def some() -> NDArray[np.int64]:
         return generator.choice(alive, size=min(SAMPLE, len(alive)), replace=False)
 
-    def vectors_of(positions: NDArray[np.int64]) -> FloatMatrix:
-        order = np.argsort(positions)
-        made = np.empty((len(positions), snapshot.vectors.part(0, 0).shape[1]), dtype=np.float32)
-        made[order] = snapshot.vectors.take(positions[order])
-        return made
-
     own = some()
-    made: dict[str, tuple[FloatMatrix, NDArray[np.int64] | None]] = {"stored": (vectors_of(own), own)}
+    made: dict[str, tuple[FloatMatrix, NDArray[np.int64] | None]] = {"stored": (snapshot.vectors_at(own), own)}
     for name, cosine in _NOISE.items():
-        vectors, noise = vectors_of(some()), _unit(vectors_of(some()) - vectors_of(some()))
+        vectors, noise = snapshot.vectors_at(some()), _unit(snapshot.vectors_at(some()) - snapshot.vectors_at(some()))
         across = _unit(noise - np.einsum("ij,ij->i", noise, vectors)[:, None] * vectors)
         made[name] = (_unit(cosine * vectors + (1 - cosine**2) ** 0.5 * across), None)
-    made["between"] = (_unit(vectors_of(some()) + vectors_of(some())), None)
+    made["between"] = (_unit(snapshot.vectors_at(some()) + snapshot.vectors_at(some())), None)
     for name, queries in given.items():
         if len(queries) >= _LEAST:
             made[name] = (queries[-SAMPLE:], None)

@@ -23,13 +23,14 @@ from index.memory.snapshot import Neighbors, Snapshot
 
 LEAST = 512
 """Rows from which a first pass is worth its overhead."""
+SAMPLE = 20_000
+"""Rows by which the step is chosen, if there are more."""
 SHIFT = 128
 """Above the codes, in the bytes of FAISS's 8bit_direct_signed."""
 _ROUNDING = 1e-5  # of float32 sums, and of the bounds themselves
 _AT_ONCE = 4096  # rows that are coded together
 _SCANNED_AT_ONCE = 2**16
 _IN_BACKGROUND = 20_000  # rows from which on coding is left to a thread: it takes two microseconds a row
-_SAMPLE = 20_000  # rows by which the step is chosen
 _MOST_READ = 1000  # rows of a search that are read from the database: the best by their codes
 _DEVIATIONS = 6
 _USUAL = 1.3  # times the length of a residual that rounding leaves on average
@@ -215,7 +216,7 @@ class CodedVectors:
         with self._lock:
             if self._codes is not None and self._key[0] == snapshot.generation and self._key[1] is shared:
                 return len(snapshot.rows) - _end(self._codes)
-        known = 0 if shared is None else int(np.searchsorted(snapshot.rows, shared.rows[-1], side="right"))
+        known = 0 if shared is None else snapshot.count_up_to(int(shared.rows[-1]))
         return len(snapshot.rows) - known
 
     def _fill(self, snapshot: Snapshot, shared: SharedCodes | None) -> None:
@@ -228,7 +229,7 @@ class CodedVectors:
             end = len(snapshot.rows)
             if codes is not None and end <= _end(codes):
                 return
-            if codes is None or (shared is None and _end(codes) < min(_SAMPLE, end / 2)):
+            if codes is None or (shared is None and _end(codes) < min(SAMPLE, end / 2)):
                 codes = _begun(snapshot, shared)  # anew too where the step was chosen by few
             made, start = codes, _end(codes)
             made = _extended(made, snapshot, start, end)
@@ -243,10 +244,10 @@ def _end(codes: Codes) -> int:
 def _begun(snapshot: Snapshot, shared: SharedCodes | None) -> Codes:
     """Those that a graph has."""
     if shared is None:
-        sample = snapshot.vectors.part(0, min(_SAMPLE, len(snapshot.rows)))
+        sample = snapshot.vectors.part(0, min(SAMPLE, len(snapshot.rows)))
         none = SharedCodes(np.empty(0, dtype=np.int64), np.empty((0, 1), dtype=np.uint8), Coding(step_for(sample), 0.0))
         return Codes(none, None, 0, np.empty((0, sample.shape[1]), dtype=np.int8), 0.0)
-    known = int(np.searchsorted(snapshot.rows, shared.rows[-1], side="right"))
+    known = snapshot.count_up_to(int(shared.rows[-1]))
     rows = snapshot.rows[:known]
     order = None
     if not np.array_equal(

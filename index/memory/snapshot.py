@@ -65,27 +65,34 @@ class Snapshot:
         """The same, which reads what is not in memory in the transaction of a reader of this state."""
         return self if self.vectors.held else replace(self, vectors=self.vectors.within(reader), unbound=self)
 
+    def count_up_to(self, row: int) -> int:
+        """How many positions are of rows up to one."""
+        return int(np.searchsorted(self.rows, row, side="right"))
+
     def up_to(self, row: int) -> Snapshot:
         """The part of it with rows up to one."""
-        n = int(np.searchsorted(self.rows, row, side="right"))
+        n = self.count_up_to(row)
         alive = self.alive[:n]
         return replace(self, rows=self.rows[:n], vectors=self.vectors.first(n), alive=alive, dead=n - int(alive.sum()))
 
     def positions(self, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """Ascending positions of those of some rows that are there and alive, or let through by a mask of such rows."""
-        if not len(self.rows):
-            return np.empty(0, dtype=np.int64)
-        ordered = np.sort(rows)
-        at = np.minimum(np.searchsorted(self.rows, ordered), len(self.rows) - 1)
-        there = (self.rows[at] == ordered) & (self.alive if mask is None else mask)[at]
-        return np.asarray(at[there], dtype=np.int64)
+        at, there = self.located(np.sort(rows), mask)
+        return at[there]
 
-    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of some rows are there and alive."""
+    def located(
+        self, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """A position for each row, in any shape, and whether it is there and alive, or let through by a mask."""
         if not len(self.rows):
-            return np.zeros(len(rows), dtype=bool)
+            return np.zeros(rows.shape, dtype=np.int64), np.zeros(rows.shape, dtype=bool)
         at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        return np.asarray((self.rows[at] == rows) & self.alive[at])
+        return at, (self.rows[at] == rows) & (self.alive if mask is None else mask)[at]
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> FloatMatrix:
+        """Vectors (n, dim) at positions in any order."""
+        ordered, at = np.unique(positions, return_inverse=True)
+        return self.vectors.take(ordered)[at]
 
     def compared(self, query: FloatMatrix, k: int, positions: NDArray[np.int64]) -> Neighbors:
         """Rows and cosines of the ``k`` nearest to a query (dim,) of the rows at ascending positions.

@@ -22,9 +22,7 @@ def diversified(hits: Sequence[Fused], snapshot: Snapshot, diversity: float, cou
     """
     if not hits:
         return []
-    positions = np.searchsorted(snapshot.rows, [hit.row for hit in hits])
-    order = np.argsort(positions)
-    vectors = snapshot.vectors.take(positions[order])[np.argsort(order)]
+    vectors = snapshot.vectors_at(np.searchsorted(snapshot.rows, [hit.row for hit in hits]))
     scores = np.array([hit.score for hit in hits])
     likest = np.full(len(hits), -np.inf)
     chosen = [0]  # nothing is before the first: it is the nearest

@@ -85,7 +85,7 @@ class ReadView:
         """
         rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
         # terms of a row that is gone would stay if they were made by another version of Unicode
-        stored = self.snapshot.holds(rows)
+        _, stored = self.snapshot.located(rows)
         return rows[stored][:k], scores[stored][:k]
 
 

@@ -107,6 +107,30 @@ def test_an_effort_is_what_is_spent(snapshot: Snapshot):
         assert k not in tuning.easy or k <= tuning.easy[k].effort < tuning.efforts[k]
 
 
+@pytest.mark.parametrize("k", [1, 5, 10, 40, 100, 150])
+def test_a_search_spends_what_was_measured_for_as_many_or_more(snapshot: Snapshot, k: int):
+    """Between two that were measured, the effort is that of the next one: nothing is known of one between."""
+    graph = AnnIndex.build(Hnsw(), snapshot, threading.Event()).with_tuning(Tuning({1: 20, 10: 40, 100: 400}, {}))
+    spent = []
+    graph.candidates = lambda query, depth, effort: (
+        spent.append(effort)
+        or AnnIndex.candidates(  # type: ignore[method-assign]
+            graph, query, depth, effort
+        )
+    )
+    graph.nearest_alive(snapshot.vectors.part(0, 1), k, snapshot)
+    assert spent == [{1: 20, 5: 40, 10: 40, 40: 400, 100: 400, 150: 600}[k]]
+
+
+def test_another_tuning_is_of_the_same_index(snapshot: Snapshot):
+    """What is derived from its codes need not be made again."""
+    graph = AnnIndex.build(Hnsw(), snapshot, threading.Event())
+    codes = graph.codes
+    other = graph.with_tuning(Tuning({1: 20, 10: 40, 100: 400}, {}))
+    assert other.codes is codes
+    assert graph.tuning.efforts != other.tuning.efforts
+
+
 def test_easy_efforts_beyond_the_last_measured_grow_in_proportion():
     tuning = Tuning({1: 16, 10: 16, 100: 100}, {}, {10: Easy(8, 0.5), 100: Easy(40, 0.4)})
     assert tuning.easy_for(1) is None
