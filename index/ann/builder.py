@@ -250,6 +250,10 @@ class Builder:
         if self.segments is not None:
             self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
         graph = self._tuned(self._made(snapshot), snapshot)
+        plain = graph.kind.over_vectors() if snapshot.vectors.held else None
+        if plain is not None and graph.tuning.worst < self._recall:  # codes may be too coarse for these vectors
+            other = self._tuned(AnnIndex.build(plain, snapshot, self._stop), snapshot)
+            graph = max(graph, other, key=lambda one: one.tuning.worst)
         why = f"it was built over {len(snapshot)} documents"
         try:
             manifest = files.save(self._folder, graph, snapshot, self._about, self._recent.sample())
@@ -264,7 +268,7 @@ class Builder:
     def _made(self, snapshot: Snapshot) -> AnnIndex:
         """The large index, grown by the later rows; made anew where many of its rows have gone."""
         main = self.graph
-        if main is None or not main.kind.coded or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
+        if main is None or not isinstance(main.kind, Hnsw) or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
             return AnnIndex.build(self._built, snapshot, self._stop)
         known = snapshot.count_up_to(int(main.rows[-1]))
         try:
@@ -285,7 +289,10 @@ class Builder:
             if segments.recent is None:
                 alive = snapshot.alive.copy()
                 alive[:known] = False
-                built = AnnIndex.build(recent_kind(), replace(snapshot, alive=alive), self._stop)
+                kind = recent_kind()
+                if segments.main.coding is None:
+                    kind = kind.over_vectors() or kind
+                built = AnnIndex.build(kind, replace(snapshot, alive=alive), self._stop)
                 recent = built.with_tuning(_tuning_beside(segments.main))
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)

@@ -62,7 +62,8 @@ class Manifest(msgspec.Struct, frozen=True):
     :ivar vectors: file of as many vectors of width ``dim``, in the precision of ``storage``; none if they are read from
         the database.
     :ivar graph: file of FAISS's bytes of what leads to them, ``kind`` what that is.
-    :ivar step: of the codes that the graph holds, and ``residual``; see :class:`index.memory.codes.Coding`.
+    :ivar step: of the codes that the graph holds, 0 if it holds vectors, and ``residual``; see
+        :class:`index.memory.codes.Coding`.
     :ivar efforts: of a search, ``easy`` and ``recall``: see :class:`index.ann.tuning.Tuning`.
     :ivar queries: file of ``recent`` vectors that were searched for, if any are remembered.
     """
@@ -211,6 +212,7 @@ def read_graph(
     if why:
         return None, why
     path = folder / manifest.graph.name
+    kind = kind if manifest.step else kind.over_vectors() or kind
     try:
         index = kind.read(path, mapped=True)
     except (OSError, RuntimeError) as error:
@@ -219,7 +221,7 @@ def read_graph(
         return None, _not_as_said(manifest.graph)
     coding = Coding(manifest.step, manifest.residual) if kind.coded else None
     tuning = Tuning(manifest.efforts, manifest.recall, manifest.easy)
-    return AnnIndex(kind, index, rows, coding, tuning, path if kind.coded else None), "it was on disk"
+    return AnnIndex(kind, index, rows, coding, tuning, path), "it was on disk"
 
 
 def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], object]) -> File:

@@ -2,7 +2,8 @@
 
 It is built and walked in whole numbers, which halves the time of both; what it leads to is compared by the vectors
 themselves, so that no result is rounded. FAISS's file is mapped, not read, and holds codes and links together: all
-processes that search it share them.
+processes that search it share them. Where codes are too coarse, because one channel outweighs all others, the graph is
+over the vectors.
 
 Source: Malkov and Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable
 Small World Graphs", 2016; by FAISS.
@@ -11,7 +12,7 @@ Small World Graphs", 2016; by FAISS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Hnsw:
 
     :ivar links: of each vector.
     :ivar build_effort: efConstruction.
+    :ivar coded: whether it is over codes.
     """
 
     links: int = 24
@@ -40,6 +42,10 @@ class Hnsw:
         *(320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048),
     )
 
+    def over_vectors(self) -> Hnsw | None:
+        """It needs four times the memory for them."""
+        return replace(self, coded=False) if self.coded else None
+
     def trained_on(self, count: int) -> int:
         """Needs no training."""
         return 0
@@ -49,10 +55,14 @@ class Hnsw:
         import faiss
 
         codes: Any = faiss.ScalarQuantizer.QT_8bit_direct_signed
-        index = faiss.IndexHNSWSQ(dim, codes, self.links, faiss.METRIC_INNER_PRODUCT)
+        index: Any
+        if self.coded:
+            index = faiss.IndexHNSWSQ(dim, codes, self.links, faiss.METRIC_INNER_PRODUCT)
+        else:
+            index = faiss.IndexHNSWFlat(dim, self.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = self.build_effort
         storage: Any = faiss.downcast_index(index.storage)
-        storage.codes.resize(dim * count)
+        storage.codes.resize((1 if self.coded else 4) * dim * count)
         storage.codes.resize(0)
         links: Any = index.hnsw
         links.neighbors.resize(int(_LEVELS * 2 * self.links * count))

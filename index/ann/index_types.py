@@ -39,6 +39,9 @@ class AnnIndexType(Protocol):
     @property
     def coded(self) -> bool: ...  # noqa: D102 - see above
 
+    def over_vectors(self) -> AnnIndexType | None:
+        """The same over vectors as they are; None if it is."""
+
     def trained_on(self, count: int) -> int:
         """How many of ``count`` vectors it is trained on."""
 

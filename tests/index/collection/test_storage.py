@@ -259,3 +259,36 @@ def test_a_file_that_another_process_replaced_is_searched_on_and_made_again(fold
     with Collection.open(folder, None) as again:
         again.search(fresh[0])
         assert again.stats().why == "it was on disk"
+
+
+def outweighed(count: int, seed: int = 0) -> Any:
+    """Vectors of which one channel outweighs all others, so that codes say little of these."""
+    draw = np.random.default_rng(seed)
+    return unit(np.concatenate([np.full((count, 1), 60.0), draw.standard_normal((count, DIM - 1))], axis=1))
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_a_graph_is_over_vectors_where_codes_are_too_coarse(folder: Path, storage: Any):
+    given = outweighed(4000)
+    with Collection.create(folder, Model(), storage=storage) as collection:
+        collection.upsert(list(range(3000)), ["t"] * 3000, vectors=given[:3000])
+        collection.compact()
+        assert collection.stats().recall >= 0.9
+        graph = collection.opened.state.now.builder.graph
+        assert graph is not None
+        assert graph.coding is None
+        collection.upsert(list(range(3000, 4000)), ["t"] * 1000, vectors=given[3000:])
+        check(collection, dict(enumerate(given)), least=0.0)  # the cosines are right
+    with Collection.open(folder, None) as again:
+        again.search(given[0])
+        assert again.stats().kind == "hnsw"
+        graph = again.opened.state.now.builder.graph
+        assert graph is not None
+        assert graph.coding is None
+        again.compact()  # it takes the later rows in
+        shares = []
+        for query in outweighed(40, 5):
+            hits = again.search(query, k=10)
+            shares.append(sum(hit.score >= np.sort(given @ query)[-10] - 2e-6 for hit in hits) / 10)
+        assert storage == "float16" or np.mean(shares) >= 0.9
+        assert again.verify() == 4000
