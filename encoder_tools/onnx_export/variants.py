@@ -36,7 +36,8 @@ from encoder_tools.vectors import unit_rows
 
 _SAME = 1e-6  # of components of unit vectors, before and after exact scaling
 _BATCH = 2048  # padded tokens
-_MARGIN = 2.0  # texts that were not measured may be so much farther away
+_MARGIN = 2.0  # texts that were not measured may be so much farther away than the worst of _MANY that were
+_MANY = 1200
 _FEWEST, _MOST, _PRODUCTS = 100, 1200, 5e11  # texts, texts, and weights times texts that a CPU does in minutes
 _ONE_IN = 8  # batches on which a level is tried first
 _CALIBRATION = 512  # padded tokens of a batch whose tensors are all looked at
@@ -165,8 +166,10 @@ class Variants:
         )
         self._check_scaled(scaling)
         feeds = list(self._feeds(more=True))
-        few, near = feeds[::_ONE_IN], 1 - (1 - min_cosine) / _MARGIN
+        few = feeds[::_ONE_IN]
         expected, of_few = self._expected(feeds)
+        # the worst of a heavy tail grows with the number of texts, so fewer of them ask for more room
+        near = 1 - (1 - min_cosine) / (_MARGIN * max(1.0, _MANY / len(expected)))
         lowest: dict[Level, float] = {}
         for level in LEVELS:
             files, islands = write_half(self.folder / GRAPH_NAME, out, half, scaling, level)
