@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("encoder_tools", "heads", "index", "service")
+PACKAGES = ("encoder_tools", "heads", "index", "integrations", "service")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 MODULES = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for file in FILES]
 
@@ -49,6 +49,12 @@ LAYERS = {
     ),
     "heads": ("validation metrics labeled", "serving", "selection", "estimators", "evaluation", "workflows"),
     "index": ("results", "validation text documents", "storage", "memory", "ann", "query", "collection", "ingest"),
+    "integrations": (
+        "filter_language opening",
+        "haystack_documents haystack_filters",
+        "haystack langchain llama_index retriever",
+        "haystack_retrievers",
+    ),
     "service": (
         "batching responses",
         "errors config page",
@@ -118,6 +124,8 @@ def forbidden(file: Path, imported: str) -> bool:
         return not within(imported, room, "encoder_tools") or not (
             within(imported, room, *ROOM_NEEDS) or imported in ("encoder_tools", "encoder_tools.__version__")
         )
+    if within(module, "integrations"):
+        return not within(imported, "integrations", "index", "encoder_tools")
     return False
 
 

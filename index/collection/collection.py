@@ -438,6 +438,10 @@ class Collection:
         """Stored vectors (dim,) of documents and of their chunks, by text."""
         return self._reads.vectors_by_text(ids)
 
+    def vectors(self, ids: Sequence[DocumentId]) -> list[FloatMatrix | None]:
+        """The stored unit vectors, float32 (dim,), of documents, or of chunks by their own ids; None where is none."""
+        return self._reads.vectors(ids)
+
     def projection(self) -> Projection:
         """Where the documents lie in two dimensions, by the principal components of their vectors."""
         with self.opened.read_view() as view:

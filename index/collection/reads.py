@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder_tools.errors import FileCorruptError, SaveError
+from encoder_tools.protocols import FloatMatrix
 from index.ann.cache import read_manifest
 from index.collection.opened import OpenState
 from index.query.filters import Filter
@@ -63,6 +64,15 @@ class Reads:
                     pairs = zip(block.rows.tolist(), block.vectors, strict=True)
                     vectors |= {documents[row].text: vector for row, vector in pairs}
         return vectors
+
+    def vectors(self, ids: Sequence[DocumentId]) -> list[FloatMatrix | None]:
+        """Stored vectors (dim,) of documents by id; None where there is none."""
+        with self._opened.reading() as reader:
+            rows = [reader.row_of(identifier) for identifier in check_ids(ids)]
+            stored: dict[int, FloatMatrix] = {}
+            for block in reader.vectors(sorted(row for row in rows if row is not None)):
+                stored |= zip(block.rows.tolist(), block.vectors, strict=True)
+        return [None if row is None else stored[row] for row in rows]
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
