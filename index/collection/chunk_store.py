@@ -15,7 +15,7 @@ from index.storage.reader import Reader
 from index.storage.writer import Batch
 from index.validation import check_ids, check_metadata
 
-FIELDS = ("document", "chunk", "start", "end", "headings")
+FIELDS = ("document", "chunk", "start", "end", "headings", "source_page")
 """What the metadata of a piece says beside what that of its document does."""
 
 
@@ -40,7 +40,8 @@ def cut_documents(
     """The pieces of each document.
 
     A piece is called ``document#0``, and its metadata are those of its document, with its id as "document", the
-    number of the piece as "chunk", where it is in the source as "start" and "end", in characters, and "headings".
+    number of the piece as "chunk", where it is in the source as "start" and "end", in characters, and "headings"; of
+    a document with pages, the number of the page that it begins on as "source_page".
 
     :raises InputError: for a document without words, or metadata that have one of these fields.
     """
@@ -58,7 +59,8 @@ def cut_documents(
                 f"{identifier}#{number}",
                 chunk.text,
                 {**own, "document": identifier, "chunk": number, "start": chunk.start, "end": chunk.end}
-                | ({"headings": list(chunk.headings)} if chunk.headings else {}),
+                | ({"headings": list(chunk.headings)} if chunk.headings else {})
+                | ({} if chunk.page is None else {"source_page": chunk.page}),
             )
             for number, chunk in enumerate(chunks)
         ]

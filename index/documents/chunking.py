@@ -30,7 +30,7 @@ class Chunking:
 
     :ivar tokens: of a piece at most, by the model's own tokenizer, without its special tokens.
     :ivar overlap: of them, at most, that a piece has in common with the one before.
-    :ivar kind: of the documents: "text", "markdown" or "html".
+    :ivar kind: of the documents: "text", "markdown", "html", or "pages": text with a form feed between its pages.
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
 
     Example:
@@ -59,12 +59,14 @@ class Chunk(NamedTuple):
     :ivar text: of HTML, without its tags.
     :ivar start: where it begins in the source, and ``end`` where it ends, in characters.
     :ivar headings: those that it stands under, the outermost first.
+    :ivar page: that it begins on, from 1, of a document with pages.
     """
 
     text: str
     start: int
     end: int
     headings: tuple[str, ...]
+    page: int | None = None
 
 
 class Splitter:
@@ -84,7 +86,7 @@ class Splitter:
     def __init__(self, chunking: Chunking, encoder: Any) -> None:
         if not isinstance(chunking, Chunking):
             raise InputError(f"chunking is a {type(chunking).__name__}, expected a Chunking, such as Chunking(256).")
-        self._chunking = chunking
+        self.chunking = chunking
         if not isinstance(encoder, Tokenized):
             raise InputError(
                 f"A {type(encoder).__name__} has no tokenizer to count tokens with. Cut the texts before they are "
@@ -97,7 +99,7 @@ class Splitter:
 
     def split(self, source: str) -> list[Chunk]:
         """The pieces of a document in their order; none of one without words."""
-        source_text = read_markup(source, self._chunking.kind, main_text=self._chunking.main_text)
+        source_text = read_markup(source, self.chunking.kind, main_text=self.chunking.main_text)
         spans = [(start, end) for start, end in self._spans(source_text.text) if source_text.text[start:end].strip()]
         spans = [*spans[:1], *(after for before, after in pairwise(spans) if after[1] > before[1])]
         spans = self._with_headings(spans, source_text)
@@ -134,9 +136,9 @@ class Splitter:
     def _cutter(self) -> Any:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-        chunking = self._chunking
+        chunking = self.chunking
         kind = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
-        spare = 0 if chunking.kind == "text" else chunking.tokens // _HEADING_SHARE
+        spare = 0 if chunking.kind in ("text", "pages") else chunking.tokens // _HEADING_SHARE
         return kind.from_huggingface_tokenizer(self._tokenizer, chunking.tokens - spare, chunking.overlap)
 
     def _with_headings(self, spans: list[tuple[int, int]], source_text: SourceText) -> list[tuple[int, int]]:
@@ -145,7 +147,7 @@ class Splitter:
         for span in spans:
             if joined and _is_heading(joined[-1], source_text):
                 both = min(joined[-1][0], span[0]), span[1]
-                if self._count(source_text.text[slice(*both)]) <= self._chunking.tokens:
+                if self._count(source_text.text[slice(*both)]) <= self.chunking.tokens:
                     joined[-1] = both
                     continue
             joined.append(span)
@@ -178,7 +180,7 @@ def _chunks(spans: list[tuple[int, int]], source_text: SourceText) -> Iterator[C
         while following is not None and following.start <= new:
             path = [heading for heading in path if heading.level < following.level] + [following]
             following = next(coming, None)
-        yield Chunk(
-            source_text.text[start:end], *source_text.source(start, end), tuple(heading.title for heading in path)
-        )
+        text = source_text.text[start:end]
+        page = source_text.page(start + len(text) - len(text.lstrip()))
+        yield Chunk(text, *source_text.source(start, end), tuple(heading.title for heading in path), page)
         seen = end

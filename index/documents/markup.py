@@ -9,9 +9,11 @@ from typing import Literal, TypeAlias
 from index.documents.html import TITLE, read_html
 from index.documents.source_map import Heading, SourceText
 
-TextKind: TypeAlias = Literal["text", "markdown", "html"]
-TEXT_KINDS = ("text", "markdown", "html")
+TextKind: TypeAlias = Literal["text", "markdown", "html", "pages"]
+"""Of texts with pages, each but the first begins with a form feed."""
+TEXT_KINDS = ("text", "markdown", "html", "pages")
 
+_FORM_FEED = re.compile("\f")
 _LINE = re.compile(r"\r\n?|\n")
 # YAML between lines of "---" whose first line is a key, or a comment before one; a rule has an empty line behind it
 _YAML = r"---[ \t]*\r?\n(?:#[^\n]*\n)*[\w\"'][^\n]*:(?:[ \t][^\n]*)?\r?\n(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*$"
@@ -26,6 +28,9 @@ def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> Sour
     """
     if kind == "html":
         return read_html(source, main_text=main_text)
+    if kind == "pages":
+        starts = [match.end() for match in _FORM_FEED.finditer(source)]
+        return SourceText(_FORM_FEED.sub("\n", source), [], pages=starts)
     return SourceText(source, _markdown_headings(source) if kind == "markdown" else [])
 
 

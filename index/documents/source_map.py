@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,18 @@ class SourceText(NamedTuple):
     :ivar headings: in their order.
     :ivar starts: int64, where in the source each character of ``text`` begins, and ``ends`` where it ends; None where
         the text is the source.
+    :ivar pages: where each page but the first begins; None for a text without pages.
     """
 
     text: str
     headings: list[Heading]
     starts: NDArray[np.int64] | None = None
     ends: NDArray[np.int64] | None = None
+    pages: list[int] | None = None
+
+    def page(self, position: int) -> int | None:
+        """The number of the page, from 1, that a position is on."""
+        return None if self.pages is None else bisect_right(self.pages, position) + 1
 
     def source(self, start: int, end: int) -> tuple[int, int]:
         """Where a span of the text is in the source."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from encoder_tools.aliases import Log
 from encoder_tools.errors import FileMissingError, InputError
@@ -16,8 +16,9 @@ from encoder_tools.io.rows import Reading, count_rows, is_dataset, numbered, rea
 from index.collection.collection import Collection
 from index.documents.chunking import Chunking
 from index.documents.markup import TextKind
+from index.ingest.document_process import DocumentProcess
 from index.ingest.rows import Ingested, ingest
-from index.ingest.text_files import TextFiles, file_rows, is_text_name, text_files
+from index.ingest.text_files import TextFiles, file_rows, is_file_id, is_text_name, name_in, text_files
 from index.results import DocumentId
 
 _TEXT_TOKENS = 256  # of a piece of a text file
@@ -25,6 +26,10 @@ _NAMED = 5
 
 Bar = Callable[[str, int | None, Iterable[Ingested]], Iterable[Ingested]]
 """Shows how far it is: takes a name, how many rows are expected, and what comes of each batch."""
+
+
+def _without_bar(_name: str, _expected: int | None, parts: Iterable[Ingested]) -> Iterable[Ingested]:
+    return parts
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class AddOptions:
     :ivar chunk_tokens: of a piece; 0 leaves texts whole, None cuts text files alone.
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
     :ivar sync: delete documents that are in none of the files; a file that was renamed is not encoded again.
+    :ivar seconds: and ``memory``, in bytes: that reading one document (PDF, DOCX, ...) may take.
     """
 
     columns: DocumentColumns = field(default_factory=DocumentColumns)
@@ -43,6 +49,8 @@ class AddOptions:
     overlap: int = 32
     main_text: bool = False
     sync: bool = False
+    seconds: float = 120.0
+    memory: int = 2**30
 
     def chunking(self, kind: TextKind | None) -> Chunking | None:
         """For text files of a kind, or None for tables."""
@@ -58,7 +66,7 @@ def add_files(
     files: Sequence[Path],
     options: AddOptions,
     log: Log,
-    bar: Bar = lambda _name, _expected, parts: parts,
+    bar: Bar = _without_bar,
 ) -> Ingested:
     """Store what is in files and folders.
 
@@ -68,14 +76,27 @@ def add_files(
     :raises InputError: if a file is of no known kind, or two text files would get one id.
     :raises FileMissingError: if there is no such file.
     """
-    run = _Run(collection, out, options, log, bar)
     texts, tables = _sorted_out(files)
-    for folder in texts:
-        run.text_files(folder)
-    for table in tables:
-        run.table(table)
-    run.finish(bool(texts))
-    return run.total
+    with _Run(collection, out, options, log, bar) as run:
+        for folder in texts:
+            run.text_files(folder)
+        for table in tables:
+            run.table(table)
+        run.finish(bool(texts))
+        return run.total
+
+
+def update_files(
+    collection: Collection, out: Path, folder: Path, changed: Iterable[Path], options: AddOptions, log: Log
+) -> Ingested:
+    """Store again those files of a folder that have changed; with ``options.sync`` delete those that have gone.
+
+    :param changed: files of the folder, or folders in it that are there no more.
+    :param log: and the rest as in :func:`add_files`.
+    """
+    with _Run(collection, out, options, log) as run:
+        run.changes(folder, sorted(set(changed)))
+        return run.total
 
 
 def _sorted_out(files: Sequence[Path]) -> tuple[list[TextFiles], list[Path]]:
@@ -96,22 +117,37 @@ def _sorted_out(files: Sequence[Path]) -> tuple[list[TextFiles], list[Path]]:
     return [*folders, *([TextFiles.of_single(singles)] if singles else [])], tables
 
 
+def _ways_to(name: str) -> set[str]:
+    """A path, and the folders that it is in."""
+    parts = name.split("/")
+    return {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
+
+
 class _Run:
     """One call of :func:`add_files`."""
 
-    def __init__(self, collection: Collection, out: Path, options: AddOptions, log: Log, bar: Bar) -> None:
+    def __init__(
+        self, collection: Collection, out: Path, options: AddOptions, log: Log, bar: Bar = _without_bar
+    ) -> None:
         self._collection, self._out, self._options, self._log, self._bar = collection, out, options, log, bar
         self._seen: set[DocumentId] = set()
         self._moved: dict[str, Any] | None = None
         self._unread = 0  # rows whose ids nobody knows
+        self._process = DocumentProcess(options.seconds, options.memory)
         self.total = Ingested()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
 
     def text_files(self, sources: TextFiles) -> None:
         """Store the text files of a folder."""
         self._seen |= set(sources.names)
         reject = RejectedRows(self._out, sources.root)
         for kind, files in sources.by_kind.items():
-            rows = file_rows(sources.root, files, reject)
+            rows = file_rows(sources.root, files, reject, self._process)
             chunking = self._options.chunking(kind)
             self._ingest(rows, reject, f"{sources.root} ({kind})", len(files), chunking, DocumentColumns(), ())
         if sources.others:
@@ -120,6 +156,17 @@ class _Run:
             self._log(
                 f"{sources.root}: {sum(sources.others.values())} files of other kinds are not read ({counts}).{tables}"
             )
+
+    def changes(self, folder: Path, changed: Sequence[Path]) -> None:
+        """Store the files of a folder that have changed, and delete those that have gone."""
+        names = {name_in(folder, path) for path in changed if not path.exists()}
+        gone = [one for one in self._collection.ids() if names & _ways_to(str(one))] if names else []
+        if self._options.sync:
+            self._moved = self._collection.vectors_by_text(gone)
+        self.text_files(text_files(folder, [path for path in changed if path.is_file()]))
+        if self._options.sync and gone:
+            self._collection.delete(gone)
+            self._log(f"{len(gone)} documents deleted, such as {gone[0]!r}")
 
     def table(self, file: Path) -> None:
         """Store the rows of a file, or of a folder of datasets."""
@@ -174,7 +221,7 @@ class _Run:
 
     def _gone_texts(self) -> list[DocumentId]:
         """Those of them that are called as text files are."""
-        return [name for name in self._gone() if is_text_name(str(name))]
+        return [name for name in self._gone() if is_file_id(str(name))]
 
     def finish(self, any_texts: bool) -> None:
         """Delete, or tell, what is stored and in none of the files."""

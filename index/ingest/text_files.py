@@ -1,18 +1,21 @@
-"""Text files of folders as rows."""
+"""Text files and documents of folders as rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from encoder_tools.io.rows import kind_of
+from encoder_tools.io.rows import Row, kind_of, read_rows
+from index.documents.formats.extracted import Extracted
+from index.documents.formats.reading import FORMATS
 from index.documents.markup import TextKind
+from index.ingest.document_process import DocumentProcess
 from index.validation import TEXT_BYTES
 
-_SUFFIXES: dict[str, TextKind] = {
+_TEXTS: dict[str, TextKind] = {
     ".txt": "text",
     ".text": "text",
     ".rst": "text",
@@ -22,6 +25,9 @@ _SUFFIXES: dict[str, TextKind] = {
     ".htm": "html",
     ".xhtml": "html",
 }
+_TABLES: dict[str, TextKind] = {".csv": "markdown", ".tsv": "markdown"}
+"""Of a folder; a table that is named itself is read row by row."""
+_SUFFIXES = {**_TEXTS, **{suffix: one.kind for suffix, one in FORMATS.items()}}
 
 
 @dataclass(frozen=True)
@@ -56,21 +62,34 @@ def is_text_name(name: str) -> bool:
     return Path(name).suffix.lower() in _SUFFIXES
 
 
+def is_file_id(name: str) -> bool:
+    """Whether a document may be called so because it is a file of a folder."""
+    return _kind_in_folder(Path(name)) is not None
+
+
+def _kind_in_folder(file: Path) -> TextKind | None:
+    suffix = file.suffix.lower()
+    return _SUFFIXES.get(suffix) or _TABLES.get(suffix)
+
+
 def name_in(root: Path, file: Path) -> str:
     """The path of a file in a folder; of one that is elsewhere, its name."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
-def text_files(folder: Path) -> TextFiles:
-    """The text files in a folder and in those below it, by their kind; hidden ones and links are passed over."""
+def text_files(folder: Path, files: Iterable[Path] | None = None) -> TextFiles:
+    """The text files in a folder and in those below it, by their kind; hidden ones and links are passed over.
+
+    :param files: those of them that are looked at; all for None.
+    """
     by_kind: dict[TextKind, list[Path]] = {}
     others: Counter[str] = Counter()
     tables = 0
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(folder.rglob("*") if files is None else files):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if hidden or not file.is_file() or _is_linked(file, folder):
             continue
-        kind = _SUFFIXES.get(file.suffix.lower())
+        kind = _kind_in_folder(file)
         if kind is not None:
             by_kind.setdefault(kind, []).append(file)
         else:
@@ -80,19 +99,44 @@ def text_files(folder: Path) -> TextFiles:
 
 
 def file_rows(
-    root: Path, files: Sequence[Path], reject: Callable[[int, str, dict[str, Any]], None]
+    root: Path, files: Sequence[Path], reject: Callable[[int, str, dict[str, Any]], None], process: DocumentProcess
 ) -> Iterator[dict[str, Any]]:
-    """Rows with the path in the folder as "id" and the file's "text"; a file that is no text is rejected."""
+    """Rows with the path in the folder as "id", the file's "text", and what a document says of itself.
+
+    A file that cannot be read is rejected, and so is each part of a document that cannot; the rest of it is stored.
+    """
     for number, file in enumerate(files, start=1):
         name = name_in(root, file)
         try:
-            if file.stat().st_size > TEXT_BYTES:
-                raise ValueError(f"it has {file.stat().st_size} bytes, expected {TEXT_BYTES} at most")
-            text = file.read_bytes().decode("utf-8-sig")
-        except (OSError, ValueError) as error:
+            extracted = _extracted(file, process)
+        except UnicodeDecodeError as error:
             reject(number, f"{name} cannot be read as UTF-8 text ({error})", {"id": name})
             continue
-        yield {"id": name, "text": text}
+        except (OSError, ValueError, ImportError) as error:
+            reject(number, f"{name} cannot be read: {error}", {"id": name})
+            continue
+        for problem in extracted.problems:
+            reject(number, f"{name}: {problem}", {"id": name})
+        yield {**extracted.metadata, "id": name, "text": extracted.text}
+
+
+def _extracted(file: Path, process: DocumentProcess) -> Extracted:
+    suffix = file.suffix.lower()
+    if suffix in FORMATS:
+        return process.read(file)
+    size = file.stat().st_size
+    if size > TEXT_BYTES:
+        raise ValueError(f"it has {size} bytes, expected {TEXT_BYTES} at most")
+    if suffix in _TABLES:
+        return Extracted("\n\n".join(filter(None, map(_line, read_rows(file)))))
+    return Extracted(file.read_bytes().decode("utf-8-sig"))
+
+
+def _line(row: Row) -> str:
+    """A row of a table as one line that can be understood alone."""
+    return "; ".join(
+        f"{name}: {' '.join(str(value).split())}" for name, value in row.items() if value not in (None, "")
+    )
 
 
 def _is_linked(file: Path, folder: Path) -> bool:

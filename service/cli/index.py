@@ -40,6 +40,7 @@ class FileOptions:
     overlap: int
     main_text: bool
     sync: bool
+    watch: bool
 
 
 _FILES = (
@@ -58,6 +59,7 @@ _FILES = (
     click.option("--overlap", default=32, show_default=True, help="Tokens that a chunk shares with the one before."),
     click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
     click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
+    click.option("--watch", is_flag=True, help="Then follow FILES, which are folders, and store what changes."),
 )
 
 
@@ -83,7 +85,8 @@ def build(
     """Add the contents of FILES to the collection FOLDER, which is created if it does not exist.
 
     FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
-    .md, .html) and folders of them, whose ids are their paths. Unchanged documents are not encoded again, so that
+    .md, .html), documents (.pdf, .docx, .pptx, .xlsx, .epub, .eml, .mbox; extra: documents) and folders of them, whose
+    ids are their paths. Unchanged documents are not encoded again, so that
     an interrupted run resumes when it is started again. Rows that cannot be stored are written to FOLDER.rejected.jsonl
     with the reason, and the exit code is 3.
     """
@@ -113,9 +116,12 @@ def add(folder: Path, files: tuple[Path, ...], model: str, options: FileOptions)
 
 
 def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: FileOptions) -> None:
+    import time
+
     from encoder_tools.io.columns import DocumentColumns
     from encoder_tools.io.rows import Reading
     from index.ingest.add_files import AddOptions, add_files
+    from index.ingest.watch import check_watched, watch_folders
 
     adding = AddOptions(
         DocumentColumns(options.text, options.identifier, options.keep or None),
@@ -125,8 +131,14 @@ def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: Fi
         main_text=options.main_text,
         sync=options.sync,
     )
+    start = time.time()
+    if options.watch:
+        check_watched(files)
     add_files(collection, folder, files, adding, click.echo, _with_bar)
     click.echo(f"{folder}: {collection.count()} documents")
+    if options.watch:
+        click.echo("following " + ", ".join(map(str, files)) + " until interrupted")
+        watch_folders(collection, folder, files, adding, click.echo, since=start)
 
 
 def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator[Any]:

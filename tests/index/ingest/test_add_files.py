@@ -49,15 +49,15 @@ def test_single_files_are_as_in_their_folder(stored: Collection, tmp_path: Path)
 def test_a_folder_of_mixed_files_is_told_whole(stored: Collection, tmp_path: Path):
     docs = tmp_path / "docs"
     docs.mkdir()
-    for name in ("a.md", "b.txt", "c.png", "d.png", "e.pdf", "f.csv", "Makefile"):
-        (docs / name).write_text("id,text\n1,x\n" if name == "f.csv" else f"text of {name}")
+    for name in ("a.md", "b.txt", "c.png", "d.png", "e.doc", "f.jsonl", "Makefile"):
+        (docs / name).write_text('{"id": 1, "text": "x"}\n' if name == "f.jsonl" else f"text of {name}")
     (docs / "bad.txt").write_bytes(b"\xff\xfe\xff")
     said = add(stored, [docs])
     assert set(stored.ids()) == {"a.md", "b.txt"}
     assert any("1 rejected" in line for line in said)
     (told,) = (line for line in said if "of other kinds" in line)
     assert "5 files of other kinds are not read (2 .png, " in told
-    assert all(part in told for part in ("1 .pdf", "1 .csv", "1 Makefile"))
+    assert all(part in told for part in ("1 .doc", "1 .jsonl", "1 Makefile"))
     assert any("Tables are read when they are named" in line for line in said)
 
 
