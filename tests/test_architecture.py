@@ -48,7 +48,16 @@ LAYERS = {
         "distillation",
     ),
     "heads": ("validation metrics labeled", "serving", "selection", "estimators", "evaluation", "workflows"),
-    "index": ("results", "validation text documents", "storage", "memory", "ann", "query", "collection", "ingest"),
+    "index": (
+        "results",
+        "validation text documents",
+        "storage",
+        "memory",
+        "ann",
+        "query",
+        "collection",
+        "ingest quality",
+    ),
     "integrations": (
         "filter_language opening",
         "haystack_documents haystack_filters",

@@ -418,14 +418,15 @@ class Collection:
         """The id of each document, in the order in which they were first written; a document in chunks once."""
         yield from self._reads.ids()
 
-    def scan(self, *, where: Mapping[str, Any] | None = None) -> Iterator[Document]:
+    def scan(self, *, where: Mapping[str, Any] | None = None, after: DocumentId | None = None) -> Iterator[Document]:
         """All documents, or those that match a filter, in the order in which they were last written.
 
         Documents that are written meanwhile may or may not be among them.
 
-        :raises InputError: for a wrong filter.
+        :param after: the id of a document, behind which it begins: the last one of the page before.
+        :raises InputError: for a wrong filter, or where there is no document ``after``.
         """
-        return self._reads.scan(None if where is None else read_filter(where))
+        return self._reads.scan(None if where is None else read_filter(where), after)
 
     def count(self, *, where: Mapping[str, Any] | None = None) -> int:
         """How many documents are stored, or match a filter.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from encoder_tools.errors import FileCorruptError, SaveError
+from encoder_tools.errors import FileCorruptError, InputError, SaveError
 from encoder_tools.protocols import FloatMatrix
 from index.ann.cache import read_manifest
 from index.collection.opened import OpenState
@@ -49,9 +50,19 @@ class Reads:
         with self._opened.read_view() as view:
             return len(view.matching(condition))
 
-    def scan(self, condition: Filter | None) -> Iterator[Document]:
-        """All documents, or those that match a filter, a thousand per transaction."""
-        return self._all() if condition is None else self._matching(condition)
+    def scan(self, condition: Filter | None, after: DocumentId | None = None) -> Iterator[Document]:
+        """All documents, or those that match a filter, a thousand per transaction.
+
+        :param after: a document, behind which it begins.
+        """
+        last = -1
+        if after is not None:
+            with self._opened.reading() as reader:
+                row = reader.row_of(*check_ids([after]))
+            if row is None:
+                raise InputError(f"There is no document {after!r} to go on behind.")
+            last = row
+        return self._all(last) if condition is None else self._matching(condition, last)
 
     def vectors_by_text(self, ids: Sequence[DocumentId]) -> dict[str, Any]:
         """Stored vectors (dim,) of documents and of their chunks, by text."""
@@ -119,8 +130,7 @@ class Reads:
         if manifest is not None and manifest.sequence > reader.sequence():
             raise FileCorruptError(_behind(self._opened.database.path, manifest.sequence, reader.sequence()))
 
-    def _all(self) -> Iterator[Document]:
-        last = -1
+    def _all(self, last: int) -> Iterator[Document]:
         while True:
             with self._opened.reading() as reader:
                 part = reader.after(last, _SCAN_AT_ONCE)
@@ -129,9 +139,10 @@ class Reads:
             last = part[-1][0]
             yield from (document for _, document in part)
 
-    def _matching(self, condition: Filter) -> Iterator[Document]:
+    def _matching(self, condition: Filter, last: int) -> Iterator[Document]:
         with self._opened.read_view() as view:
             rows = view.matching(condition)
+        rows = rows[bisect_right(rows, last) :]
         for start in range(0, len(rows), _SCAN_AT_ONCE):
             with self._opened.reading() as reader:
                 part = reader.by_rows(rows[start : start + _SCAN_AT_ONCE], some=True)

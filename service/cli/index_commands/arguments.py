@@ -1,0 +1,33 @@
+"""What the commands on collections share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
+
+
+def ids_of(ids: tuple[str, ...]) -> list[str | int]:
+    """Ids as they were typed: what is a number may be stored as one, or as a text."""
+    numbers = [int(name) for name in ids if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit()]
+    return [*dict.fromkeys(ids), *dict.fromkeys(numbers)]
+
+
+def read_where(text: str | None) -> Any:
+    """A filter that was typed.
+
+    :raises InputError: if it is no JSON.
+    """
+    from encoder_tools.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'--where is not JSON ({error}). Quote it for the shell: \'{{"lang": "en"}}\'.') from None

@@ -1,0 +1,140 @@
+"""Adding files to collections: ``index build`` and ``index add``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.index_commands.arguments import FOLDER
+from service.cli.options import MODEL, READING, gathered, with_options
+
+if TYPE_CHECKING:
+    from index.storage.precision import Storage
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read and stored."""
+
+    text: str
+    identifier: str
+    keep: tuple[str, ...]
+    split: str
+    encoding: str | None
+    delimiter: str | None
+    chunk_tokens: int | None
+    overlap: int
+    main_text: bool
+    sync: bool
+    watch: bool
+
+
+_FILES = (
+    FOLDER,
+    click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
+    MODEL,
+    click.option("--text", default="text", show_default=True, help="Column of the texts."),
+    click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
+    click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
+    *READING,
+    click.option(
+        "--chunk-tokens",
+        type=click.IntRange(min=0),
+        help="Tokens per chunk; 0 stores texts whole.  [default: 256 for text files, else 0]",
+    ),
+    click.option("--overlap", default=32, show_default=True, help="Tokens that a chunk shares with the one before."),
+    click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
+    click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
+    click.option("--watch", is_flag=True, help="Then follow FILES, which are folders, and store what changes."),
+)
+
+
+@click.command("build", short_help="Create a collection or add files to it.")
+@with_options(_FILES)
+@click.option(
+    "--stemming", metavar="LANGUAGE", help="Match words by their stem: english, german, ... (extra: stemming)."
+)
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="How vectors are kept: float16 takes half the room, int8 a quarter of the memory.  [default: float32]",
+)
+@gathered(FileOptions, "options")
+def build(
+    folder: Path,
+    files: tuple[Path, ...],
+    model: str,
+    stemming: str | None,
+    storage: Storage | None,
+    options: FileOptions,
+) -> None:
+    """Add the contents of FILES to the collection FOLDER, which is created if it does not exist.
+
+    FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
+    .md, .html), documents (.pdf, .docx, .pptx, .xlsx, .epub, .eml, .mbox; extra: documents) and folders of them, whose
+    ids are their paths. Unchanged documents are not encoded again, so that
+    an interrupted run resumes when it is started again. Rows that cannot be stored are written to FOLDER.rejected.jsonl
+    with the reason, and the exit code is 3.
+    """
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    encoder = OnnxEncoder(model)
+    opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
+    for name, value in {"--stemming": stemming, "--storage": storage}.items():
+        if opened is not None and value is not None:
+            opened.close()
+            raise click.UsageError(f"{name} is chosen when a collection is made, and {folder} is there.")
+    with opened or Collection.create(folder, encoder, stemming=stemming, storage=storage or "float32") as collection:
+        _add_all(collection, folder, files, options)
+
+
+@click.command("add", short_help="Add files to an existing collection.")
+@with_options(_FILES)
+@gathered(FileOptions, "options")
+def add(folder: Path, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
+    """Add the contents of FILES to the collection FOLDER, which must exist; otherwise as `build`."""
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    with Collection.open(folder, OnnxEncoder(model)) as collection:
+        _add_all(collection, folder, files, options)
+
+
+def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: FileOptions) -> None:
+    import time
+
+    from encoder_tools.io.columns import DocumentColumns
+    from encoder_tools.io.rows import Reading
+    from index.ingest.add_files import AddOptions, add_files
+    from index.ingest.watch import check_watched, watch_folders
+
+    adding = AddOptions(
+        DocumentColumns(options.text, options.identifier, options.keep or None),
+        Reading(options.split, options.encoding, options.delimiter),
+        chunk_tokens=options.chunk_tokens,
+        overlap=options.overlap,
+        main_text=options.main_text,
+        sync=options.sync,
+    )
+    start = time.time()
+    if options.watch:
+        check_watched(files)
+    add_files(collection, folder, files, adding, click.echo, _with_bar)
+    click.echo(f"{folder}: {collection.count()} documents")
+    if options.watch:
+        click.echo("following " + ", ".join(map(str, files)) + " until interrupted")
+        watch_folders(collection, folder, files, adding, click.echo, since=start)
+
+
+def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(unit="row", desc=name, total=expected, disable=None) as bar:
+        for part in parts:
+            bar.update(sum(part))
+            yield part
