@@ -53,7 +53,7 @@ LAYERS = {
         "validation text documents",
         "storage",
         "memory",
-        "ann",
+        "ann lexical",
         "query",
         "collection",
         "ingest quality",

@@ -8,29 +8,26 @@ earlier state, and then went another way, the files are known to be another's.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from encoder_tools.io.files import replacing, write_bytes
+from encoder_tools.io.files import write_bytes
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
 from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Easy, Recall, Tuning
 from index.memory.codes import Coding
+from index.memory.derived_files import File, not_as_said, read_into, sweep, write_file, wrong
 from index.memory.snapshot import Snapshot
 from index.storage.schema import About
 from index.storage.vector_block import Base, WriteToken
 
 MANIFEST_NAME = "manifest.json"
 _VERSION = 4
-_SUFFIX = ".bin"
 _FILES = ("rows", "vectors", "graph", "queries")
 _PART = 2**22  # bytes that are read at a time
 
@@ -39,17 +36,6 @@ class _Format(msgspec.Struct, frozen=True):
     """What the manifest of any version says."""
 
     format_version: int
-
-
-class File(msgspec.Struct, frozen=True):
-    """What a file must be.
-
-    :ivar checksum: XXH3-64 of it.
-    """
-
-    name: str
-    size: int
-    checksum: str
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -116,9 +102,9 @@ def save(folder: Path, graph: AnnIndex, snapshot: Snapshot, about: About, querie
         about.storage,
         len(graph.rows),
         about.dim,
-        _write(folder, "rows", write_rows),
-        _write(folder, "vectors", write_vectors) if about.held else None,
-        _write(folder, "graph", lambda write: graph.kind.write(graph.index, write)),
+        write_file(folder, "rows", write_rows),
+        write_file(folder, "vectors", write_vectors) if about.held else None,
+        write_file(folder, "graph", lambda write: graph.kind.write(graph.index, write)),
         graph.kind.name,
         *(graph.coding or Coding(0.0, 0.0)),
         graph.tuning.efforts,
@@ -134,16 +120,13 @@ def save_tuning(folder: Path, manifest: Manifest, tuning: Tuning, queries: Float
     :raises SaveError: as :func:`save`.
     """
     data = queries.astype("<f4").tobytes()
-    file = _write(folder, "queries", lambda write: write(data)) if len(queries) else None
+    file = write_file(folder, "queries", lambda write: write(data)) if len(queries) else None
     made = msgspec.structs.replace(
         manifest, efforts=tuning.efforts, recall=tuning.recall, easy=tuning.easy, queries=file, recent=len(queries)
     )
     write_bytes(folder / MANIFEST_NAME, msgspec.json.encode(made))
     kept = {file.name for file in (made.rows, made.vectors, made.graph, made.queries) if file is not None}
-    for kind in _FILES:
-        for path in folder.glob(f"{kind}-*{_SUFFIX}"):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+    sweep(folder, _FILES, kept)
     return made
 
 
@@ -172,14 +155,14 @@ def read_manifest(folder: Path, about: About) -> tuple[Manifest | None, str]:
 def read_base(folder: Path, manifest: Manifest, about: About) -> tuple[Base | None, str]:
     """Rows and vectors of a manifest, the latter mapped; None if they are not as it says, and why."""
     rows, alive = np.empty(manifest.count, dtype="<i8"), np.empty(manifest.count, dtype="u1")
-    why = _read(folder, manifest.rows, rows, alive)
+    why = read_into(folder, manifest.rows, rows, alive)
     if why:
         return None, why
     if (np.diff(rows) <= 0).any() or alive.max(initial=0) > 1:
-        return None, _not_as_said(manifest.rows)
+        return None, not_as_said(manifest.rows)
     vectors = None
     if manifest.vectors is not None:
-        why = _wrong(folder, manifest.vectors)
+        why = wrong(folder, manifest.vectors)
         if why:
             return None, why
         try:
@@ -194,7 +177,7 @@ def read_base(folder: Path, manifest: Manifest, about: About) -> tuple[Base | No
 def read_queries(folder: Path, manifest: Manifest) -> FloatMatrix:
     """The queries that are remembered (n, dim); none if they are not as the manifest says."""
     queries = np.empty((manifest.recent if manifest.queries else 0, manifest.dim), dtype=np.float32)
-    if manifest.queries is None or _read(folder, manifest.queries, queries) or not np.isfinite(queries).all():
+    if manifest.queries is None or read_into(folder, manifest.queries, queries) or not np.isfinite(queries).all():
         return queries[:0]
     return queries
 
@@ -208,7 +191,7 @@ def read_graph(
     """
     if manifest.kind != kind.name:
         return None, f"what is on disk is of kind {manifest.kind!r}"
-    why = "" if checked else _wrong(folder, manifest.graph)
+    why = "" if checked else wrong(folder, manifest.graph)
     if why:
         return None, why
     path = folder / manifest.graph.name
@@ -218,85 +201,7 @@ def read_graph(
     except (OSError, RuntimeError) as error:
         return None, f"what is on disk cannot be read ({error})"
     if (index.ntotal, index.d) != (manifest.count, manifest.dim):
-        return None, _not_as_said(manifest.graph)
+        return None, not_as_said(manifest.graph)
     coding = Coding(manifest.step, manifest.residual) if kind.coded else None
     tuning = Tuning(manifest.efforts, manifest.recall, manifest.easy)
     return AnnIndex(kind, index, rows, coding, tuning, path), "it was on disk"
-
-
-def _write(folder: Path, kind: str, fill: Callable[[Callable[[bytes], int]], object]) -> File:
-    """Write a file in parts."""
-    name = f"{kind}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-    state, size = xxhash.xxh3_64(), 0
-    with replacing(folder / name) as file:
-
-        def write(data: bytes) -> int:
-            nonlocal size
-            file.write(data)
-            state.update(data)
-            size += len(data)
-            return len(data)
-
-        fill(write)
-    return File(name, size, state.hexdigest())
-
-
-def _wrong(folder: Path, file: File) -> str:
-    """Why a file is not to be mapped, or nothing."""
-    return _wrong_size(folder, file) or _wrong_checksum(folder, file)
-
-
-def _wrong_checksum(folder: Path, file: File) -> str:
-    """Why a file is not what its manifest says, or nothing."""
-    state = xxhash.xxh3_64()
-    try:
-        with (folder / file.name).open("rb", buffering=0) as opened:
-            while data := opened.read(_PART):
-                state.update(data)
-    except OSError as error:
-        return f"what is on disk cannot be read ({error})"
-    return "" if state.hexdigest() == file.checksum else _not_as_said(file)
-
-
-def _wrong_size(folder: Path, file: File) -> str:
-    """Why a file is not to be read, or nothing."""
-    if Path(file.name).name != file.name:
-        return "what is on disk is damaged (its manifest names what is elsewhere)"
-    try:
-        size = (folder / file.name).stat().st_size
-    except FileNotFoundError:
-        return f"there is no {file.name} on disk"
-    except (OSError, ValueError) as error:
-        return f"what is on disk cannot be read ({error})"
-    return "" if size == file.size else _not_as_said(file)
-
-
-def _read(folder: Path, file: File, *into: NDArray[Any]) -> str:
-    """Fill arrays from a file; what is wrong with it, or nothing."""
-    why = _wrong_size(folder, file)
-    if why or sum(part.nbytes for part in into) != file.size:
-        return why or _not_as_said(file)
-    state = xxhash.xxh3_64()
-    try:
-        with (folder / file.name).open("rb", buffering=0) as opened:
-            for part in into:
-                view = memoryview(part.data).cast("B")
-                _fill(opened, view)
-                state.update(view)
-    except OSError as error:
-        return f"what is on disk cannot be read ({error})"
-    return "" if state.hexdigest() == file.checksum else _not_as_said(file)
-
-
-def _not_as_said(file: File) -> str:
-    return f"what is on disk is damaged ({file.name} is not as its manifest says)"
-
-
-def _fill(file: Any, view: memoryview) -> None:
-    """Read until a view is full: one call reads two gigabytes at most."""
-    at = 0
-    while at < len(view):
-        count = file.readinto(view[at:])
-        if not count:
-            raise OSError("it ended early")
-        at += count

@@ -473,7 +473,9 @@ class Collection:
         """
         with self.opened.read_view() as view:
             snapshot, builder = view.snapshot, view.builder
+            words = view.words
         builder.wait_until_built(snapshot)
+        words.wait_until_made(snapshot)
         if os.access(self.opened.database.path, os.W_OK):
             self.opened.database.shrink()
 

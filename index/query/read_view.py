@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from encoder_tools.errors import EncoderToolsError
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
+from index.lexical.word_index import WordIndex
 from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.snapshots import Snapshots
 from index.query.filtered_fields import read_fields, remember_fields
@@ -45,6 +46,7 @@ class ReadView:
     builder: Builder
     planner: Planner
     about: About
+    words: WordIndex
     plans: list[Plan] = field(default_factory=list)
 
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
@@ -83,6 +85,9 @@ class ReadView:
 
         :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
+        found = self.words.find(self.reader, self.snapshot, text, k, mask)
+        if found is not None:
+            return found
         rows, scores = self.reader.lexical(text, None if mask is None else self.snapshot.rows[mask])
         # terms of a row that is gone would stay if they were made by another version of Unicode
         _, stored = self.snapshot.located(rows)
@@ -111,6 +116,7 @@ class CollectionState:
         self._database, self._name, self._make_builder = database, name, make_builder
         self._advancing = threading.Lock()
         self._prepared: _Generation | None = None
+        self.words = WordIndex(database.path.parent, self.reading)
         self.now = self._generation(about)
 
     @property
@@ -125,6 +131,7 @@ class CollectionState:
     def close(self) -> None:
         """Stop what is built."""
         self.now.builder.close()
+        self.words.close()
 
     def after_write(self) -> None:
         """Have what was written taken into the index, if searches go through one, and into the columns of filters."""
@@ -178,7 +185,7 @@ class CollectionState:
         return self._view(now, snapshot, reader)
 
     def _view(self, now: _Generation, snapshot: Snapshot, reader: Reader) -> ReadView:
-        return ReadView(reader, snapshot.within(reader), now.columns, now.builder, now.planner, now.about)
+        return ReadView(reader, snapshot.within(reader), now.columns, now.builder, now.planner, now.about, self.words)
 
     def _advance(self, reader: Reader) -> tuple[_Generation, Snapshot]:
         with self._advancing:

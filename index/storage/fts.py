@@ -2,7 +2,8 @@
 
 What a word is, :mod:`index.text.words` says, for texts and queries alike; FTS5 holds the terms and knows nothing of
 texts. BM25 costs the number of texts that have one of a query's terms, and terms that most texts have say next to
-nothing: of a query's terms the rarest are looked for, as long as all of them together are in ``_BUDGET`` texts or
+nothing: of a query's terms the rarest are looked for (in large collections only until there are postings, see
+:mod:`index.lexical`), as long as all of them together are in ``_BUDGET`` texts or
 fewer. Where even the rarest is in more, the texts that were written first are ranked. Among as few texts as that,
 where a filter leaves no more, every term counts and every match is ranked.
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +31,24 @@ _MOST_TERMS = 256  # of a query that ranks
 _MOST_WORDS = 1000  # of a filter: each must be there
 _VOCABULARY = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab ('main', 'terms', 'row')"
 _INSTANCES = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.instances USING fts5vocab ('main', 'terms', 'instance')"
+_PLACES = "SELECT term, count(*), group_concat(doc) FROM temp.instances GROUP BY term"
+_AT_ONCE = 100_000  # occurrences that are read as numbers together, while nothing else runs
 _LAST = chr(0x10FFFF)
 _MASK = 2**64 - 1
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Row numbers and BM25 scores, best first; of equal ones the older row."""
+
+
+class Occurrences(NamedTuple):
+    """Of some terms.
+
+    :ivar numbers: how often each occurs, ``rows`` where, one term behind the other, a row as often as it has the term.
+    """
+
+    terms: list[bytes]
+    numbers: list[int]
+    rows: NDArray[np.int64]
 
 
 def words_in(connection: sqlite3.Connection) -> Words:
@@ -103,6 +118,32 @@ def take_out(connection: sqlite3.Connection, words: Words, row: int, text: str) 
     """Forget a document's terms; FTS5 asks for those that it was given."""
     line = row, " ".join(words.stored(text))
     connection.execute("INSERT INTO terms (terms, rowid, term) VALUES ('delete', ?, ?)", line)
+
+
+def occurrences(connection: sqlite3.Connection) -> Iterator[Occurrences]:
+    """All terms in their order, some of them at a time.
+
+    SQLite makes one line of text of all places of a term, without holding up other threads meanwhile.
+    """
+    connection.execute(_INSTANCES)
+    names: list[bytes] = []
+    numbers: list[int] = []
+    places: list[str] = []
+    waiting = 0
+    for name, number, rows in connection.execute(_PLACES):
+        names.append(name.encode())
+        numbers.append(number)
+        places.append(rows)
+        waiting += number
+        if waiting >= _AT_ONCE:
+            yield Occurrences(names, numbers, _numbers(places))
+            names, numbers, places, waiting = [], [], [], 0
+    if names:
+        yield Occurrences(names, numbers, _numbers(places))
+
+
+def _numbers(places: list[str]) -> NDArray[np.int64]:
+    return np.fromstring(",".join(places), dtype=np.int64, sep=",")
 
 
 def check(connection: sqlite3.Connection) -> None:

@@ -16,6 +16,7 @@ from encoder_tools.errors import FileCorruptError
 from index.results import Document, DocumentId
 from index.storage import fts as lexical
 from index.storage import shadow_vectors as generations
+from index.storage.fts import Occurrences
 from index.storage.schema import About, about_in, document_checksum, vector_checksum
 from index.storage.vector_block import Block, WriteToken
 from index.text.words import Words
@@ -161,6 +162,15 @@ class Reader:
     def lexical(self, text: str, among: NDArray[np.int64] | None) -> lexical.Found:
         """Rows that match a text's words, best first, with BM25 scores; see :func:`index.storage.fts.find`."""
         return lexical.find(self._connection, text, among)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Of all documents, ascending."""
+        lines = self._connection.execute("SELECT row FROM documents ORDER BY row")
+        return np.fromiter((row for (row,) in lines), dtype=np.int64)
+
+    def occurrences(self) -> Iterator[Occurrences]:
+        """All terms and where they are; see :func:`index.storage.fts.occurrences`."""
+        return lexical.occurrences(self._connection)
 
     def rows_with(self, text: str) -> NDArray[np.int64]:
         """Rows that have all of a text's words, ascending."""

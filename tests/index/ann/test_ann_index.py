@@ -15,6 +15,7 @@ from index.ann import ann_index as approximate
 from index.ann import builder
 from index.ann import cache as graph_files
 from index.ann.hnsw import Hnsw
+from index.memory import derived_files
 from index.storage import writer
 from index.storage.reader import Reader
 
@@ -324,7 +325,7 @@ def test_a_graph_that_cannot_be_saved_serves_all_the_same(folder: Path, encoder:
         raise SaveError("no space left")
 
     fill(folder, encoder)
-    monkeypatch.setattr(graph_files, "replacing", full)
+    monkeypatch.setattr(derived_files, "replacing", full)
     with Collection.open(folder, encoder) as collection:
         collection.compact()
         assert collection.stats().kind == "hnsw"
