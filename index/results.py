@@ -37,6 +37,8 @@ class Hit(NamedTuple):
         in hybrid search what the fusion made of both.
     :ivar parts: of hybrid search: where each part that found it had it.
     :ivar highlights: if asked for: where in the text the query's words are, as (start, end) in characters.
+    :ivar before: if asked for, and it is a chunk: the chunks of its document before it, in their order, and ``after``
+        those behind it.
     """
 
     id: DocumentId
@@ -45,6 +47,8 @@ class Hit(NamedTuple):
     metadata: dict[str, Any]
     parts: tuple[Part, ...] = ()
     highlights: tuple[tuple[int, int], ...] = ()
+    before: tuple[Document, ...] = ()
+    after: tuple[Document, ...] = ()
 
 
 class Plan(NamedTuple):

@@ -10,13 +10,21 @@ import numpy as np
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.documents.chunking import Splitter
-from index.results import Document, DocumentId
+from index.results import Document, DocumentId, Hit
 from index.storage.reader import Reader
 from index.storage.writer import Batch
 from index.validation import check_ids, check_metadata
 
 FIELDS = ("document", "chunk", "start", "end", "headings", "source_page")
 """What the metadata of a piece says beside what that of its document does."""
+
+
+def place_of(document: Document | Hit) -> tuple[DocumentId, int] | None:
+    """Of a chunk its document and number; None for what is none."""
+    source, number = document.metadata.get("document"), document.metadata.get("chunk")
+    if not isinstance(source, str | int) or not isinstance(number, int) or document.id != f"{source}#{number}":
+        return None
+    return source, number
 
 
 class Cut(NamedTuple):

@@ -7,16 +7,16 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.errors import InputError
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.ann.index_types import INDEX_TYPES, IndexType
-from index.collection.encoding import Model, about_of, is_vector
+from index.ann.index_types import IndexType
+from index.collection.encoding import about_of, is_vector
 from index.collection.opened import OpenState
+from index.collection.opening import OpenOptions, open_state
 from index.collection.reads import Reads
 from index.collection.searcher import Searcher
 from index.collection.writes import Writer
@@ -28,11 +28,8 @@ from index.query.search import Mode, Search
 from index.results import Document, DocumentId, Hits, Stats
 from index.storage import schema
 from index.storage.database import DATABASE_NAME, Database
-from index.storage.fts_rebuild import bring_up_to_date
-from index.storage.network_disks import warn_of_network_disk
 from index.storage.precision import STORAGES, Storage
 from index.storage.schema import About
-from index.validation import check_score
 
 _log = logging.getLogger(__name__)
 
@@ -134,32 +131,8 @@ class Collection:
             ...     collection.count()
             0
         """
-        folder = Path(folder)
-        if index not in INDEX_TYPES or not 0 < check_score(recall, "recall") <= 1:
-            expected = ", ".join(INDEX_TYPES)
-            raise InputError(f"index is {index!r} and recall {recall!r}, expected one of {expected}, and a share.")
-        if not folder.is_dir():
-            raise FileMissingError(f"{folder} is not a folder. Make the collection with Collection.create.")
-        warn_of_network_disk(folder)
-        with ExitStack() as on_error:
-            database = Database(folder, busy_timeout=busy_timeout)
-            on_error.callback(database.close)
-            about = schema.read_about(database)
-            bring_up_to_date(database)
-            if index == "ivf" and not about.held:
-                raise InputError(
-                    f"index is 'ivf', which holds all vectors, but {folder} keeps them as {about.storage}."
-                )
-            model = Model.checked(folder, about, encoder, allow_sibling=allow_sibling)
-            opened = OpenState(folder, database, model, index=index, recall=recall, remember_queries=remember_queries)
-            collection = cls(opened)
-            collection.refresh()
-            try:
-                collection._reads.check_manifest()
-            except FileCorruptError as error:  # the documents that are left can still be served and backed up
-                _log.error("%s", error)
-            on_error.pop_all()
-        return collection
+        options = OpenOptions(busy_timeout, allow_sibling, index, recall, remember_queries)
+        return cls(open_state(Path(folder), encoder, options))
 
     @classmethod
     def drop(cls, folder: str | Path) -> None:
@@ -220,6 +193,7 @@ class Collection:
         group_by: str | None = None,
         diversity: float = 0.0,
         highlight: bool = False,
+        neighbors: int = 0,
         vectors: Any = None,
     ) -> Hits:
         """The ``k`` documents that match a text or a vector best, best first; all of them if there are fewer.
@@ -238,6 +212,7 @@ class Collection:
         :param diversity: of a dense search: how much being unlike the hits before counts, from 0 to 1. Source:
             Carbonell and Goldstein, "The use of MMR", SIGIR 1998.
         :param highlight: give each hit the spans of the query's words in its text (texts alone).
+        :param neighbors: give each hit that is a chunk so many chunks before and after it.
         :param vectors: (1, dim) of the query's text, if it has been encoded already.
         :return: the hits; their ``plan`` says how they were found.
         :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
@@ -267,6 +242,7 @@ class Collection:
             group_by=group_by,
             diversity=diversity,
             highlight=highlight,
+            neighbors=neighbors,
             vectors=vectors,
         )[0]
 
@@ -284,6 +260,7 @@ class Collection:
         group_by: str | None = None,
         diversity: float = 0.0,
         highlight: bool = False,
+        neighbors: int = 0,
         vectors: Any = None,
     ) -> list[Hits]:
         """Hits for each of several texts, or of several vectors (n, dim); options as in :meth:`search`.
@@ -292,7 +269,7 @@ class Collection:
         :raises InputError: as in :meth:`search`.
         """
         search = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
-        return self._searcher.search(search, queries, vectors=vectors, highlight=highlight)
+        return self._searcher.search(search, queries, vectors=vectors, highlight=highlight, neighbors=neighbors)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> Hits:
         """The ``k`` documents nearest to a stored one, itself left out.

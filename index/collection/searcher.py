@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FingerprintError, InputError
+from index.collection.chunk_store import place_of
 from index.collection.encoding import is_list
 from index.collection.opened import OpenState
 from index.query.fusion import Fused
 from index.query.search import Search
 from index.results import Document, DocumentId, Hit, Hits
+from index.storage.reader import Reader
 from index.storage.schema import About
 from index.text.highlight import highlights
 from index.text.words import Words
 from index.validation import check_ids, texts_for_ids
+
+_MOST_NEIGHBORS = 100
 
 
 class Searcher:
@@ -26,14 +31,16 @@ class Searcher:
     def __init__(self, opened: OpenState) -> None:
         self._opened = opened
 
-    def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool) -> list[Hits]:
+    def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool, neighbors: Any) -> list[Hits]:
         """Hits of several texts, or of several vectors (n, dim).
 
         :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
         :param highlight: give each hit the spans of the query's words.
+        :param neighbors: how many chunks before and after each hit that is a chunk are given with it.
         :raises InputError: for queries of another kind than the search needs.
         """
         self._opened.check_open()
+        count = checked_integer(neighbors, "neighbors", 0, _MOST_NEIGHBORS)
         if not is_list(queries):
             raise InputError(f"Queries are a {type(queries).__name__}, expected a list. Use search for a single one.")
         if len(queries) == 0:
@@ -43,7 +50,8 @@ class Searcher:
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
         if vectors is not None and (not is_list(vectors) or len(vectors) != len(queries)):
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
-        return self._hits(search, queries if vectors is None else vectors, texts, list(queries) if highlight else None)
+        extras = _Extras(list(queries) if highlight else None, count)
+        return self._hits(search, queries if vectors is None else vectors, texts, extras)
 
     def search_like(self, identifier: DocumentId, search: Search) -> Hits:
         """Hits of a stored document's vector, without the document.
@@ -61,7 +69,7 @@ class Searcher:
             documents = view.reader.by_rows([hit.row for hit in others])
             return Hits([_hit(documents[hit.row], hit) for hit in others], view.plans[-1])
 
-    def _hits(self, search: Search, queries: Any, texts: list[str] | None, highlighted: list[str] | None) -> list[Hits]:
+    def _hits(self, search: Search, queries: Any, texts: list[str] | None, extras: _Extras) -> list[Hits]:
         # The queries are encoded before the state is read, so that no transaction waits for a model. A re-embedding
         # that ends in between makes the vectors useless: texts are then encoded again by the new model.
         dense, first = "dense" in search.parts, self._opened.about
@@ -77,12 +85,8 @@ class Searcher:
                 rankings = search.run(view, texts, vectors)
                 documents = view.reader.by_rows(sorted({hit.row for hits in rankings for hit in hits}))
                 plan = view.plans[-1] if view.plans else None
-                if highlighted is None:
-                    return [Hits([_hit(documents[hit.row], hit) for hit in hits], plan) for hits in rankings]
-                return [
-                    Hits(_highlighted([(documents[hit.row], hit) for hit in hits], view.reader.words, text), plan)
-                    for hits, text in zip(rankings, highlighted, strict=True)
-                ]
+                found = [[_hit(documents[hit.row], hit) for hit in hits] for hits in rankings]
+                return [Hits(hits, plan) for hits in extras.given(found, view.reader)]
 
     def _check_texts(self, queries: Any, about: About) -> None:
         """Vectors cannot be made anew."""
@@ -93,10 +97,43 @@ class Searcher:
             )
 
 
-def _hit(document: Document, fused: Fused, spans: tuple[tuple[int, int], ...] = ()) -> Hit:
-    return Hit(document.id, fused.score, document.text, document.metadata, fused.parts, spans)
+class _Extras(NamedTuple):
+    """What hits are given beside their documents.
+
+    :ivar queries: texts whose words are highlighted; None for none.
+    :ivar neighbors: how many chunks before and after a chunk.
+    """
+
+    queries: list[str] | None
+    neighbors: int
+
+    def given(self, found: list[list[Hit]], reader: Reader) -> list[list[Hit]]:
+        """Hits with it."""
+        if self.queries is not None:
+            found = [_highlighted(hits, reader.words, text) for hits, text in zip(found, self.queries, strict=True)]
+        if self.neighbors:
+            found = [[_with_neighbors(hit, reader, self.neighbors) for hit in hits] for hits in found]
+        return found
 
 
-def _highlighted(hits: list[tuple[Document, Fused]], words: Words, text: str) -> list[Hit]:
+def _hit(document: Document, fused: Fused) -> Hit:
+    return Hit(document.id, fused.score, document.text, document.metadata, fused.parts)
+
+
+def _highlighted(hits: list[Hit], words: Words, text: str) -> list[Hit]:
     query = words.query(text)
-    return [_hit(document, hit, highlights(document.text, words, query)) for document, hit in hits]
+    return [hit._replace(highlights=highlights(hit.text, words, query)) for hit in hits]
+
+
+def _with_neighbors(hit: Hit, reader: Reader, count: int) -> Hit:
+    place = place_of(hit)
+    if place is None:
+        return hit
+    source, number = place
+
+    def chunks(numbers: range) -> tuple[Document, ...]:
+        documents = [reader.by_id(f"{source}#{one}") for one in numbers]
+        return tuple(one for one in documents if one is not None and place_of(one) is not None)
+
+    before = chunks(range(max(0, number - count), number))
+    return hit._replace(before=before, after=chunks(range(number + 1, number + count + 1)))

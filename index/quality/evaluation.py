@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from encoder_tools.aliases import Log
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
+from index.collection.chunk_store import place_of
 from index.collection.collection import Collection
 from index.quality.judgments import Judged
 from index.quality.metrics import Measures, measure
@@ -121,7 +122,7 @@ class _Searches:
         self._vectors: FloatMatrix | None = None
         if encoder is not None:
             self._vectors = encoder.encode_query(list(judged.queries.values()))
-        self._chunked = any(map(_is_chunk, islice(collection.scan(), _LOOKED_AT)))
+        self._chunked = any(place_of(one) is not None for one in islice(collection.scan(), _LOOKED_AT))
 
     def measures(self, queries: Sequence[str], mode: Mode, **options: Any) -> list[Measures]:
         """Of each query."""
@@ -140,18 +141,13 @@ class _Searches:
         group = "document" if self._chunked else None
         found = self._collection.search_many(texts, _DEPTH, mode=mode, vectors=vectors, group_by=group, **options)
         for hits in found:
-            yield [str(hit.metadata["document"]) if _is_chunk(hit) else str(hit.id) for hit in hits]
+            yield [str((place_of(hit) or (hit.id,))[0]) for hit in hits]
 
     def missing(self) -> int:
         """Relevant documents that are not there."""
         stored = {str(identifier) for identifier in self._collection.ids()}
         grades = self._judged.relevance.values()
         return len({name for one in grades for name, grade in one.items() if grade > 0} - stored)
-
-
-def _is_chunk(document: Any) -> bool:
-    metadata = document.metadata
-    return "document" in metadata and str(document.id) == f"{metadata['document']}#{metadata.get('chunk')}"
 
 
 def _quality(measures: Sequence[Measures]) -> Quality:

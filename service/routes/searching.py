@@ -8,11 +8,22 @@ from index import Hit
 from service.errors import bad_request, check_length
 from service.http.endpoints import Context, Endpoint
 from service.routes.inputs import check_count
-from service.schemas.collections import SearchHit, SearchPart, SearchPlan, SearchRequest, SearchResponse
+from service.schemas.collections import Neighbor, SearchHit, SearchPart, SearchPlan, SearchRequest, SearchResponse
 from service.schemas.common import Usage
 from service.serving.embedder import EmbedOptions
 
-_OPTIONS = ("mode", "where", "min_score", "offset", "fusion", "weights", "group_by", "diversity", "highlight")
+_OPTIONS = (
+    "mode",
+    "where",
+    "min_score",
+    "offset",
+    "fusion",
+    "weights",
+    "group_by",
+    "diversity",
+    "highlight",
+    "neighbors",
+)
 MAX_QUERIES, MOST_HITS = 256, 10_000
 
 
@@ -56,7 +67,8 @@ def _queries(body: SearchRequest) -> list[str]:
 
 def _hit(hit: Hit) -> SearchHit:
     parts = [SearchPart(*part) for part in hit.parts]
-    return SearchHit(hit.id, hit.score, hit.text, hit.metadata, parts, list(hit.highlights))
+    before, after = ([Neighbor(*one) for one in chunks] for chunks in (hit.before, hit.after))
+    return SearchHit(hit.id, hit.score, hit.text, hit.metadata, parts, list(hit.highlights), before, after)
 
 
 ENDPOINTS = (

@@ -49,6 +49,7 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     group_by: Field | None = None
     diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     highlight: bool = False
+    neighbors: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     explain: bool = False
     truncate: bool | None = None
 
@@ -63,12 +64,22 @@ class SearchPart:
 
 
 @dataclass(frozen=True)
+class Neighbor:
+    """A chunk before or after one that was found."""
+
+    id: str | int
+    text: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class SearchHit:
     """A text that was found.
 
     :ivar score: the cosine with the query; of a lexical search BM25, of a hybrid one what the fusion made of both.
     :ivar parts: of a hybrid search.
     :ivar highlights: if asked for: where the query's words are, as (start, end) in Unicode characters.
+    :ivar before: if ``neighbors`` asks for them, of a chunk: those before it in its document, and ``after`` behind it.
     """
 
     id: str | int
@@ -77,6 +88,8 @@ class SearchHit:
     metadata: dict[str, Any]
     parts: list[SearchPart]
     highlights: list[tuple[int, int]]
+    before: list[Neighbor]
+    after: list[Neighbor]
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,19 @@ _SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and
     help="By meaning, by words, or both.",
 )
 @WHERE
+@click.option("--neighbors", default=0, show_default=True, help="Chunks before and after each hit, with --json.")
 @click.option("--allow-sibling", is_flag=True, help="Accept a model of the same embedding space.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def search(
-    folder: Path, query: str, model: str, k: int, mode: Any, where: str | None, allow_sibling: bool, as_json: bool
+    folder: Path,
+    query: str,
+    model: str,
+    k: int,
+    mode: Any,
+    where: str | None,
+    neighbors: int,
+    allow_sibling: bool,
+    as_json: bool,
 ) -> None:
     """Print the texts in FOLDER that match QUERY best."""
     from encoder_tools import OnnxEncoder
@@ -38,9 +47,11 @@ def search(
 
     encoder = None if mode == "lexical" else OnnxEncoder(model)
     with Collection.open(folder, encoder, allow_sibling=allow_sibling) as collection:
-        for hit in collection.search(query, k, mode=mode, where=read_where(where), highlight=True):
+        hits = collection.search(query, k, mode=mode, where=read_where(where), highlight=True, neighbors=neighbors)
+        for hit in hits:
             if as_json:
-                click.echo(json.dumps(hit._asdict(), ensure_ascii=False))
+                around = {name: [one._asdict() for one in getattr(hit, name)] for name in ("before", "after")}
+                click.echo(json.dumps({**hit._asdict(), **around}, ensure_ascii=False))
             else:
                 click.echo(f"{hit.score:.4f}  {hit.id}  {_highlighted(hit.text, hit.highlights)}")
 

@@ -47,12 +47,13 @@ def test_search_never_cuts_a_query_in_silence(http: httpx.Client):
 
 
 def test_search_by_words_and_by_both(http: httpx.Client):
-    body = {"query": "the rain", "k": 3, "mode": "lexical", "highlight": True}
+    body = {"query": "the rain", "k": 3, "mode": "lexical", "highlight": True, "neighbors": 1}
     response = http.post("/search", json=body).json()
     assert [hit["id"] for hit in response["hits"]] == ["cat", "rain"]
     assert response["usage"]["total_tokens"] == 0  # no model was asked
     marked = {hit["id"]: [hit["text"][start:end] for start, end in hit["highlights"]] for hit in response["hits"]}
     assert marked == {"cat": ["the", "the"], "rain": ["rain"]}
+    assert [(hit["before"], hit["after"]) for hit in response["hits"]] == [([], []), ([], [])]  # no chunks
     hits = http.post("/search", json={**body, "mode": "hybrid", "weights": {"dense": 0.5}}).json()["hits"]
     assert {hit["id"] for hit in hits} == {"cat", "rain", "stocks"}
     names = {hit["id"]: {part["name"] for part in hit["parts"]} for hit in hits}
