@@ -17,7 +17,7 @@ def random_vectors(n: int, dim: int = 16, seed: int = 0):
 def test_documents_are_found_by_text(collection: Collection):
     collection.upsert(["a", 7], ["red cat", "old town"], [{"n": 1}, None])
     (best, second) = collection.search("query: old town", k=2)
-    assert best == (7, pytest.approx(1.0), "old town", {}, (), ())
+    assert best == (7, pytest.approx(1.0), "old town", {}, (), (), (), ())
     assert (second.id, second.text, second.metadata) == ("a", "red cat", {"n": 1})
     assert type(best.score) is float
 
