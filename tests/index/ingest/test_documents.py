@@ -220,11 +220,11 @@ def test_an_encrypted_pdf_and_a_scan_say_what_they_are(tmp_path: Path, process: 
 
 
 def bomb(path: Path) -> None:
-    """A workbook whose strings take hundreds of megabytes."""
+    """A workbook whose strings take two hundred megabytes."""
     write_xlsx(path)
     with zipfile.ZipFile(path) as old:
         parts = {name: old.read(name) for name in old.namelist()}
-    row = b'<row r="1"><c r="A1" t="inlineStr"><is><t>' + b"x" * 400_000_000 + b"</t></is></c></row>"
+    row = b'<row r="1"><c r="A1" t="inlineStr"><is><t>' + b"x" * 200_000_000 + b"</t></is></c></row>"
     name = "xl/worksheets/sheet1.xml"
     start, end = parts[name].index(b"<sheetData>") + 11, parts[name].index(b"</sheetData>")
     parts[name] = parts[name][:start] + row + parts[name][end:]
