@@ -99,6 +99,7 @@ class WordIndex:
         self._thread: threading.Thread | None = None
         self._state: _State | None = None
         self._looked_at: Snapshot | None = None
+        self._checked: tuple[Snapshot, _State] | None = None  # a state that has all rows of a snapshot
 
     def find(
         self, reader: Reader, snapshot: Snapshot, text: str, k: int, mask: NDArray[np.bool_] | None
@@ -107,7 +108,7 @@ class WordIndex:
 
         :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
-        self.look_after(snapshot)
+        self.look_after(snapshot.outside)
         state = self._current(reader, snapshot)
         if state is None:
             return None
@@ -201,15 +202,18 @@ class WordIndex:
 
     def _current(self, reader: Reader, snapshot: Snapshot) -> _State | None:
         """What there is, with the rows of a snapshot that were written since."""
-        state = self._state
+        state, checked = self._state, self._checked
         if state is None or state.write.sequence > snapshot.sequence:
             return None
+        if checked is not None and checked[0] is snapshot.outside and checked[1] is state:
+            return state
         if reader.token_of(state.write.sequence) != state.write.token:
             self._state = None  # of a database that was restored to an earlier state
             return None
         known = snapshot.count_up_to(state.last)
         rows = snapshot.rows[known:][snapshot.alive[known:]]
         if not len(rows):
+            self._checked = snapshot.outside, state
             return state
         if len(rows) + sum(len(one.rows) for one in state.recent) > _MOST_NEW:
             return None
