@@ -11,10 +11,10 @@ Figures go to ``benchmarks/results/token_vectors.json``.
 
 from __future__ import annotations
 
-import gzip
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from onnxruntime import InferenceSession
 
+from encoder_tools.evaluation.tasks import Passage, Task, public_tasks, read_lines, read_retrieval
 from encoder_tools.io.files import write_json
 from encoder_tools.runtime import OnnxEncoder
 from index.quality.metrics import measure
@@ -56,60 +57,30 @@ class Tokens:
         return np.round(127 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.int8)
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file."""
-    return [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]
-
-
-def judged(data: Path, name: str) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
-    """Documents, queries, and grades by query."""
-    folder = data / name
-    if name == "xquad_retrieval":
-        documents = {row["id"]: row["text"] for row in lines_of(folder / "corpus.en.jsonl.gz")}
-        queries = lines_of(folder / "queries.en.jsonl.gz")
-        return (
-            documents,
-            {row["id"]: row["text"] for row in queries},
-            {row["id"]: {row["doc_id"]: 1} for row in queries},
-        )
-    part = ".test" if name == "scifact" else ""
-    documents = {row["id"]: f"{row['title']} {row['text']}".strip() for row in lines_of(folder / "corpus.jsonl.gz")}
-    texts = {row["id"]: row["text"] for row in lines_of(folder / f"queries{part}.jsonl.gz")}
-    grades: dict[str, dict[str, int]] = {}
-    for line in gzip.open(folder / f"qrels{part}.tsv.gz", "rt").read().splitlines()[1:]:
-        query, document, grade, *_ = line.split("\t")
-        grades.setdefault(query, {})[document] = int(grade)
-    known = {query: one for query, one in grades.items() if query in texts and max(one.values()) > 0}
-    return {name: text for name, text in documents.items() if text}, {query: texts[query] for query in known}, known
-
-
-def rescoring(tokens: Tokens, data: Path, name: str) -> dict[str, Any]:
+def rescoring(tokens: Tokens, task: Task) -> dict[str, Any]:
     """nDCG@10 of the cosine, of MaxSim, and of their sums, over the same candidates."""
-    documents, queries, grades = judged(data, name)
-    ids = list(documents)
-    matrix = tokens.encoder.encode_document([documents[one] for one in ids])
-    cosines = tokens.encoder.encode_query(list(queries.values())) @ matrix.T
-    kept: dict[str, Any] = {}
+    judged = read_retrieval(task)
+    cosines = tokens.encoder.encode_query(judged.queries) @ tokens.encoder.encode_document(judged.documents).T
+    kept: dict[int, Any] = {}
     figures: dict[str, list[float]] = {"cosine": [], **{f"{share:g} cosine": [] for share in SHARES}}
     spent = []
-    for (query, text), row in zip(queries.items(), cosines, strict=True):
+    for text, row, gains in zip(judged.queries, cosines, judged.relevant, strict=True):
         nearest = np.argsort(-row, kind="stable")[:DEPTH]
-        candidates = [ids[position] for position in nearest]
-        for one in candidates:
+        for one in nearest.tolist():
             if one not in kept:
-                kept[one] = tokens.of(documents[one])
+                kept[one] = tokens.of(judged.documents[one])
         own = tokens.of(text).astype(np.float32)
         begun = time.perf_counter()
-        scores = np.array([(own @ kept[one].T.astype(np.float32)).max(axis=1).mean() for one in candidates])
+        scores = np.array([(own @ kept[one].T.astype(np.float32)).max(axis=1).mean() for one in nearest.tolist()])
         spent.append(time.perf_counter() - begun)
         near, alike = _scaled(row[nearest]), _scaled(scores)
-        figures["cosine"].append(measure(candidates, grades[query]).ndcg)
+        figures["cosine"].append(ndcg(nearest, gains))
         for share in SHARES:
             order = np.argsort(-(share * near + (1 - share) * alike), kind="stable")
-            figures[f"{share:g} cosine"].append(measure([candidates[one] for one in order], grades[query]).ndcg)
+            figures[f"{share:g} cosine"].append(ndcg(nearest[order], gains))
     size = sum(one.size for one in kept.values()) / len(kept)
     return {
-        "queries": len(queries),
+        "queries": len(judged.queries),
         "ndcg": {key: round(100 * float(np.mean(values)), 2) for key, values in figures.items()},
         "bytes_a_document": round(size),
         "rescoring_ms": round(1000 * float(np.median(spent)), 2),
@@ -121,25 +92,30 @@ def _scaled(scores: Any) -> Any:
     return (scores - scores.min()) / width if width else np.ones_like(scores)
 
 
-def late_chunking(tokens: Tokens, data: Path) -> dict[str, Any]:
+def late_chunking(tokens: Tokens, task: Task) -> dict[str, Any]:
     """nDCG@10 of paragraphs that were read alone, and of those that were read in their article."""
-    documents, queries, grades = judged(data, "xquad_retrieval")
-    articles: dict[str, list[str]] = {}
-    for identifier in documents:
-        articles.setdefault(identifier.split("-")[0], []).append(identifier)
-    ids = [identifier for members in articles.values() for identifier in members]
-    alone = tokens.encoder.encode_document([documents[one] for one in ids])
-    late = np.concatenate([_in_context(tokens, [documents[one] for one in members]) for members in articles.values()])
-    asked = tokens.encoder.encode_query(list(queries.values()))
-    result: dict[str, Any] = {"queries": len(queries), "paragraphs": len(ids), "ndcg": {}}
+    judged = read_retrieval(task)
+    ids = [str(passage.id) for passage in read_lines(task.path / f"corpus.{task.part}.jsonl", Passage)]
+    articles = [[row for _, row in members] for _, members in groupby(zip(ids, range(len(ids)), strict=True), _article)]
+    alone = tokens.encoder.encode_document(judged.documents)
+    late = np.concatenate([_in_context(tokens, [judged.documents[row] for row in rows]) for rows in articles])
+    asked = tokens.encoder.encode_query(judged.queries)
+    result: dict[str, Any] = {"queries": len(judged.queries), "paragraphs": len(ids), "ndcg": {}}
     for name, matrix in (("alone", alone), ("in the article", late)):
         nearest = np.argsort(-(asked @ matrix.T), axis=1, kind="stable")[:, :10]
-        ndcg = [
-            measure([ids[position] for position in row], grades[query]).ndcg
-            for query, row in zip(queries, nearest, strict=True)
-        ]
-        result["ndcg"][name] = round(100 * float(np.mean(ndcg)), 2)
+        scores = [ndcg(row, gains) for row, gains in zip(nearest, judged.relevant, strict=True)]
+        result["ndcg"][name] = round(100 * float(np.mean(scores)), 2)
     return result
+
+
+def ndcg(rows: Any, gains: Mapping[int, int]) -> float:
+    """Of a ranking of rows, of the first ten."""
+    return measure(rows.tolist(), gains).ndcg
+
+
+def _article(numbered: tuple[str, int]) -> str:
+    """XQuAD calls the paragraphs of an article by its number and their own."""
+    return numbered[0].split("-")[0]
 
 
 def _in_context(tokens: Tokens, paragraphs: list[str]) -> Any:
@@ -169,10 +145,10 @@ def main(data: Path) -> None:
     """Measure both and write the figures."""
     tokens = Tokens()
     result: dict[str, Any] = {"rescoring": {}}
-    for name in ("scifact", "cranfield", "xquad_retrieval"):
-        result["rescoring"][name] = rescoring(tokens, data, name)
-        click.echo(f"{name} {json.dumps(result['rescoring'][name])}")
-    result["late chunking"] = late_chunking(tokens, data)
+    for task in public_tasks(data, ("scifact", "cranfield", "xquad-en")):
+        result["rescoring"][task.name] = rescoring(tokens, task)
+        click.echo(f"{task.name} {json.dumps(result['rescoring'][task.name])}")
+    result["late chunking"] = late_chunking(tokens, *public_tasks(data, ("xquad-en",)))
     click.echo(f"late chunking {json.dumps(result['late chunking'])}")
     write_json(RESULT, result)
 

@@ -31,6 +31,7 @@ from index.query.search import Mode
 from index.results import Document as Stored
 from index.results import DocumentId, Hit
 from index.storage.precision import Storage
+from integrations.filter_language import compared, every
 from integrations.haystack_documents import NOT_EMBEDDED, document_of, stored_of
 from integrations.haystack_filters import where_of
 from integrations.opening import open_or_create, own_encoder, stored_ids, vectors_of
@@ -133,8 +134,7 @@ class EncoderToolsDocumentStore:
         vectors: list[Sequence[float] | None] = [document.embedding for document in documents]
         missing = [n for n, one in enumerate(documents) if one.embedding is None and one.content and self.encodes]
         if missing:
-            encoder = self.collection.opened.model().any()
-            made = encoder.encode_document([documents[n].content or "" for n in missing])
+            made = self.collection.opened.model().documents([documents[n].content or "" for n in missing], False)
             for n, vector in zip(missing, made.tolist(), strict=True):
                 vectors[n] = vector
         return vectors
@@ -193,8 +193,7 @@ class EncoderToolsDocumentStore:
         """
         where = where_of(filters)
         if mode != "lexical" and self._some_have_no_vector():
-            embedded = {NOT_EMBEDDED: {"$exists": False}}
-            where = embedded if where is None else {"$and": [where, embedded]}
+            where = every([*([] if where is None else [where]), compared(NOT_EMBEDDED, "$exists", False)])
         given = None if vector is None else [list(vector)]
         hits = self.collection.search(
             query if isinstance(query, str) else np.asarray(query, dtype=np.float32),
@@ -235,9 +234,9 @@ class EncoderToolsDocumentStore:
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The least and the greatest number (or else string) of a field; None where there is none."""
-        values = [value for value in self._values(metadata_field) if isinstance(value, int | float)]
-        texts = [value for value in self._values(metadata_field) if isinstance(value, str)]
-        known: list[Any] = values or texts
+        values = self._values([metadata_field])[metadata_field]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        known: list[Any] = numbers or [value for value in values if isinstance(value, str)]
         return {"min": min(known, default=None), "max": max(known, default=None)}
 
     def get_metadata_field_unique_values(
@@ -252,21 +251,25 @@ class EncoderToolsDocumentStore:
 
         :param search_term: that the values must have in them, in any case.
         """
-        values = _distinct(self._values(metadata_field, filters))
+        values = _distinct(self._values([metadata_field], filters)[metadata_field])
         if search_term is not None:
             values = [value for value in values if search_term.casefold() in str(value).casefold()]
         return values[from_ : from_ + size], len(values)
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
         """How many different values each field has, among the documents that match."""
-        return {name: len(_distinct(self._values(name, filters))) for name in metadata_fields}
+        return {name: len(_distinct(values)) for name, values in self._values(metadata_fields, filters).items()}
 
-    def _values(self, field: str, filters: dict[str, Any] | None = None) -> Iterable[Any]:
-        name = field.removeprefix("meta.")
+    def _values(self, fields: Sequence[str], filters: dict[str, Any] | None = None) -> dict[str, list[Any]]:
+        """Values of fields of the metadata, by the name that was given, in one pass over what matches."""
+        values: dict[str, list[Any]] = {field: [] for field in fields}
         for document in self.collection.scan(where=where_of(filters)):
             meta = document.metadata.get("meta", {})
-            if name in meta:
-                yield meta[name]
+            for field in fields:
+                name = field.removeprefix("meta.")
+                if name in meta:
+                    values[field].append(meta[name])
+        return values
 
     async def count_documents_async(self) -> int:
         """As :meth:`count_documents`, in a thread."""

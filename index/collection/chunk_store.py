@@ -90,8 +90,7 @@ def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader, kn
         documents += 1
         texts_ = {piece.text for piece in pieces}
         rows = [row for row, piece in stored.items() if piece.text in texts_]
-        for block in reader.vectors(rows):
-            known |= {stored[row].text: vector for row, vector in zip(block.rows.tolist(), block.vectors, strict=True)}
+        known |= {stored[row].text: vector for row, vector in reader.vectors_by_row(rows).items()}
         ids += [piece.id for piece in pieces]
         texts += [piece.text for piece in pieces]
         metadata += [piece.metadata for piece in pieces]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import warnings
@@ -30,8 +29,6 @@ from index.storage import schema
 from index.storage.database import DATABASE_NAME, Database
 from index.storage.precision import STORAGES, Storage
 from index.storage.schema import About
-
-_log = logging.getLogger(__name__)
 
 
 class Collection:

@@ -62,7 +62,5 @@ def _batch(lines: Sequence[tuple[int, Document, DocumentId | None]]) -> Batch:
 
 
 def _vectors(reader: Reader, rows: Sequence[int]) -> FloatMatrix:
-    by_row: dict[int, Any] = {}
-    for block in reader.vectors(sorted(rows)):
-        by_row |= zip(block.rows.tolist(), block.vectors, strict=True)
+    by_row = reader.vectors_by_row(rows)
     return np.array([by_row[row] for row in rows], dtype=np.float32)

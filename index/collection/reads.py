@@ -71,18 +71,15 @@ class Reads:
             for identifier in check_ids(ids):
                 row = reader.row_of(identifier)
                 documents = reader.pieces_of(identifier) or ({} if row is None else reader.by_rows([row]))
-                for block in reader.vectors(sorted(documents)):
-                    pairs = zip(block.rows.tolist(), block.vectors, strict=True)
-                    vectors |= {documents[row].text: vector for row, vector in pairs}
+                by_row = reader.vectors_by_row(documents)
+                vectors |= {documents[row].text: vector for row, vector in by_row.items()}
         return vectors
 
     def vectors(self, ids: Sequence[DocumentId]) -> list[FloatMatrix | None]:
         """Stored vectors (dim,) of documents by id; None where there is none."""
         with self._opened.reading() as reader:
             rows = [reader.row_of(identifier) for identifier in check_ids(ids)]
-            stored: dict[int, FloatMatrix] = {}
-            for block in reader.vectors(sorted(row for row in rows if row is not None)):
-                stored |= zip(block.rows.tolist(), block.vectors, strict=True)
+            stored = reader.vectors_by_row(row for row in rows if row is not None)
         return [None if row is None else stored[row] for row in rows]
 
     def stats(self) -> Stats:

@@ -204,7 +204,5 @@ class Writer:
 def _stored_vectors(reader: Reader, batch: Batch) -> dict[str, Any]:
     """Vectors of documents that are stored with the text that they get again, by the text."""
     rows = reader.rows_of_texts(batch.ids, batch.texts)
-    vectors: dict[int, Any] = {}
-    for block in reader.vectors(sorted(set(rows.values()))):
-        vectors |= zip(block.rows.tolist(), block.vectors, strict=True)
+    vectors = reader.vectors_by_row(set(rows.values()))
     return {text: vectors[row] for text, row in rows.items()}

@@ -16,7 +16,7 @@ from encoder_tools.io.rows import Reading, count_rows, is_dataset, numbered, rea
 from index.collection.collection import Collection
 from index.documents.chunking import Chunking
 from index.documents.markup import TextKind
-from index.ingest.document_process import DocumentProcess
+from index.ingest.document_process import MEMORY, SECONDS, DocumentProcess
 from index.ingest.rows import Ingested, ingest
 from index.ingest.text_files import TextFiles, file_rows, is_file_id, is_text_name, name_in, text_files
 from index.results import DocumentId
@@ -49,8 +49,8 @@ class AddOptions:
     overlap: int = 32
     main_text: bool = False
     sync: bool = False
-    seconds: float = 120.0
-    memory: int = 2**30
+    seconds: float = SECONDS
+    memory: int = MEMORY
 
     def chunking(self, kind: TextKind | None) -> Chunking | None:
         """For text files of a kind, or None for tables."""

@@ -14,6 +14,8 @@ from typing import Any, Self
 from index.documents.formats.extracted import Extracted, UnreadableError
 from index.documents.formats.reading import require_format
 
+SECONDS, MEMORY = 120.0, 2**30
+"""What reading one document may take: time, and bytes beyond what its libraries take."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -24,7 +26,7 @@ class DocumentProcess:
     :param memory: bytes for one document.
     """
 
-    def __init__(self, seconds: float = 120.0, memory: int = 2**30) -> None:
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from encoder_tools.io.rows import Row, kind_of, read_rows
-from index.documents.formats.extracted import Extracted
+from encoder_tools.io.rows import kind_of, read_rows
+from index.documents.formats.extracted import Extracted, table_line
 from index.documents.formats.reading import FORMATS
 from index.documents.markup import TextKind
 from index.ingest.document_process import DocumentProcess
@@ -128,15 +128,8 @@ def _extracted(file: Path, process: DocumentProcess) -> Extracted:
     if size > TEXT_BYTES:
         raise ValueError(f"it has {size} bytes, expected {TEXT_BYTES} at most")
     if suffix in _TABLES:
-        return Extracted("\n\n".join(filter(None, map(_line, read_rows(file)))))
+        return Extracted("\n\n".join(filter(None, (table_line(row.items()) for row in read_rows(file)))))
     return Extracted(file.read_bytes().decode("utf-8-sig"))
-
-
-def _line(row: Row) -> str:
-    """A row of a table as one line that can be understood alone."""
-    return "; ".join(
-        f"{name}: {' '.join(str(value).split())}" for name, value in row.items() if value not in (None, "")
-    )
 
 
 def _is_linked(file: Path, folder: Path) -> bool:

@@ -22,10 +22,7 @@ from index.text.words import Term
 
 K1, B = 1.2, 0.75
 _LEAST_WEIGHT = 1e-6  # of a term that half of all texts have, or more
-_FEWEST, _CHAMPIONS = (
-    64,
-    512,
-)  # texts of each term that are scored first: so many, or twice as many as are looked for, at most
+_FEWEST, _CHAMPIONS = 64, 512  # texts of each term that are scored first: twice as many as are looked for, within these
 _LONG = 4096  # postings, from which those are remembered
 _REMEMBERED = 4096  # terms
 _TELLING = 0.01  # of what the first term adds, from which on a term tells which texts are scored first
@@ -113,7 +110,7 @@ class Query:
     def _candidates(self, k: int, keep: Keep) -> NDArray[np.uint32]:
         """All that can be among the ``k`` best, and few others; ascending."""
         bar = self._bar(k, keep)
-        number = len(self._bringing(bar))
+        number = self._bringing(bar)
         if sum(len(one.documents) for one in self._lists[:number]) * _SPARSE < len(self._postings):
             documents, scores = self._merged(number, bar)
         else:
@@ -127,10 +124,9 @@ class Query:
                 scores = scores + self._added(position, documents, counts)
         return documents
 
-    def _bringing(self, bar: float) -> list[TermList]:
-        """The terms that bring texts: without them the others do not reach the bar."""
-        count = int((self._rest[:-1] >= bar * (1 - _SLACK)).sum())
-        return self._lists[: max(1, count)]
+    def _bringing(self, bar: float) -> int:
+        """How many terms bring texts: without them the others do not reach the bar."""
+        return max(1, int((self._rest[:-1] >= bar * (1 - _SLACK)).sum()))
 
     def _merged(self, number: int, bar: float) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
         """Sums of all that the first few terms bring, which is not much."""
@@ -155,7 +151,7 @@ class Query:
         """Sums of all that the terms bring, in an array of all rows; the bar rises with each."""
         sums = np.zeros(len(self._postings), dtype=np.float32)
         number = 0
-        while number < len(self._bringing(bar)):
+        while number < self._bringing(bar):
             brought, added = self._enough(number, bar)
             sums[brought] += added
             number += 1

@@ -22,19 +22,16 @@ from index.lexical.bm25 import Query, Statistics
 from index.lexical.postings import Postings, TermList, postings_of_table, postings_of_texts
 from index.lexical.words_file import read_postings, save_postings
 from index.memory.snapshot import Snapshot
+from index.storage.fts import BUDGET, Found, query_terms
 from index.storage.reader import Reader
 from index.storage.vector_block import WriteToken
 from index.text.words import Term
 
 _log = logging.getLogger(__name__)
-WORDS_FROM = 20_000  # documents
+WORDS_FROM = BUDGET  # documents: as many FTS5 ranks without leaving any out
 _NEW_LEAST, _NEW_SHARE, _DEAD_SHARE = 2000, 0.05, 0.2  # of the postings' rows, above which they are made anew
 _MOST_NEW = 25_000  # rows that a search cuts into terms itself
-_MOST_TERMS = 256  # of a query
 _FEW = 20_000  # rows that a filter lets through, which are all scored
-
-Found = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Row numbers and BM25 scores, best first; of equal ones the older row."""
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: the collection is closed
@@ -42,16 +39,11 @@ class _Stopped(Exception):  # noqa: N818  # no error: the collection is closed
 
 
 class _Recent(NamedTuple):
-    """Rows that were written later, and the terms of their texts, of which they are put together anew."""
+    """Rows that were written later, and the terms of their texts, of which their postings are put together anew."""
 
     postings: Postings
     rows: list[int]
     texts: list[list[str]]
-
-    @classmethod
-    def of(cls, rows: list[int], texts: list[list[str]]) -> _Recent:
-        """The same with their postings."""
-        return cls(postings_of_texts(rows, texts), rows, texts)
 
 
 class _State(NamedTuple):
@@ -75,15 +67,13 @@ class _State(NamedTuple):
         """All that has rows."""
         return [part for part in (self.base, *(one.postings for one in self.recent)) if len(part)]
 
-    def extended(self, later: _Recent) -> _State:
+    def extended(self, rows: list[int], texts: list[list[str]]) -> _State:
         """With later rows; what is not much larger than they are is put together with them, so that parts stay few."""
         recent = list(self.recent)
-        while recent and len(recent[-1].rows) <= 2 * len(later.rows):
-            before = recent.pop()
-            later = _Recent(later.postings, before.rows + later.rows, before.texts + later.texts)
-        if len(later.postings) < len(later.rows):
-            later = _Recent.of(later.rows, later.texts)
-        return self._replace(recent=(*recent, later))
+        while recent and len(recent[-1].rows) <= 2 * len(rows):
+            _, before, terms = recent.pop()
+            rows, texts = before + rows, terms + texts
+        return self._replace(recent=(*recent, _Recent(postings_of_texts(rows, texts), rows, texts)))
 
 
 class WordIndex:
@@ -108,12 +98,11 @@ class WordIndex:
 
         :param mask: bool (n,) over the snapshot's rows: only those are candidates.
         """
-        self.look_after(snapshot.outside)
+        self.look_after(snapshot)
         state = self._current(reader, snapshot)
         if state is None:
             return None
-        terms = list(dict.fromkeys(term for word in reader.words.query(text) for term in word.terms))[:_MOST_TERMS]
-        queries = _queries(state.parts, terms)
+        queries = _queries(state.parts, query_terms(reader.words, text))
         few = None if mask is None or mask.sum() > _FEW else snapshot.rows[mask]
 
         def keep(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -130,13 +119,16 @@ class WordIndex:
 
         :return: what is at it, if anything is.
         """
+        snapshot = snapshot.outside
         if len(snapshot) < WORDS_FROM:
             self._state = None
             return None
         with self._lock:
             if self._thread is None and snapshot is not self._looked_at and not self._stop.is_set():
                 if self._due(snapshot):
-                    self._thread = threading.Thread(target=self._work, daemon=True, name="index-words")
+                    self._thread = threading.Thread(
+                        target=self._work, args=(snapshot,), daemon=True, name="index-words"
+                    )
                     self._thread.start()
                 else:
                     self._looked_at = snapshot
@@ -165,13 +157,14 @@ class WordIndex:
         dead = len(state.base) - int(snapshot.alive[:known].sum())
         return new > max(_NEW_LEAST, _NEW_SHARE * len(state.base)) or dead > _DEAD_SHARE * len(state.base)
 
-    def _work(self) -> None:
+    def _work(self, snapshot: Snapshot) -> None:
         try:
             self._make()
         except _Stopped:
             pass
         except EncoderToolsError as error:  # of the database: a search says what is wrong with it
             _log.error("%s: the index of words was not made: %s", self._folder, error)
+            self._looked_at = snapshot  # it is tried again after the next write, not with every search
         finally:
             self._thread = None
 
@@ -219,7 +212,7 @@ class WordIndex:
             return None
         documents = reader.by_rows(rows.tolist())
         texts = [reader.words.stored(documents[row].text) for row in rows.tolist()]
-        later = state.extended(_Recent.of(rows.tolist(), texts))
+        later = state.extended(rows.tolist(), texts)
         with self._lock:
             if self._state is state:
                 self._state = later

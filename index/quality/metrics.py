@@ -5,10 +5,12 @@ Source: Järvelin and Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Measures(NamedTuple):
@@ -24,7 +26,7 @@ class Measures(NamedTuple):
     reciprocal_rank: float
 
 
-def measure(ranking: Sequence[str], grades: Mapping[str, int], k: int = 10) -> Measures:
+def measure(ranking: Sequence[Name], grades: Mapping[Name, int], k: int = 10) -> Measures:
     """Measure a ranking of documents, best first, by their grades; one at least is above 0."""
     gains = np.array([max(0, grades.get(document, 0)) for document in ranking], dtype=np.float64)
     ideal = np.array(sorted((grade for grade in grades.values() if grade > 0), reverse=True), dtype=np.float64)

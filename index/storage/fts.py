@@ -2,10 +2,10 @@
 
 What a word is, :mod:`index.text.words` says, for texts and queries alike; FTS5 holds the terms and knows nothing of
 texts. BM25 costs the number of texts that have one of a query's terms, and terms that most texts have say next to
-nothing: of a query's terms the rarest are looked for (in large collections only until there are postings, see
-:mod:`index.lexical`), as long as all of them together are in ``_BUDGET`` texts or
-fewer. Where even the rarest is in more, the texts that were written first are ranked. Among as few texts as that,
-where a filter leaves no more, every term counts and every match is ranked.
+nothing: of a query's terms the rarest are looked for, as long as all of them together are in ``BUDGET`` texts or fewer.
+Where even the rarest is in more, the texts that were written first are ranked. Among as few texts as that, where a
+filter leaves no more, every term counts and every match is ranked. Of more texts than that, this ranks only until there
+are postings, see :mod:`index.lexical`.
 
 Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 """
@@ -26,7 +26,8 @@ from index.text.words import Term, Word, Words, words_by
 TABLE = """
 CREATE VIRTUAL TABLE terms USING fts5 (term, content = '', tokenize = "ascii tokenchars '+#.@'");
 """
-_BUDGET = 20_000  # texts that are scored
+BUDGET = 20_000
+"""Texts that are scored."""
 _MOST_TERMS = 256  # of a query that ranks
 _MOST_WORDS = 1000  # of a filter: each must be there
 _VOCABULARY = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab ('main', 'terms', 'row')"
@@ -72,13 +73,18 @@ def words_to_write(connection: sqlite3.Connection) -> Words:
     return words
 
 
+def query_terms(words: Words, text: str) -> list[Term]:
+    """The terms by which texts are ranked for a query, each once."""
+    return list(dict.fromkeys(term for word in words.query(text) for term in word.terms))[:_MOST_TERMS]
+
+
 def find(connection: sqlite3.Connection, text: str, among: NDArray[np.int64] | None = None) -> Found:
     """Rows that have one of a text's terms or more, see above, and how well they match.
 
     :param among: rows; none but those are found.
     """
-    terms = list(dict.fromkeys(term for word in words_in(connection).query(text) for term in word.terms))[:_MOST_TERMS]
-    few = among is not None and len(among) <= _BUDGET
+    terms = query_terms(words_in(connection), text)
+    few = among is not None and len(among) <= BUDGET
     chosen = terms if few else _affordable(connection, terms)
     if not chosen:
         return np.empty(0, dtype=np.int64), np.empty(0)
@@ -86,7 +92,7 @@ def find(connection: sqlite3.Connection, text: str, among: NDArray[np.int64] | N
     if among is not None:
         query += " AND rowid IN (SELECT value FROM json_each(?))"
         values.append(json.dumps(among.tolist()))
-    lines = connection.execute(f"{query} LIMIT {_BUDGET}", values).fetchall()
+    lines = connection.execute(f"{query} LIMIT {BUDGET}", values).fetchall()
     rows = np.array([row for row, _ in lines], dtype=np.int64)
     scores = np.array([score for _, score in lines], dtype=np.float64)
     order = np.lexsort((rows, -scores))
@@ -176,7 +182,7 @@ def _affordable(connection: sqlite3.Connection, terms: list[Term]) -> list[Term]
     chosen: list[Term] = []
     spent = 0
     for count, term in sorted((pair for pair in counted if pair[0]), key=lambda pair: pair[0]):
-        if spent and spent + count > _BUDGET:
+        if spent and spent + count > BUDGET:
             break
         spent += count
         chosen.append(term)

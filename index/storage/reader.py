@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.errors import FileCorruptError
+from encoder_tools.protocols import FloatMatrix
 from index.results import Document, DocumentId
 from index.storage import fts as lexical
 from index.storage import shadow_vectors as generations
@@ -110,6 +111,13 @@ class Reader:
             if len(lines) != len(part) and not some:
                 raise FileCorruptError(f"{self._path}: rows that were written have no vector. Restore a backup.")
             yield self._block(lines)
+
+    def vectors_by_row(self, rows: Iterable[int]) -> dict[int, FloatMatrix]:
+        """Vectors (dim,) of some rows, all of which are there; errors as :meth:`vectors`."""
+        by_row: dict[int, FloatMatrix] = {}
+        for block in self.vectors(sorted(rows)):
+            by_row |= zip(block.rows.tolist(), block.vectors, strict=True)
+        return by_row
 
     def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.

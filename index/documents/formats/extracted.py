@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 PAGE = "\f"
@@ -58,7 +59,7 @@ def table_lines(rows: Iterable[Iterable[Any]]) -> Iterable[str]:
     """
     names: list[str] | None = None
     for row in rows:
-        cells = ["" if cell is None else " ".join(cleaned(str(cell)).split()) for cell in row]
+        cells = [_cell(cell) for cell in row]
         if not any(cells):
             continue
         if names is None:
@@ -66,11 +67,17 @@ def table_lines(rows: Iterable[Iterable[Any]]) -> Iterable[str]:
             if _are_names(cells):
                 continue
             names = []
-        yield "; ".join(
-            f"{names[position]}: {cell}" if position < len(names) and names[position] else cell
-            for position, cell in enumerate(cells)
-            if cell
-        )
+        yield table_line(zip_longest(names[: len(cells)], cells, fillvalue=""))
+
+
+def table_line(cells: Iterable[tuple[str, Any]]) -> str:
+    """A row of a table as one line, from the names of its columns (empty for none) and its cells."""
+    texts = ((name, _cell(cell)) for name, cell in cells)
+    return "; ".join(f"{name}: {text}" if name else text for name, text in texts if text)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(cleaned(str(value)).split())
 
 
 def _are_names(cells: list[str]) -> bool:

@@ -108,7 +108,7 @@ def test_a_filter_over_the_text(filled: Collection):
 
 
 def test_common_words_are_left_out_where_rarer_ones_are_there(collection: Collection, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lexical, "_BUDGET", 30)
+    monkeypatch.setattr(lexical, "BUDGET", 30)
     collection.upsert(list(range(100)), [f"common {'rare' if n % 20 == 0 else ''} word{n}" for n in range(100)])
     assert set(words(collection, "common rare", k=100)) == {0, 20, 40, 60, 80}
     assert words(collection, "common rare word7", k=100)[0] == 7
@@ -118,7 +118,7 @@ def test_common_words_are_left_out_where_rarer_ones_are_there(collection: Collec
 
 def test_a_filter_leaves_every_match_however_common_the_word(collection: Collection, monkeypatch: pytest.MonkeyPatch):
     """What the budget leaves out of all texts is not left out of the few that a filter asks for."""
-    monkeypatch.setattr(lexical, "_BUDGET", 30)
+    monkeypatch.setattr(lexical, "BUDGET", 30)
     texts_of_all = [f"common {'rare' if n < 5 else ''} word{n}" for n in range(100)]
     collection.upsert(list(range(100)), texts_of_all, [{"n": n} for n in range(100)])
     late = {"n": {"$gte": 80}}
