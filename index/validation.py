@@ -42,6 +42,15 @@ def check_ids(ids: Any) -> list[DocumentId]:
     return list(seen)
 
 
+def integer_id(text: str) -> int | None:
+    """The integer of 64 bits that a text is written as, if it is one: an id that was typed may be stored as one."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > len(str(_INT64)):
+        return None
+    number = int(text)
+    return number if str(number) == text and -_INT64 <= number < _INT64 else None
+
+
 def texts_for_ids(texts: Any, n: int) -> list[str]:
     """A list of ``n`` strings of valid Unicode.
 

@@ -42,8 +42,10 @@ def _of(filters: Any) -> Where:
     for name in ("operator", "conditions"):
         if name not in filters:
             raise FilterError(f"'{name}' is missing in the filter {dict(filters)}.")
-    parts = [_of(part) for part in filters["conditions"]]
-    operator = filters["operator"]
+    operator, conditions = filters["operator"], filters["conditions"]
+    if not isinstance(conditions, list | tuple):
+        raise FilterError(f"The conditions are {conditions!r}, expected a list.")
+    parts = [_of(part) for part in conditions]
     if operator not in ("AND", "OR", "NOT"):
         raise FilterError(f"The operator is {operator!r}, expected one of AND, OR, NOT.")
     if not parts:  # all of no conditions hold, and none of them does

@@ -16,6 +16,7 @@ from index import Collection
 from index.results import DocumentId
 from index.storage.database import DATABASE_NAME
 from index.storage.precision import Storage
+from index.validation import integer_id
 
 _NAMES = ("model", "model_name", "model_id", "model_path", "repo_id", "deployment", "azure_deployment")
 _PROBE = "the width of a vector"
@@ -103,12 +104,8 @@ def is_collection(folder: str | Path) -> bool:
 def stored_ids(collection: Collection, ids: Sequence[str]) -> list[DocumentId]:
     """Ids of a framework, which are strings, as a collection has them: of those that are integers, the integer."""
     distinct = list(dict.fromkeys(ids))
-    documents = collection.get(distinct)
-    return [
-        int(identifier) if document is None and _is_integer(identifier) else identifier
-        for identifier, document in zip(distinct, documents, strict=True)
+    numbers = [
+        integer_id(identifier) if document is None else None
+        for identifier, document in zip(distinct, collection.get(distinct), strict=True)
     ]
-
-
-def _is_integer(identifier: str) -> bool:
-    return identifier.removeprefix("-").isdecimal() and str(int(identifier)) == identifier
+    return [name if number is None else number for name, number in zip(distinct, numbers, strict=True)]

@@ -88,6 +88,9 @@ class OpenState:
             with self.state.reading() as reader:
                 pieces = pieces_of(reader.some_texts(SAMPLE, generator), generator)
             return model.queries(pieces) if pieces else None
+        except InputError as error:  # of an encoder that stands for a model which is elsewhere
+            _log.info("%s: short texts are left out of the tuning: %s", self.folder, error)
+            return None
         except Exception:  # noqa: BLE001 - of somebody else's encoder: whatever it is, an index is tuned without
             _log.exception("%s: the model could not encode short texts; they are left out of the tuning.", self.folder)
             return None

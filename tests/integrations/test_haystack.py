@@ -203,6 +203,7 @@ def test_filters_mean_what_haystack_says_they_mean(
         {"field": "meta.x", "operator": "==", "value": math.nan},
         {"operator": "XOR", "conditions": []},
         {"operator": "AND"},
+        {"operator": "AND", "conditions": None},
         ["a"],
     ],
 )

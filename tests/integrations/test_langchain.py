@@ -133,6 +133,7 @@ def test_a_collection_with_numbers_for_ids_can_be_used(tmp_path: Path):
         collection.upsert([7, "08"], ["seven", "eight"])
     store = EncoderToolsVectorStore(tmp_path / "store", embeddings)
     assert [one.id for one in store.get_by_ids(["7", "08", "8"])] == ["7", "08"]
-    store.delete(["7"])
+    assert store.get_by_ids(["²", "-", "9" * 30]) == []  # no numbers, or none of 64 bits
+    store.delete(["7", "²", "9" * 30])
     assert list(store.collection.ids()) == ["08"]
     store.collection.close()

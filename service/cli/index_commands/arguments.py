@@ -14,8 +14,10 @@ WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
 
 def ids_of(ids: tuple[str, ...]) -> list[str | int]:
     """Ids as they were typed: what is a number may be stored as one, or as a text."""
-    numbers = [int(name) for name in ids if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit()]
-    return [*dict.fromkeys(ids), *dict.fromkeys(numbers)]
+    from index.validation import integer_id
+
+    numbers = (integer_id(name) for name in ids)
+    return [*dict.fromkeys(ids), *dict.fromkeys(number for number in numbers if number is not None)]
 
 
 def read_where(text: str | None) -> Any:
