@@ -3,9 +3,10 @@
     python -m benchmarks.token_vectors --data FOLDER
 
 FOLDER holds ``scifact``, ``cranfield`` and ``xquad_retrieval``. Rescoring: the 50 nearest documents of each query are
-ranked again by MaxSim over int8 token vectors (ColBERT, Khattab and Zaharia 2020), alone and added to the cosine.
-Late chunking (Günther and others, 2024): articles of XQuAD are read as a whole and their paragraphs pooled from its
-tokens, beside paragraphs that are read alone. A token's vector is its hidden state through the model's Dense layer.
+ranked again by MaxSim over the vectors of their tokens (ColBERT, Khattab and Zaharia 2020) added to the cosine: over
+whole vectors, and over the codes of ``search(rescore="tokens")``. Late chunking (Günther and others, 2024): articles of
+XQuAD are read as a whole and their paragraphs pooled from its tokens, beside paragraphs that are read alone; there a
+token's vector is its hidden state through the Dense layer.
 Figures go to ``benchmarks/results/token_vectors.json``.
 """
 
@@ -27,10 +28,12 @@ from encoder_tools.evaluation.tasks import Passage, Task, public_tasks, read_lin
 from encoder_tools.io.files import write_json
 from encoder_tools.runtime import OnnxEncoder
 from index.quality.metrics import measure
+from index.rescoring.rescorer import COSINE, DEPTH
+from index.rescoring.token_codes import maxsim, pack, projected
 
 RESULT = Path(__file__).parent / "results" / "token_vectors.json"
-DEPTH, SHARES = 50, (0.0, 0.25, 0.5, 0.75)  # of the cosine in the sum of both, each scaled to [0, 1]
 DENSE = "head.1.linear.weight.fp32"
+SHARES = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5  # of the cosine in the score
 
 
 class Tokens:
@@ -50,46 +53,50 @@ class Tokens:
         feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}
         return self._session.run(["token_embeddings"], feed)[0][0] @ self._dense
 
-    def of(self, text: str) -> Any:
-        """Unit vectors of the tokens of a text as int8 with a step of 1/127, without the first and last token."""
-        (ids,) = self.encoder.tokenize([text])
-        vectors = self.hidden(ids)[1:-1] if len(ids) > 2 else self.hidden(ids)
-        return np.round(127 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.int8)
 
-
-def rescoring(tokens: Tokens, task: Task) -> dict[str, Any]:
-    """nDCG@10 of the cosine, of MaxSim, and of their sums, over the same candidates."""
+def rescoring(encoder: OnnxEncoder, task: Task) -> dict[str, Any]:
+    """nDCG@10 of the cosine, with whole token vectors, and with the codes that collections keep, by share."""
     judged = read_retrieval(task)
-    cosines = tokens.encoder.encode_query(judged.queries) @ tokens.encoder.encode_document(judged.documents).T
-    kept: dict[int, Any] = {}
-    figures: dict[str, list[float]] = {"cosine": [], **{f"{share:g} cosine": [] for share in SHARES}}
-    spent = []
-    for text, row, gains in zip(judged.queries, cosines, judged.relevant, strict=True):
-        nearest = np.argsort(-row, kind="stable")[:DEPTH]
-        for one in nearest.tolist():
-            if one not in kept:
-                kept[one] = tokens.of(judged.documents[one])
-        own = tokens.of(text).astype(np.float32)
+    cosines = encoder.encode_query(judged.queries) @ encoder.encode_document(judged.documents).T
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :DEPTH]
+    candidates = np.unique(nearest).tolist()
+    vectors = dict(zip(candidates, _token_vectors(encoder, [judged.documents[one] for one in candidates]), strict=True))
+    codes = {one: pack(of.astype(np.float32)) for one, of in vectors.items()}
+    figures: dict[str, dict[str, list[float]]] = {"whole": {}, "codes": {}}
+    plain, spent = [], []
+    for query, row, gains, own in zip(
+        encoder.token_vectors(judged.queries, role="query"), nearest, judged.relevant, cosines, strict=True
+    ):
+        plain.append(ndcg(row, gains))
         begun = time.perf_counter()
-        scores = np.array([(own @ kept[one].T.astype(np.float32)).max(axis=1).mean() for one in nearest.tolist()])
+        by_codes = maxsim(projected(query), [codes[one] for one in row.tolist()])
         spent.append(time.perf_counter() - begun)
-        near, alike = _scaled(row[nearest]), _scaled(scores)
-        figures["cosine"].append(ndcg(nearest, gains))
-        for share in SHARES:
-            order = np.argsort(-(share * near + (1 - share) * alike), kind="stable")
-            figures[f"{share:g} cosine"].append(ndcg(nearest[order], gains))
-    size = sum(one.size for one in kept.values()) / len(kept)
+        whole = np.array([(query @ vectors[one].T.astype(np.float32)).max(axis=1).mean() for one in row.tolist()])
+        for name, alike in (("whole", whole), ("codes", by_codes)):
+            for share in (*SHARES, COSINE):
+                order = np.argsort(-(share * own[row] + (1 - share) * alike), kind="stable")
+                figures[name].setdefault(f"{share:g}", []).append(ndcg(row[order], gains))
     return {
         "queries": len(judged.queries),
-        "ndcg": {key: round(100 * float(np.mean(values)), 2) for key, values in figures.items()},
-        "bytes_a_document": round(size),
+        "cosine": _mean(plain),
+        "shipped": _mean(figures["codes"][f"{COSINE:g}"]),
+        **{name: {share: _mean(of) for share, of in shares.items()} for name, shares in figures.items()},
+        "bytes_a_document": round(sum(one.size for one in codes.values()) / len(codes)),
         "rescoring_ms": round(1000 * float(np.median(spent)), 2),
     }
 
 
-def _scaled(scores: Any) -> Any:
-    width = scores.max() - scores.min()
-    return (scores - scores.min()) / width if width else np.ones_like(scores)
+def _token_vectors(encoder: OnnxEncoder, texts: list[str]) -> list[Any]:
+    """In float16, which holds them in memory."""
+    made: list[Any] = []
+    for start in range(0, len(texts), 256):
+        some = encoder.token_vectors(texts[start : start + 256], role="document")
+        made += [vectors.astype(np.float16) for vectors in some]
+    return made
+
+
+def _mean(values: list[float]) -> float:
+    return round(100 * float(np.mean(values)), 2)
 
 
 def late_chunking(tokens: Tokens, task: Task) -> dict[str, Any]:
@@ -146,7 +153,7 @@ def main(data: Path) -> None:
     tokens = Tokens()
     result: dict[str, Any] = {"rescoring": {}}
     for task in public_tasks(data, ("scifact", "cranfield", "xquad-en")):
-        result["rescoring"][task.name] = rescoring(tokens, task)
+        result["rescoring"][task.name] = rescoring(tokens.encoder, task)
         click.echo(f"{task.name} {json.dumps(result['rescoring'][task.name])}")
     result["late chunking"] = late_chunking(tokens, *public_tasks(data, ("xquad-en",)))
     click.echo(f"late chunking {json.dumps(result['late chunking'])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,18 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> FloatMatrix:
         """Encode texts for symmetric use (similarity, classification)."""
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """An encoder that also gives a vector for each token of a text."""
+
+    @property
+    def fingerprint(self) -> str:
+        """As of :class:`TextEncoder`."""
+
+    def token_vectors(self, texts: Sequence[str], *, role: Literal["query", "document"]) -> list[FloatMatrix]:
+        """Unit vectors of the tokens of each text, float32 (n_tokens, hidden)."""
 
 
 @runtime_checkable

@@ -20,9 +20,9 @@ class Document(NamedTuple):
 class Part(NamedTuple):
     """What one part of a search made of a document.
 
-    :ivar name: "dense" or "lexical".
+    :ivar name: "dense", "lexical", or "tokens" of a search with ``rescore``.
     :ivar rank: from 1.
-    :ivar score: a cosine, or BM25.
+    :ivar score: a cosine, or BM25; of tokens their MaxSim, in [-1, 1].
     """
 
     name: str
@@ -34,8 +34,8 @@ class Hit(NamedTuple):
     """A document that was found.
 
     :ivar score: the cosine of its vector with the query's, in [-1, 1]; in lexical search BM25, the higher the better;
-        in hybrid search what the fusion made of both.
-    :ivar parts: of hybrid search: where each part that found it had it.
+        in hybrid search what the fusion made of both; with ``rescore`` a mean of MaxSim and the cosine, in [-1, 1].
+    :ivar parts: of hybrid search and with ``rescore``: where each part that found it had it.
     :ivar highlights: if asked for: where in the text the query's words are, as (start, end) in characters.
     :ivar before: if asked for, and it is a chunk: the chunks of its document before it, in their order, and ``after``
         those behind it.

@@ -81,6 +81,9 @@ class DebugEncoder:
     def encode_query(self, texts: Sequence[str]) -> FloatMatrix:
         return self.encode_tokens(self.tokenize(texts, prompt=self.prompts["query"]))
 
+    def token_vectors(self, texts: Sequence[str], *, role: str) -> list[FloatMatrix]:
+        return [unit_rows(self.table[row]) for row in self.tokenize(texts)]
+
 
 def token_of(word: str) -> int:
     """A word's id, from 2 up: 1 stands before every text. No other word has that of "crash"."""

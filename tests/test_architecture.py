@@ -50,7 +50,7 @@ LAYERS = {
     "heads": ("validation metrics labeled", "serving", "selection", "estimators", "evaluation", "workflows"),
     "index": (
         "results",
-        "validation text documents",
+        "validation text documents rescoring",
         "storage",
         "memory",
         "ann lexical",

@@ -105,6 +105,10 @@ class TextTokenizer:
         kept = ids[self._before : self._before + room] if (side or self._side) == "right" else ids[end - room : end]
         return ids[: self._before] + kept + ids[end:]
 
+    def text_span(self, count: int) -> slice:
+        """Which of so many ids of a text are not special ones."""
+        return slice(self._before, max(self._before, count - self._after))
+
     def pairs(self, first: str, seconds: Sequence[str], strategy: str = "longest_first") -> list[PairIds]:
         """Token ids and segments of ``first`` with each of ``seconds``, cut as transformers cuts what is too long.
 

@@ -37,7 +37,7 @@ from encoder_tools.runtime.session import open_session
 from encoder_tools.vectors import unit_rows
 
 _INPUTS = {"input_ids", "attention_mask"}
-_OUTPUT = "sentence_embedding"
+_OUTPUT, _TOKENS = "sentence_embedding", "token_embeddings"
 _WINDOW = 8192  # texts tokenized and sorted at a time: enough to sort well, little enough to hold
 _PROGRESS_FROM = 1000
 
@@ -288,6 +288,30 @@ class OnnxEncoder(OnnxModel):
         for batch in padded_batches(ids, self._max_tokens, self._pad_id, pads=self._pads):
             vectors[batch.rows] = self._run(batch)
         return self.cut(vectors, width)
+
+    def token_vectors(self, texts: Sequence[str], *, role: Literal["query", "document"]) -> list[FloatMatrix]:
+        """The last hidden state of each token of each text, special tokens left out.
+
+        :param role: whose prompt is put before the texts; its tokens are among those of the text.
+        :return: unit vectors, float32 (n_tokens, hidden), for each text; (0, hidden) of a text without tokens.
+        :raises InputError: if an input is not a text, or the graph gives no ``token_embeddings``.
+        :raises InferenceError: as :meth:`encode`.
+
+        Example:
+            >>> from encoder_tools import OnnxEncoder
+            >>> [vectors.shape for vectors in OnnxEncoder().token_vectors(["my card", "card"], role="document")]
+            [(2, 384), (1, 384)]
+        """
+        if _TOKENS not in self._outputs():
+            raise InputError(f"The graph of {self.name!r} gives no {_TOKENS}. Export the model again.")
+        ids = self._tokenizer(check_texts(texts), prompt=self._folder.prompts.resolve(None, None, role=role))
+        made: dict[int, FloatMatrix] = {}
+        for batch in padded_batches(ids, self._max_tokens, self._pad_id, pads=self._pads):
+            feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            hidden = self._infer(batch, [_TOKENS], feed)  # (B, L, H)
+            for row, states in zip(batch.rows.tolist(), hidden, strict=True):
+                made[row] = unit_rows(states[self._tokenizer.text_span(len(ids[row]))])
+        return [made[row] for row in range(len(ids))]
 
     def cut_tokens(self, ids: Sequence[int], side: Literal["left", "right"] | None = None) -> list[int]:
         """Token ids of :meth:`tokenize` cut to the maximum length, special tokens kept.

@@ -17,6 +17,7 @@ from index.collection.encoding import about_of, is_vector
 from index.collection.opened import OpenState
 from index.collection.opening import OpenOptions, open_state
 from index.collection.reads import Reads
+from index.collection.rescored import prepare
 from index.collection.searcher import Searcher
 from index.collection.writes import Writer
 from index.documents.chunking import Chunking
@@ -24,6 +25,7 @@ from index.query.filters import read_filter
 from index.query.fusion import Fusion
 from index.query.projection import Projection, project
 from index.query.search import Mode, Search
+from index.rescoring.rescorer import Rescore
 from index.results import Document, DocumentId, Hits, Stats
 from index.storage import schema
 from index.storage.database import DATABASE_NAME, Database
@@ -191,6 +193,7 @@ class Collection:
         diversity: float = 0.0,
         highlight: bool = False,
         neighbors: int = 0,
+        rescore: Rescore | None = None,
         vectors: Any = None,
     ) -> Hits:
         """The ``k`` documents that match a text or a vector best, best first; all of them if there are fewer.
@@ -210,6 +213,9 @@ class Collection:
             Carbonell and Goldstein, "The use of MMR", SIGIR 1998.
         :param highlight: give each hit the spans of the query's words in its text (texts alone).
         :param neighbors: give each hit that is a chunk so many chunks before and after it.
+        :param rescore: "tokens" ranks the first 50 hits again, by MaxSim over the vectors of their tokens and the
+            cosine, and gives no others. Texts are encoded for this once; :meth:`prepare_rescoring` does so beforehand.
+            See :mod:`index.rescoring.token_codes`.
         :param vectors: (1, dim) of the query's text, if it has been encoded already.
         :return: the hits; their ``plan`` says how they were found.
         :raises InputError: for a query that is neither, a zero vector, NaN, ``k`` below 1, or a wrong option.
@@ -240,6 +246,7 @@ class Collection:
             diversity=diversity,
             highlight=highlight,
             neighbors=neighbors,
+            rescore=rescore,
             vectors=vectors,
         )[0]
 
@@ -258,6 +265,7 @@ class Collection:
         diversity: float = 0.0,
         highlight: bool = False,
         neighbors: int = 0,
+        rescore: Rescore | None = None,
         vectors: Any = None,
     ) -> list[Hits]:
         """Hits for each of several texts, or of several vectors (n, dim); options as in :meth:`search`.
@@ -265,7 +273,7 @@ class Collection:
         :param vectors: (n, dim) of the queries' texts, if they have been encoded already.
         :raises InputError: as in :meth:`search`.
         """
-        search = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity)
+        search = Search.checked(k, offset, mode, where, min_score, fusion, weights, group_by, diversity, rescore)
         return self._searcher.search(search, queries, vectors=vectors, highlight=highlight, neighbors=neighbors)
 
     def search_like(self, identifier: DocumentId, k: int = 10, *, where: Mapping[str, Any] | None = None) -> Hits:
@@ -380,6 +388,15 @@ class Collection:
         :raises SaveError: if another process takes the run over, or the disk is full; the old vectors still serve.
         """
         self._writer.reembed(encoder, restart=restart, progress=progress)
+
+    def prepare_rescoring(self, *, show_progress: bool | None = None) -> int:
+        """Keep the vectors of all tokens beside the collection, 64 bytes each, so that searches with
+        ``rescore="tokens"`` encode the query alone; those of texts that are gone are forgotten.
+
+        :return: how many texts there are.
+        :raises InputError: if the collection was opened without a model, or with one that gives no vectors of tokens.
+        """
+        return prepare(self.opened, self._reads, show_progress=show_progress)
 
     def get(self, ids: Sequence[DocumentId]) -> list[Document | None]:
         """The documents with these ids, in that order; None where there is none.

@@ -15,6 +15,7 @@ from index.ann.index_types import IndexType
 from index.ann.tuning import SAMPLE
 from index.collection.encoding import Model
 from index.query.read_view import CollectionState, ReadView
+from index.rescoring.rescorer import TokenRescorer
 from index.storage.database import Database
 from index.storage.reader import Reader
 from index.storage.schema import About
@@ -38,6 +39,7 @@ class OpenState:
     ) -> None:
         self.folder, self.database = folder, database
         self.models = {model.about: model}
+        self.tokens = TokenRescorer(folder)
         self._closed = False
         self.state = CollectionState(
             database,

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.protocols import FloatMatrix
 from index.collection.chunk_store import place_of
 from index.collection.encoding import is_list
 from index.collection.opened import OpenState
+from index.collection.rescored import Rescoring
 from index.query.fusion import Fused
 from index.query.search import Search
 from index.results import Document, DocumentId, Hit, Hits
@@ -50,7 +55,8 @@ class Searcher:
             raise InputError("highlight looks for the words of a query, but a query is no text. Leave it out.")
         if vectors is not None and (not is_list(vectors) or len(vectors) != len(queries)):
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
-        extras = _Extras(list(queries) if highlight else None, count)
+        rescoring = None if search.rescore is None else Rescoring.checked(self._opened, search, queries)
+        extras = _Extras(list(queries) if highlight else None, count, rescoring)
         return self._hits(search, queries if vectors is None else vectors, texts, extras)
 
     def search_like(self, identifier: DocumentId, search: Search) -> Hits:
@@ -72,7 +78,7 @@ class Searcher:
     def _hits(self, search: Search, queries: Any, texts: list[str] | None, extras: _Extras) -> list[Hits]:
         # The queries are encoded before the state is read, so that no transaction waits for a model. A re-embedding
         # that ends in between makes the vectors useless: texts are then encoded again by the new model.
-        dense, first = "dense" in search.parts, self._opened.about
+        dense, first = "dense" in search.parts or extras.rescoring is not None, self._opened.about
         while True:
             model = self._opened.model() if dense else None
             vectors = None if model is None else model.queries(queries)
@@ -82,11 +88,16 @@ class Searcher:
                     continue  # the collection was re-embedded meanwhile
                 if vectors is not None:
                     view.builder.remember(vectors)
-                rankings = search.run(view, texts, vectors)
+                rankings = (search.before_rescoring if search.rescore else search).run(view, texts, vectors)
                 documents = view.reader.by_rows(sorted({hit.row for hits in rankings for hit in hits}))
                 plan = view.plans[-1] if view.plans else None
                 found = [[_hit(documents[hit.row], hit) for hit in hits] for hits in rankings]
-                return [Hits(hits, plan) for hits in extras.given(found, view.reader)]
+                hits_of_each = extras.given(found, view.reader)
+                if extras.rescoring is not None and vectors is not None:
+                    cosines = _cosines(view.reader, rankings, vectors)
+            if extras.rescoring is not None:  # outside: no transaction waits for a model
+                hits_of_each = extras.rescoring.ranked(hits_of_each, cosines)
+            return [Hits(hits, plan) for hits in hits_of_each]
 
     def _check_texts(self, queries: Any, about: About) -> None:
         """Vectors cannot be made anew."""
@@ -102,10 +113,12 @@ class _Extras(NamedTuple):
 
     :ivar queries: texts whose words are highlighted; None for none.
     :ivar neighbors: how many chunks before and after a chunk.
+    :ivar rescoring: by which they are ranked again.
     """
 
     queries: list[str] | None
     neighbors: int
+    rescoring: Rescoring | None
 
     def given(self, found: list[list[Hit]], reader: Reader) -> list[list[Hit]]:
         """Hits with it."""
@@ -114,6 +127,15 @@ class _Extras(NamedTuple):
         if self.neighbors:
             found = [[_with_neighbors(hit, reader, self.neighbors) for hit in hits] for hits in found]
         return found
+
+
+def _cosines(reader: Reader, rankings: list[list[Fused]], vectors: FloatMatrix) -> list[NDArray[np.float32]]:
+    """Of each query's hits with it."""
+    stored = reader.vectors_by_row({hit.row for hits in rankings for hit in hits})
+    return [
+        np.array([stored[hit.row] @ vector for hit in hits], dtype=np.float32)
+        for hits, vector in zip(rankings, vectors, strict=True)
+    ]
 
 
 def _hit(document: Document, fused: Fused) -> Hit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from index.query.fusion import Fused, Fusion, Ranking, fuse, fused_with_remainin
 from index.query.metadata_columns import MISSING, key_of, value_at
 from index.query.mmr import diversified
 from index.query.read_view import ReadView
+from index.rescoring.rescorer import DEPTH, Rescore
 from index.validation import check_score
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
@@ -35,6 +36,7 @@ class Search:
     :ivar weights: of the parts of a hybrid search.
     :ivar group_by: a field of the metadata: of what has the same value there, the best alone.
     :ivar diversity: how much being unlike what was found before counts against being near, in [0, 1].
+    :ivar rescore: by what the first hits are ranked again, after :meth:`run`.
     """
 
     k: int
@@ -46,6 +48,7 @@ class Search:
     weights: Mapping[str, float] = field(default_factory=lambda: {"dense": 1.0, "lexical": 1.0})
     group_by: Path | None = None
     diversity: float = 0.0
+    rescore: Rescore | None = None
 
     @classmethod
     def checked(
@@ -59,6 +62,7 @@ class Search:
         weights: Any,
         group_by: Any,
         diversity: Any,
+        rescore: Any = None,
     ) -> Search:
         """From what a caller passed.
 
@@ -68,7 +72,7 @@ class Search:
             raise InputError(f"mode is {mode!r}, expected one of {', '.join(_PARTS)}.")
         if fusion not in _FUSIONS:
             raise InputError(f"fusion is {fusion!r}, expected one of {', '.join(_FUSIONS)}.")
-        return cls(
+        made = cls(
             checked_integer(k, "k", 1),
             checked_integer(offset, "offset", 0),
             mode,
@@ -78,7 +82,26 @@ class Search:
             _weights(weights),
             None if group_by is None else read_path(group_by),
             _diversity(diversity, mode),
+            _rescore(rescore),
         )
+        made._check_rescoring()
+        return made
+
+    def _check_rescoring(self) -> None:
+        if self.rescore is None:
+            return
+        if self.k > DEPTH or self.offset >= DEPTH:
+            raise InputError(
+                f"k is {self.k} and offset {self.offset}, but rescore ranks the first {DEPTH} hits of a search again "
+                "and gives no others. Ask for fewer, or leave rescore out."
+            )
+        if self.diversity:
+            raise InputError("diversity and rescore each choose an order of the hits. Leave one of them out.")
+
+    @property
+    def before_rescoring(self) -> Search:
+        """The search for all that is ranked again."""
+        return replace(self, k=DEPTH, offset=0, min_score=-np.inf, rescore=None)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -175,6 +198,12 @@ def _diversity(value: Any, mode: str) -> float:
     if not 0 <= number <= 1 or (number and mode != "dense"):
         raise InputError(f"diversity is {value!r}, expected a number from 0 to 1, and mode 'dense'.")
     return number
+
+
+def _rescore(value: Any) -> Rescore | None:
+    if value is None or value == "tokens":
+        return value  # type: ignore[no-any-return]
+    raise InputError(f"rescore is {value!r}, expected 'tokens', or None.")
 
 
 def _weights(given: Any) -> dict[str, float]:

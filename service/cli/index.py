@@ -17,6 +17,13 @@ for one in (
     *(building.build, building.add, finding.search),
     *(documents.list_, documents.get, documents.sample, documents.delete),
     *(maintenance.stats, quality.evaluate, quality.duplicates),
-    *(maintenance.reembed, maintenance.compact, maintenance.verify, maintenance.backup, documents.export),
+    *(
+        maintenance.reembed,
+        maintenance.compact,
+        maintenance.prepare_rescoring,
+        maintenance.verify,
+        maintenance.backup,
+        documents.export,
+    ),
 ):
     command.add_command(one)

@@ -23,6 +23,7 @@ _OPTIONS = (
     "diversity",
     "highlight",
     "neighbors",
+    "rescore",
 )
 MAX_QUERIES, MOST_HITS = 256, 10_000
 
@@ -48,7 +49,7 @@ async def _search(context: Context, body: SearchRequest, name: str | None) -> Se
             vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, embed_options)
         options = {name: getattr(body, name) for name in _OPTIONS}
         options["weights"] = None if body.weights is None else msgspec.structs.asdict(body.weights)
-        run = state.worker.run if len(queries) == 1 else state.worker.run_long
+        run = state.worker.run if len(queries) == 1 and body.rescore is None else state.worker.run_long
         with call.timed("search"):
             results = await run(collection.search_many, queries, body.k, vectors=vectors, **options)
     written = [[_hit(hit) for hit in hits] for hits in results]

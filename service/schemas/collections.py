@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from index.rescoring.rescorer import Rescore
 from index.storage.precision import Storage
 from service.schemas.common import MAX_HITS, MAX_OFFSET, Text, Texts, Usage
 
@@ -50,13 +51,14 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True):
     diversity: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     highlight: bool = False
     neighbors: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    rescore: Rescore | None = None
     explain: bool = False
     truncate: bool | None = None
 
 
 @dataclass(frozen=True)
 class SearchPart:
-    """Where one part of a hybrid search had a text, and with what score."""
+    """Where one part of a search had a text, and with what score: "dense", "lexical" or "tokens"."""
 
     name: str
     rank: int
@@ -76,8 +78,9 @@ class Neighbor:
 class SearchHit:
     """A text that was found.
 
-    :ivar score: the cosine with the query; of a lexical search BM25, of a hybrid one what the fusion made of both.
-    :ivar parts: of a hybrid search.
+    :ivar score: the cosine with the query; of a lexical search BM25, of a hybrid one what the fusion made of both; with
+        ``rescore`` a mean of MaxSim and the cosine.
+    :ivar parts: of a hybrid search, and with ``rescore``.
     :ivar highlights: if asked for: where the query's words are, as (start, end) in Unicode characters.
     :ivar before: if ``neighbors`` asks for them, of a chunk: those before it in its document, and ``after`` behind it.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from index.rescoring.rescorer import DEPTH
+
 _VALUE: dict[str, Any] = {"description": "Any JSON value, compared as JSON."}
 _PLAIN: dict[str, Any] = {"type": ["null", "string", "boolean", "number", "array"]}  # an object would be conditions
 _ORDERED: dict[str, Any] = {"type": ["string", "number"]}
@@ -70,8 +72,22 @@ def one_of(**kinds: str) -> list[dict[str, Any]]:
 RULES: dict[str, dict[str, Any]] = {
     "SearchRequest": {
         "oneOf": one_of(query="string", queries="array"),
-        "if": {"required": ["diversity"], "properties": {"diversity": {"exclusiveMinimum": 0}}},
-        "then": {"properties": {"mode": {"const": "dense"}}},
+        "allOf": [
+            {
+                "if": {"required": ["diversity"], "properties": {"diversity": {"exclusiveMinimum": 0}}},
+                "then": {"properties": {"mode": {"const": "dense"}}},
+            },
+            {
+                "if": {"required": ["rescore"], "properties": {"rescore": {"type": "string"}}},
+                "then": {
+                    "properties": {
+                        "k": {"maximum": DEPTH},
+                        "offset": {"maximum": DEPTH - 1},
+                        "diversity": {"const": 0},
+                    }
+                },
+            },
+        ],
     },
     "AnyRerankRequest": {"oneOf": one_of(texts="array", documents="array")},
     "DeleteRequest": {

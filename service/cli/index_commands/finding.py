@@ -28,6 +28,9 @@ _SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and
 )
 @WHERE
 @click.option("--neighbors", default=0, show_default=True, help="Chunks before and after each hit, with --json.")
+@click.option(
+    "--rescore", type=click.Choice(["tokens"]), help="Rank the first 50 again by the vectors of their tokens."
+)
 @click.option("--allow-sibling", is_flag=True, help="Accept a model of the same embedding space.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def search(
@@ -38,6 +41,7 @@ def search(
     mode: Any,
     where: str | None,
     neighbors: int,
+    rescore: Any,
     allow_sibling: bool,
     as_json: bool,
 ) -> None:
@@ -45,9 +49,11 @@ def search(
     from encoder_tools import OnnxEncoder
     from index import Collection
 
-    encoder = None if mode == "lexical" else OnnxEncoder(model)
+    encoder = None if mode == "lexical" and rescore is None else OnnxEncoder(model)
     with Collection.open(folder, encoder, allow_sibling=allow_sibling) as collection:
-        hits = collection.search(query, k, mode=mode, where=read_where(where), highlight=True, neighbors=neighbors)
+        hits = collection.search(
+            query, k, mode=mode, where=read_where(where), highlight=True, neighbors=neighbors, rescore=rescore
+        )
         for hit in hits:
             if as_json:
                 around = {name: [one._asdict() for one in getattr(hit, name)] for name in ("before", "after")}

@@ -1,4 +1,4 @@
-"""Keeping collections: ``index stats``, ``reembed``, ``compact``, ``verify`` and ``backup``."""
+"""Keeping collections: ``index stats``, ``reembed``, ``compact``, ``prepare-rescoring``, ``verify`` and ``backup``."""
 
 from __future__ import annotations
 
@@ -81,6 +81,18 @@ def compact(folder: Path) -> None:
     with Collection.open(folder, None) as collection:
         collection.compact()
         click.echo(collection.stats().why)
+
+
+@click.command("prepare-rescoring", short_help="Store token vectors for search --rescore.")
+@FOLDER
+@MODEL
+def prepare_rescoring(folder: Path, model: str) -> None:
+    """Store the vectors of all tokens beside FOLDER, so that a search with --rescore tokens encodes its query alone."""
+    from encoder_tools import OnnxEncoder
+    from index import Collection
+
+    with Collection.open(folder, OnnxEncoder(model)) as collection:
+        click.echo(f"{folder}: the token vectors of {collection.prepare_rescoring()} texts are stored")
 
 
 @click.command("verify", short_help="Check everything against its checksums.")

@@ -37,6 +37,18 @@ def test_the_graph_itself_gives_the_same_vectors(minilm: Path, encoder: OnnxEnco
     np.testing.assert_allclose(sentence, encoder.encode(TEXTS[:1]), atol=1e-6)
 
 
+def test_vectors_of_tokens_are_the_graphs_own_without_special_tokens(minilm: Path, encoder: OnnxEncoder):
+    session = onnxruntime.InferenceSession(str(minilm / "onnx" / "model.onnx"))
+    texts = [*TEXTS, ""]
+    for text, vectors in zip(texts, encoder.token_vectors(texts, role="document"), strict=True):
+        (ids,) = encoder.tokenize([text], prompt_name="document" if "document" in encoder.prompts else None)
+        feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), dtype=np.int64)}
+        hidden = session.run(["token_embeddings"], feed)[0][0][1:-1]
+        assert vectors.shape == (len(ids) - 2, 384)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, hidden / np.linalg.norm(hidden, axis=1, keepdims=True), atol=1e-5)
+
+
 def test_a_text_has_the_same_vector_alone_and_in_any_batch(encoder: OnnxEncoder):
     together = encoder.encode(TEXTS)
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])

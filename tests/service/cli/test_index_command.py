@@ -136,6 +136,17 @@ def test_a_long_text_is_shown_from_where_it_has_the_words(here: Path):
     assert shown[1].endswith("  unbroken  " + "x" * 160)
 
 
+def test_searches_rank_again_by_stored_token_vectors(here: Path):
+    run("build", "c", "rows.jsonl")
+    assert "of 3 texts are stored" in run("prepare-rescoring", "c").output
+    hits = [
+        json.loads(line) for line in run("search", "c", "heron", "--rescore", "tokens", "--json").output.splitlines()
+    ]
+    assert len(hits) == 3
+    assert {hit["parts"][-1][0] for hit in hits} == {"tokens"}
+    run("search", "c", "heron", "-k", "51", "--rescore", "tokens", fails="first 50 hits")
+
+
 def test_a_folder_of_text_files_is_stored_in_pieces_and_goes_on_where_it_was_cut(here: Path):
     docs = here / "docs"
     (docs / "deep" / ".hidden").mkdir(parents=True)

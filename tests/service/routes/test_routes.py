@@ -29,6 +29,18 @@ def test_search_applies_the_query_prompt(http: httpx.Client, encoder: DebugEncod
     assert hit["score"] == pytest.approx(float(encoder.encode_query(["the cat"])[0] @ document), abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_search_ranks_again_by_tokens(http: httpx.Client, mode: str):
+    body = {"query": "stocks today", "k": 2, "mode": mode, "rescore": "tokens"}
+    hits = http.post("/search", json=body).json()["hits"]
+    assert hits[0]["id"] == "stocks"
+    assert [part["name"] for part in hits[0]["parts"]][-1] == "tokens"
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+    refused = http.post("/search", json={**body, "k": 60})
+    assert refused.status_code == 400
+    assert "first 50 hits" in refused.text
+
+
 def test_a_search_says_how_it_was_made_if_it_is_asked_to(http: httpx.Client):
     body = {"query": "the cat", "k": 2}
     assert http.post("/search", json=body).json()["plan"] is None
