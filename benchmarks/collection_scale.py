@@ -33,7 +33,7 @@ RESULT = Path(__file__).parent / "results" / "collection_scale.json"
 QUERIES, BATCH, BUCKETS, WRITTEN, DELETED = 200, 10_000, 1000, 20_000, 3000
 SHARES = (0.01, 0.1, 0.5, 0.9)
 _CENTERS, _SPREAD, _WORDS, _LENGTH = 1000, 0.9, 50_000, 12
-_OURS = ("float32", "float16", "int8")
+_OURS = ("float32", "float16", "int8", "binary")
 
 
 def blocks(count: int, dim: int, seed: int = 0) -> Iterator[tuple[int, Any]]:

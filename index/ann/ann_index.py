@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
+from index.ann.hnsw_bits import BitScan
 from index.ann.index_types import AnnIndexType
 from index.ann.tuning import KS, Tuning, tune
 from index.memory.codes import SAMPLE, Coding, SharedCodes, blur, coded, step_for, steps_for
@@ -25,7 +26,6 @@ from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.vectors import RememberedVectors
 
 _ADDED_AT_ONCE = 1000
-_SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that a graph over codes is asked for
 _ROUNDING = 1e-6
 
 
@@ -63,6 +63,8 @@ class AnnIndex:
     @cached_property
     def codes(self) -> SharedCodes | None:
         """The codes of its rows, if it is over codes."""
+        if self.kind.estimates:
+            return SharedCodes(self.rows, self.kind.codes(self.index), Coding(0.0, 0.0), BitScan(self.index))
         return None if self.coding is None else SharedCodes(self.rows, self.kind.codes(self.index), self.coding)
 
     @classmethod
@@ -115,7 +117,7 @@ class AnnIndex:
         def search(queries: FloatMatrix, k: int, effort: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return self._nearest_of_many(queries, k, known, effort)
 
-        tuning = tune(search, known, queries, self.kind, recall)
+        tuning = tune(search, known, queries, self.kind, recall, easier=not self.kind.estimates)
         return self.with_tuning(tuning)
 
     def with_tuning(self, tuning: Tuning) -> AnnIndex:
@@ -174,7 +176,7 @@ class AnnIndex:
     def _blur(self, queries: FloatMatrix) -> NDArray[np.float32] | float:
         """How much further a row may seem to be than it is."""
         if self.coding is None:
-            return _ROUNDING
+            return np.inf if self.kind.estimates else _ROUNDING
         return blur(steps_for(queries), self.coding.step)
 
     def candidates(self, query: FloatMatrix, depth: int, effort: int) -> Neighbors:
@@ -188,13 +190,12 @@ class AnnIndex:
         self, queries: FloatMatrix, depth: int, effort: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As :meth:`candidates` of several queries, (n, depth or more); rows of -1 where there is nothing."""
-        count = depth
-        if self.coding is not None:  # by codes, two that are nearly as near may have changed places
-            count = max(depth, min(_SPARE_SHARE * depth + _SPARE, effort))
+        count = min(self.kind.asked_for(depth, effort), len(self.rows))
+        if self.coding is not None:
             steps = steps_for(queries)[:, None]
             queries = np.rint(queries / steps)
-        count = min(count, len(self.rows))
         scores, at = self.index.search(queries, count, params=self._parameters(count, effort))
+        scores = self.kind.cosines(scores)
         if self.coding is not None:
             scores *= steps * np.float32(self.coding.step)
         if at[:, -1].min(initial=0) >= 0:

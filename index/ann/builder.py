@@ -18,8 +18,7 @@ from encoder_tools.protocols import FloatMatrix
 from index.ann import cache as files
 from index.ann.ann_index import AnnIndex, Stopped
 from index.ann.cache import Manifest
-from index.ann.hnsw import Hnsw
-from index.ann.index_types import IndexType, kinds, recent_kind
+from index.ann.index_types import IndexType, large_kind, recent_kind
 from index.ann.query_sample import RecentQueries
 from index.ann.segments import Segments
 from index.ann.tuning import Tuning
@@ -65,7 +64,7 @@ class Builder:
         self._extender: threading.Thread | None = None
         self._coded = CodedVectors()
         self._looked_at: Snapshot | None = None  # for which nothing is due
-        self._built = kinds()["hnsw" if kind in ("auto", "flat") else kind]
+        self._built = large_kind(kind, about.storage)
         self.segments: Segments | None = None
         self.why = f"index is {kind!r}"
         self._loaded = threading.Event()  # what there was on disk, or found to be of no use
@@ -250,9 +249,10 @@ class Builder:
         if self.segments is not None:
             self._extend(snapshot)  # building takes long, and searches would look at all new rows meanwhile
         graph = self._tuned(self._made(snapshot), snapshot)
-        plain = graph.kind.over_vectors() if snapshot.vectors.held else None
-        if plain is not None and graph.tuning.worst < self._recall:  # codes may be too coarse for these vectors
-            other = self._tuned(AnnIndex.build(plain, snapshot, self._stop), snapshot)
+        finer = graph.kind.finer()
+        affordable = finer is not None and (finer.coded or snapshot.vectors.held)
+        if finer is not None and affordable and graph.tuning.worst < self._recall:  # codes may be too coarse
+            other = self._tuned(AnnIndex.build(finer, snapshot, self._stop), snapshot)
             graph = max(graph, other, key=lambda one: one.tuning.worst)
         why = f"it was built over {len(snapshot)} documents"
         try:
@@ -268,7 +268,7 @@ class Builder:
     def _made(self, snapshot: Snapshot) -> AnnIndex:
         """The large index, grown by the later rows; made anew where many of its rows have gone."""
         main = self.graph
-        if main is None or not isinstance(main.kind, Hnsw) or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
+        if main is None or not main.kind.grows or _dead(main, snapshot) > _DEAD_SHARE * len(main) / 2:
             return AnnIndex.build(self._built, snapshot, self._stop)
         known = snapshot.count_up_to(int(main.rows[-1]))
         try:
@@ -289,10 +289,7 @@ class Builder:
             if segments.recent is None:
                 alive = snapshot.alive.copy()
                 alive[:known] = False
-                kind = recent_kind()
-                if segments.main.coding is None:
-                    kind = kind.over_vectors() or kind
-                built = AnnIndex.build(kind, replace(snapshot, alive=alive), self._stop)
+                built = AnnIndex.build(recent_kind(segments.main.kind), replace(snapshot, alive=alive), self._stop)
                 recent = built.with_tuning(_tuning_beside(segments.main))
             else:
                 recent = segments.recent.grown(snapshot, positions, self._stop)
@@ -332,7 +329,7 @@ class Builder:
 
 def _tuning_beside(main: AnnIndex) -> Tuning:
     """Of the small index: half of what the large one takes, where that is a graph too, up to what so few rows need."""
-    of_main = main.tuning.efforts if isinstance(main.kind, Hnsw) else {}
+    of_main = main.tuning.efforts if main.kind.grows else {}
     efforts = {k: min(max(least, of_main.get(k, 0) // 2), most) for k, (least, most) in _RECENT_EFFORTS.items()}
     return Tuning(efforts, {})
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from encoder_tools.io.files import write_bytes
 from encoder_tools.protocols import FloatMatrix
 from index.ann.ann_index import AnnIndex
-from index.ann.index_types import AnnIndexType
+from index.ann.index_types import AnnIndexType, with_finer
 from index.ann.tuning import KS, Easy, Recall, Tuning
 from index.memory.codes import Coding
 from index.memory.derived_files import File, not_as_said, read_into, sweep, write_file, wrong
@@ -189,13 +189,14 @@ def read_graph(
 
     :param checked: it was written just now.
     """
-    if manifest.kind != kind.name:
+    kinds = [one for one in with_finer(kind) if (one.name, one.coded) == (manifest.kind, manifest.step > 0)]
+    if not kinds:
         return None, f"what is on disk is of kind {manifest.kind!r}"
+    kind = kinds[0]
     why = "" if checked else wrong(folder, manifest.graph)
     if why:
         return None, why
     path = folder / manifest.graph.name
-    kind = kind if manifest.step else kind.over_vectors() or kind
     try:
         index = kind.read(path, mapped=True)
     except (OSError, RuntimeError) as error:

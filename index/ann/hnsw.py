@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 
+_SPARE, _SPARE_SHARE = 20, 2  # candidates more than are wanted, and times as many, that a graph over codes is asked for
 _LEVELS = 1.02  # links of all levels, in those of the lowest
 
 
@@ -31,19 +32,22 @@ class Hnsw:
     :ivar links: of each vector.
     :ivar build_effort: efConstruction.
     :ivar coded: whether it is over codes.
+    :ivar grows: and ``estimates``, see :class:`index.ann.index_types.AnnIndexType`.
     """
 
     links: int = 24
     build_effort: int = 100
     name: str = "hnsw"
     coded: bool = True
+    grows: bool = True
+    estimates: bool = False
     efforts: tuple[int, ...] = (
         *(16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256),
         *(320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048),
     )
 
-    def over_vectors(self) -> Hnsw | None:
-        """It needs four times the memory for them."""
+    def finer(self) -> Hnsw | None:
+        """Over vectors, in four times the memory."""
         return replace(self, coded=False) if self.coded else None
 
     def trained_on(self, count: int) -> int:
@@ -61,13 +65,19 @@ class Hnsw:
         else:
             index = faiss.IndexHNSWFlat(dim, self.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = self.build_effort
+        self.make_room(index, (1 if self.coded else 4) * dim, count)
+        return index
+
+    def make_room(self, index: Any, code_size: int, count: int) -> None:
+        """For so many codes and their links."""
+        import faiss
+
         storage: Any = faiss.downcast_index(index.storage)
-        storage.codes.resize((1 if self.coded else 4) * dim * count)
+        storage.codes.resize(code_size * count)
         storage.codes.resize(0)
         links: Any = index.hnsw
         links.neighbors.resize(int(_LEVELS * 2 * self.links * count))
         links.neighbors.resize(0)
-        return index
 
     def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
         """A graph has no parts."""
@@ -83,6 +93,14 @@ class Hnsw:
     def least_effort(self, k: int) -> int:
         """No graph finds more than it looks at."""
         return k
+
+    def asked_for(self, depth: int, effort: int) -> int:
+        """By codes, two that are nearly as near may have changed places: some more are compared."""
+        return max(depth, min(_SPARE_SHARE * depth + _SPARE, effort)) if self.coded else depth
+
+    def cosines(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """They are."""
+        return scores
 
     def parameters(self, effort: int, k: int) -> Any:
         """No graph finds more than it looks at."""

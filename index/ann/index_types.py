@@ -7,7 +7,7 @@ that have gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
 from index.ann.hnsw import Hnsw
+from index.ann.hnsw_bits import HnswBits
 from index.ann.ivf import Ivf
 
 IndexType: TypeAlias = Literal["auto", "flat", "hnsw", "ivf"]
@@ -30,6 +31,8 @@ class AnnIndexType(Protocol):
     :ivar name: as users and files call it.
     :ivar efforts: what a search may spend, ascending; the least one that has the wanted recall is taken.
     :ivar coded: whether vectors are given to it as int8 codes (as float32 numbers); else as they are.
+    :ivar grows: whether later vectors may be added to what was built.
+    :ivar estimates: whether its scores may be far from the cosines, so that all candidates must be compared.
     """
 
     @property
@@ -38,9 +41,13 @@ class AnnIndexType(Protocol):
     def efforts(self) -> tuple[int, ...]: ...  # noqa: D102 - see above
     @property
     def coded(self) -> bool: ...  # noqa: D102 - see above
+    @property
+    def grows(self) -> bool: ...  # noqa: D102 - see above
+    @property
+    def estimates(self) -> bool: ...  # noqa: D102 - see above
 
-    def over_vectors(self) -> AnnIndexType | None:
-        """The same over vectors as they are; None if it is."""
+    def finer(self) -> AnnIndexType | None:
+        """The same over finer codes, or over vectors as they are; None if it is."""
 
     def trained_on(self, count: int) -> int:
         """How many of ``count`` vectors it is trained on."""
@@ -64,6 +71,12 @@ class AnnIndexType(Protocol):
     def least_effort(self, k: int) -> int:
         """For ``k`` neighbors, it spends as much in any case."""
 
+    def asked_for(self, depth: int, effort: int) -> int:
+        """How many candidates are to be compared at an effort, so that the ``depth`` nearest are among them."""
+
+    def cosines(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of vectors, or of their codes, from FAISS's scores."""
+
     def parameters(self, effort: int, k: int) -> Any:
         """FAISS's parameters of a search for ``k`` at an effort."""
 
@@ -86,6 +99,23 @@ def kinds() -> dict[str, AnnIndexType]:
     return {kind.name: kind for kind in all_kinds}
 
 
-def recent_kind() -> AnnIndexType:
-    """What later rows are searched through: a graph that is built at twice the pace of the large one."""
-    return Hnsw(links=16, build_effort=40)
+def large_kind(name: str, storage: str) -> AnnIndexType:
+    """What a collection is searched through, by what was asked for and how it keeps its vectors."""
+    if storage == "binary":
+        return HnswBits()
+    return kinds()["hnsw" if name in ("auto", "flat") else name]
+
+
+def recent_kind(main: AnnIndexType) -> AnnIndexType:
+    """What rows later than those of the large index are searched through: a graph that is built at twice the pace."""
+    if main.estimates:
+        return HnswBits(Hnsw(links=16, build_effort=40, coded=False))
+    return Hnsw(links=16, build_effort=40, coded=main.coded)
+
+
+def with_finer(kind: AnnIndexType) -> Iterator[AnnIndexType]:
+    """A kind, and those that are taken in its place where it misses the recall."""
+    following: AnnIndexType | None = kind
+    while following is not None:
+        yield following
+        following = following.finer()

@@ -23,12 +23,14 @@ class Ivf:
 
     name = "ivf"
     coded = False
+    grows = False
+    estimates = False
     efforts: tuple[int, ...] = (
         *(1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96),
         *(128, 192, 256, 384, 512, 768, 1024),
     )
 
-    def over_vectors(self) -> None:
+    def finer(self) -> None:
         """It is so already."""
 
     def trained_on(self, count: int) -> int:
@@ -72,6 +74,14 @@ class Ivf:
     def least_effort(self, k: int) -> int:
         """One list may hold as many."""
         return 1
+
+    def asked_for(self, depth: int, effort: int) -> int:
+        """No more."""
+        return depth
+
+    def cosines(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """They are."""
+        return scores
 
     def parameters(self, effort: int, k: int) -> Any:
         """As many lists as the effort says."""

@@ -111,7 +111,13 @@ class _Group(NamedTuple):
 
 
 def tune(
-    search: Search, snapshot: Snapshot, given: Mapping[str, FloatMatrix], efforts: Efforts, recall: float
+    search: Search,
+    snapshot: Snapshot,
+    given: Mapping[str, FloatMatrix],
+    efforts: Efforts,
+    recall: float,
+    *,
+    easier: bool = True,
 ) -> Tuning:
     """The least effort for each of ``KS`` by which every group has the recall, or the most there is.
 
@@ -121,6 +127,7 @@ def tune(
     :param search: through the index, which has all rows of the snapshot that are alive.
     :param given: groups of unit vectors, beside those that are made of stored ones.
     :param efforts: that there are.
+    :param easier: whether to look for the smaller effort: a search must then know its scores.
     """
     groups = _grouped(snapshot, _queries(snapshot, given))
     chosen: dict[int, int] = {}
@@ -138,7 +145,8 @@ def tune(
             step += 1
         chosen[k] = least = steps[step]
         full = {name: _tried(search, group, k, chosen[k]) for name, group in groups.items()}
-        kept, shares = _easier(search, groups, k, steps[:step:_EASY_STEP], full, recall)
+        tried = steps[:step:_EASY_STEP] if easier else []
+        kept, shares = _easier(search, groups, k, tried, full, recall)
         if kept is not None:
             easy[k] = kept
         for name, share in shares.items():

@@ -74,7 +74,8 @@ class Collection:
             are written.
         :param storage: how the vectors are kept, for the life of the collection. "float32" loses nothing; "float16"
             takes half the disk and memory, and a cosine differs in the fifth digit; "int8" keeps float16 on disk alone,
-            and in memory one byte a number and the graph: about 650 bytes a document at 384 dimensions.
+            and in memory one byte a number and the graph: about 650 bytes a document at 384 dimensions; "binary" one
+            bit a number, about 280, for vectors of some hundred numbers; where that finds too little, int8 is taken.
         :raises InputError: if ``folder`` exists and is not empty, or there is no such language or storage.
         :raises MissingExtraError: if stemming is not installed.
         :raises SaveError: if it cannot be written.

@@ -11,7 +11,7 @@ The codes of rows that are in a graph are the graph's own; see :mod:`index.ann.h
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import simsimd
@@ -31,7 +31,9 @@ _ROUNDING = 1e-5  # of float32 sums, and of the bounds themselves
 _AT_ONCE = 4096  # rows that are coded together
 _SCANNED_AT_ONCE = 2**16
 _IN_BACKGROUND = 20_000  # rows from which on coding is left to a thread: it takes two microseconds a row
+_MOST_SCANNED = 400  # the same by coarse codes, which say less of the last of them
 _MOST_READ = 1000  # rows of a search that are read from the database: the best by their codes
+_COARSE_SAMPLE = 1000  # rows by which the step of what comes behind coarse codes is chosen
 _DEVIATIONS = 6
 _USUAL = 1.3  # times the length of a residual that rounding leaves on average
 
@@ -47,16 +49,25 @@ class Coding(NamedTuple):
     residual: float
 
 
+class Scan(Protocol):
+    """Codes of another kind, which are all looked at."""
+
+    def nearest(self, query: FloatMatrix, count: int, among: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some ascending numbers of codes that seem nearest to a query (dim,), ascending."""
+
+
 class SharedCodes(NamedTuple):
     """Codes that a graph has.
 
     :ivar rows: int64 (m,), ascending.
-    :ivar codes: uint8 (m, dim), each of them higher by ``SHIFT``.
+    :ivar codes: uint8 (m, dim), each of them higher by ``SHIFT``; none where there is a ``scan``.
+    :ivar scan: of coarser ones.
     """
 
     rows: NDArray[np.int64]
     codes: NDArray[np.uint8]
     coding: Coding
+    scan: Scan | None = None
 
 
 def step_for(vectors: FloatMatrix) -> float:
@@ -95,11 +106,15 @@ class Codes(NamedTuple):
     tail: NDArray[np.int8]
     tail_residual: float
 
+    def places(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the rows at positions before ``known`` are in ``shared``."""
+        return positions if self.order is None else self.order[positions].astype(np.int64)
+
     def products(self, query: NDArray[np.int8], positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Of a query's codes (1, dim) with those at ascending positions."""
         products = np.empty(len(positions), dtype=np.float32)
         cut = int(np.searchsorted(positions, self.known))
-        places = positions[:cut] if self.order is None else self.order[positions[:cut]]
+        places = self.places(positions[:cut])
         for start in range(0, cut, _SCANNED_AT_ONCE):
             some = places[start : min(start + _SCANNED_AT_ONCE, cut)]
             taken = self.shared.codes.take(some, axis=0)
@@ -109,6 +124,10 @@ class Codes(NamedTuple):
             later = positions[start : start + _SCANNED_AT_ONCE] - self.known
             products[start : start + len(later)] = _products(query, self.tail.take(later, axis=0))
         return products
+
+    def tail_alone(self) -> Codes:
+        """The same, to look at no position before ``known``."""
+        return self._replace(shared=self.shared._replace(scan=None))
 
     def residuals(self, positions: NDArray[np.int64]) -> NDArray[np.float32] | float:
         """Of the rows at ascending positions, at most."""
@@ -141,6 +160,10 @@ def possible(
     """
     if len(positions) < max(LEAST, 4 * k):
         return positions
+    if codes.shared.scan is not None and codes.known:
+        cut = int(np.searchsorted(positions, codes.known))
+        later = possible(query, k, codes.tail_alone(), positions[cut:], held=held)
+        return np.concatenate([_seeming(query, k, codes, codes.shared.scan, positions[:cut]), later])
     bounds = codes.residuals(positions) + _ROUNDING
     step, of_rows = step_for(query), codes.shared.coding.step
     asked, residual = coded(query[None], step)
@@ -151,6 +174,15 @@ def possible(
     if not held and np.max(bounds) <= _USUAL * of_rows * (len(query) / 12) ** 0.5:  # no value was cut
         bound = blur(np.float32(step), of_rows)
     return positions[_possible(scores, bound, k, held=held)]
+
+
+def _seeming(query: FloatMatrix, k: int, codes: Codes, scan: Scan, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of some positions before ``known`` that seem nearest by coarse codes, as many as are worth reading."""
+    most = max(_MOST_SCANNED, 8 * k)
+    if len(positions) <= most:
+        return positions
+    places = codes.places(positions)
+    return positions[np.isin(places, scan.nearest(query, most, np.unique(places)))]
 
 
 def blur(steps: NDArray[np.float32] | np.float32, step: float) -> NDArray[np.float32]:
@@ -254,6 +286,9 @@ def _begun(snapshot: Snapshot, shared: SharedCodes | None) -> Codes:
         rows, shared.rows[:known]
     ):  # rows that are not alive need not be there, and are not asked for
         order = np.minimum(np.searchsorted(shared.rows, rows), len(shared.rows) - 1).astype(np.int32)
+    if shared.scan is not None:  # later rows are coded in int8 all the same
+        sample = snapshot.vectors.part(0, min(_COARSE_SAMPLE, len(snapshot.rows)))
+        shared = shared._replace(coding=Coding(step_for(sample), 0.0))
     return Codes(shared, order, known, np.empty((0, shared.codes.shape[1]), dtype=np.int8), 0.0)
 
 

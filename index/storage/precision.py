@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-Storage: TypeAlias = Literal["float32", "float16", "int8"]
+Storage: TypeAlias = Literal["float32", "float16", "int8", "binary"]
 """``float32``: as they are. ``float16``: half of that; a cosine differs in the fifth digit. ``int8``: float16 in the
 database alone, from which a search reads the few that its codes lead it to; in memory are one byte a number and the
-links of the graph."""
+links of the graph. ``binary``: as int8, with one bit a number in memory."""
 
 STORAGES: tuple[str, ...] = get_args(Storage)
 
@@ -19,4 +19,4 @@ def dtype_of(storage: str) -> str:
 
 def held(storage: str) -> bool:
     """Whether the vectors are in memory, or mapped, and not in the database alone."""
-    return storage != "int8"
+    return storage not in ("int8", "binary")

@@ -60,7 +60,7 @@ _FILES = (
 )
 @click.option(
     "--storage",
-    type=click.Choice(["float32", "float16", "int8"]),
+    type=click.Choice(["float32", "float16", "int8", "binary"]),
     help="How vectors are kept: float16 takes half the room, int8 a quarter of the memory.  [default: float32]",
 )
 @gathered(FileOptions, "options")

@@ -16,7 +16,7 @@ from index.ann import builder
 from index.memory import vectors as memory
 
 N, DIM = 2500, 32
-STORAGES = ["float32", "float16", "int8"]
+STORAGES = ["float32", "float16", "int8", "binary"]
 
 
 @pytest.fixture(autouse=True)

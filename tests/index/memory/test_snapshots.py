@@ -28,7 +28,7 @@ class Model:
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "binary"])
 def test_a_read_that_fails_on_the_way_is_made_good(
     folder: Path, storage: Any, compacted: bool, monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,7 +13,7 @@ from index import Collection
 
 KILLS = 200
 IDS = 300
-STORAGES = ("float32", "float16", "int8")
+STORAGES = ("float32", "float16", "int8", "binary")
 FORKING = """
 import os, random, signal, sys, time
 from pathlib import Path
