@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoder_tools.errors import EncoderToolsError, SaveError
 from encoder_tools.protocols import FloatMatrix
@@ -46,6 +47,7 @@ class Builder:
     :param pieces: gives the vectors of short pieces of stored texts, if there is a model that encodes them.
     :param remember: whether queries are remembered, to tune with.
     :ivar why: why there is a graph, or none.
+    :ivar when_saved: called when the graph on disk is another one.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Builder:
         self._unread = "no vectors were read from disk"
         self._recent = RecentQueries(about.dim, keep=remember)
         self._tuned_at, self._tuned_for = time.monotonic(), 0.0
+        self.when_saved: Callable[[], None] = lambda: None
 
     @property
     def graph(self) -> AnnIndex | None:
@@ -96,6 +99,12 @@ class Builder:
                 return base
         self._unread = why
         return None
+
+    @property
+    def saved_rows(self) -> NDArray[np.int64] | None:
+        """Rows of the graph that is on disk and searched; None if there is none."""
+        segments = self.segments
+        return None if self._manifest is None or segments is None else segments.main.rows
 
     @property
     def stopped(self) -> bool:
@@ -264,6 +273,8 @@ class Builder:
             graph, self._manifest = mapped or graph, manifest
         with self._lock:
             self.segments, self.why = Segments(graph), why
+        if self._manifest is not None:
+            self.when_saved()
 
     def _made(self, snapshot: Snapshot) -> AnnIndex:
         """The large index, grown by the later rows; made anew where many of its rows have gone."""

@@ -12,13 +12,16 @@ import operator
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.memory.growing import grown
 from index.memory.snapshot import Snapshot
+from index.query.columns_file import Kept, KeptColumns, checksum_of, save_columns
+from index.query.filtered_fields import remember_fields
 from index.query.filters import All, Condition, Filter, Not, Path, Words, fields_of
 from index.storage.reader import Reader
 
@@ -50,12 +53,27 @@ class Column:
     def __len__(self) -> int:
         return self._count
 
+    @classmethod
+    def of(cls, kept: Kept) -> Self:
+        """As it was kept."""
+        column = cls()
+        column._count, column._codes, column._values = len(kept.codes), kept.codes, kept.values
+        column._code_of = {key_of(value): code for code, value in enumerate(kept.values)}
+        column._inexact = any(_is_number(value) and abs(value) > _EXACT for value in kept.values)
+        numbers = np.array([*map(_number, kept.values), np.nan])  # the last is of _ABSENT, -1
+        column._numbers = numbers[kept.codes]
+        return column
+
+    def kept(self, positions: NDArray[np.int64]) -> Kept:
+        """What is to be kept of the rows at some positions."""
+        return Kept(self._codes[positions], list(self._values))
+
     def extend(self, values: Iterable[Any]) -> None:
         """Add the values of more rows; ``MISSING`` where a row has none."""
         codes, numbers = [], []
         for value in values:
             codes.append(_ABSENT if value is MISSING else self._code(value))
-            numbers.append(float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan)
+            numbers.append(_number(value))
             self._inexact |= _is_number(value) and abs(value) > _EXACT
         end = self._count + len(codes)
         self._codes, self._numbers = grown(self._codes, self._count, end), grown(self._numbers, self._count, end)
@@ -97,11 +115,13 @@ class Column:
 class Columns:
     """The columns that filters asked for so far. Safe for threads.
 
-    :param remember: told of fields that are new.
+    :param folder: of the collection, beside which columns are kept.
     """
 
-    def __init__(self, remember: Callable[[Iterable[Path]], None] = lambda _: None) -> None:
-        self._lock, self._remember = threading.Lock(), remember
+    def __init__(self, folder: FilePath) -> None:
+        self._lock, self._folder = threading.Lock(), folder
+        self._on_disk: KeptColumns | None = None
+        self._saved: tuple[frozenset[Path], str] = frozenset(), ""
         self._generation = -1
         self._columns: dict[Path, Column] = {}
 
@@ -112,11 +132,11 @@ class Columns:
         """
         fields = fields_of(condition)
         with self._lock:
-            mine = self._of(snapshot)
+            mine = self._of(snapshot, reader)
             new = [path for path in fields if path not in mine]
             columns = self._filled(mine, fields, snapshot, reader)
         if new:
-            self._remember(new)
+            remember_fields(self._folder, new)
         leaves = _Leaves(columns, snapshot, reader)
         return leaves.mask(condition) & snapshot.alive
 
@@ -128,7 +148,7 @@ class Columns:
     def follow(self, snapshot: Snapshot, reader: Reader) -> None:
         """Take in what was written after the last search, so that the next one has nothing to read."""
         with self._lock:
-            columns = self._of(snapshot)
+            columns = self._of(snapshot, reader)
             if columns:
                 self._filled(columns, set(columns), snapshot, reader)
 
@@ -137,16 +157,45 @@ class Columns:
         paths = set(fields)
         for end in range(_AT_ONCE, len(snapshot.rows) + _AT_ONCE, _AT_ONCE):
             with self._lock:
-                columns = self._of(snapshot)
+                columns = self._of(snapshot, reader)
                 if snapshot.generation != self._generation:
                     return
                 self._filled(columns, paths, snapshot, reader, end)
 
-    def _of(self, snapshot: Snapshot) -> dict[Path, Column]:
+    def save(self, rows: NDArray[np.int64], snapshot: Snapshot) -> None:
+        """Keep the columns of some rows, those that the graph on disk has, beside the collection."""
+        with self._lock:
+            columns = dict(self._of(snapshot))
+            positions = np.searchsorted(snapshot.rows, rows)
+            if not columns or not np.array_equal(snapshot.rows[positions[positions < len(snapshot.rows)]], rows):
+                return
+            end = int(positions[-1]) + 1
+            kept = {path: column.kept(positions) for path, column in columns.items() if len(column) >= end}
+            state = frozenset(kept), checksum_of(rows)
+            if not kept or state == self._saved:
+                return
+            self._saved = state
+        save_columns(self._folder, kept, rows, snapshot.write_token)
+
+    def _loaded(self, snapshot: Snapshot, reader: Reader) -> dict[Path, Column]:
+        """Those that are kept beside the collection, if they are of rows of this state."""
+        self._on_disk = self._on_disk or KeptColumns(self._folder)
+        token = self._on_disk.write_token
+        if token is None or reader.token_of(token.sequence) != token.token:
+            return {}
+        columns = {path: Column.of(kept) for path, kept in self._on_disk.of(snapshot.rows).items()}
+        if columns:
+            count = len(next(iter(columns.values())))
+            self._saved = frozenset(columns), checksum_of(snapshot.rows[:count])
+        return columns
+
+    def _of(self, snapshot: Snapshot, reader: Reader | None = None) -> dict[Path, Column]:
         """The columns of a snapshot's generation; of one that has passed, none that are kept."""
         if snapshot.generation > self._generation:
             # Rows have other places now, so that all is made again; the fields are those of before.
             self._generation, self._columns = snapshot.generation, {path: Column() for path in self._columns}
+            if reader is not None:
+                self._columns |= self._loaded(snapshot, reader)
         return self._columns if snapshot.generation == self._generation else {}
 
     def _filled(
@@ -209,6 +258,11 @@ class _Leaves:
         if isinstance(condition, All):
             return np.logical_and.reduce(masks) if masks else np.ones(rows, dtype=bool)
         return np.logical_or.reduce(masks) if masks else np.zeros(rows, dtype=bool)
+
+
+def _number(value: Any) -> float:
+    """NaN for what is none, or no float can hold."""
+    return float(value) if _is_number(value) and abs(value) <= _EXACT else np.nan
 
 
 def _is_number(value: Any) -> bool:

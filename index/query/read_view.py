@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from index.ann.builder import Builder
 from index.lexical.word_index import WordIndex
 from index.memory.snapshot import Neighbors, Snapshot
 from index.memory.snapshots import Snapshots
-from index.query.filtered_fields import read_fields, remember_fields
+from index.query.filtered_fields import read_fields
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
 from index.query.planner import Planner
@@ -129,8 +128,9 @@ class CollectionState:
         return self.now.builder.kept()
 
     def close(self) -> None:
-        """Stop what is built."""
+        """Stop what is built, and keep what was made."""
         self.now.builder.close()
+        self.keep_columns()
         self.words.close()
 
     def after_write(self) -> None:
@@ -175,8 +175,17 @@ class CollectionState:
         def prepare() -> None:
             with suppress(EncoderToolsError, sqlite3.Error), self.read_view() as view:  # a search says what is wrong
                 view.columns.prepare(fields, view.snapshot, view.reader)
+            self.keep_columns()
 
         threading.Thread(target=prepare, daemon=True, name="index-columns").start()
+
+    def keep_columns(self) -> None:
+        """Keep the columns of filters beside the graph that is on disk, if there is one and they are not."""
+        with suppress(EncoderToolsError, sqlite3.Error):
+            rows = self.now.builder.saved_rows
+            if rows is not None and self.now.columns.kept:
+                with self.read_view() as view:
+                    view.columns.save(rows, view.snapshot)
 
     def view_in(self, connection: sqlite3.Connection) -> ReadView:
         """The state in a transaction that writes, before it has written: there is no later one."""
@@ -197,12 +206,13 @@ class CollectionState:
 
     def _generation(self, about: About) -> _Generation:
         builder = self._make_builder(about)
+        builder.when_saved = self.keep_columns
         return _Generation(
             about,
             builder,
             Planner(builder, about.dim),
             Snapshots(about, self._name, builder.base, builder.kept, self._vectors),
-            Columns(partial(remember_fields, self._database.path.parent)),
+            Columns(self._database.path.parent),
         )
 
     def _vectors(self, rows: Sequence[int]) -> Iterator[Block]:
