@@ -17,6 +17,7 @@ from encoder_tools.arguments import checked_integer
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import Tokenized
 from index.documents.markup import TEXT_KINDS, TextKind, read_markup
+from index.documents.source_code import CODE_KINDS, grammar
 from index.documents.source_map import Heading, SourceText
 
 _HEADING_SHARE = 8  # of a piece's tokens, one in these is kept free for a heading that would stand alone
@@ -30,7 +31,9 @@ class Chunking:
 
     :ivar tokens: of a piece at most, by the model's own tokenizer, without its special tokens.
     :ivar overlap: of them, at most, that a piece has in common with the one before.
-    :ivar kind: of the documents: "text", "markdown", "html", or "pages": text with a form feed between its pages.
+    :ivar kind: of the documents: "text", "markdown", "html", "pages", text with a form feed between its pages, or the
+        language of source code (extra ``code``), which is cut between its definitions: "python", "javascript", and
+        others of :data:`index.documents.source_code.CODE_KINDS`.
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
 
     Example:
@@ -134,9 +137,15 @@ class Splitter:
 
     @cached_property
     def _cutter(self) -> Any:
-        from semantic_text_splitter import MarkdownSplitter, TextSplitter
+        from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter
 
         chunking = self.chunking
+        if chunking.kind in CODE_KINDS:
+            language = grammar(chunking.kind)
+            spare = chunking.tokens // _HEADING_SHARE
+            return CodeSplitter.from_huggingface_tokenizer(
+                language, self._tokenizer, chunking.tokens - spare, chunking.overlap
+            )
         kind = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
         spare = 0 if chunking.kind in ("text", "pages") else chunking.tokens // _HEADING_SHARE
         return kind.from_huggingface_tokenizer(self._tokenizer, chunking.tokens - spare, chunking.overlap)
@@ -182,5 +191,7 @@ def _chunks(spans: list[tuple[int, int]], source_text: SourceText) -> Iterator[C
             following = next(coming, None)
         text = source_text.text[start:end]
         page = source_text.page(start + len(text) - len(text.lstrip()))
-        yield Chunk(text, *source_text.source(start, end), tuple(heading.title for heading in path), page)
+        yield Chunk(
+            text, *source_text.source(start, end), tuple(heading.title for heading in path if heading.title), page
+        )
         seen = end

@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from index.documents.html import TITLE, read_html
+from index.documents.source_code import CODE_KINDS, CodeKind, read_code
 from index.documents.source_map import Heading, SourceText
 
-TextKind: TypeAlias = Literal["text", "markdown", "html", "pages"]
+TextKind: TypeAlias = Literal["text", "markdown", "html", "pages"] | CodeKind
 """Of texts with pages, each but the first begins with a form feed."""
-TEXT_KINDS = ("text", "markdown", "html", "pages")
+TEXT_KINDS = ("text", "markdown", "html", "pages", *CODE_KINDS)
 
 _FORM_FEED = re.compile("\f")
 _LINE = re.compile(r"\r\n?|\n")
@@ -24,10 +25,14 @@ _FRONT_MATTER = re.compile(rf"\A\ufeff?(?:{_YAML}|{_TOML})", re.MULTILINE)
 def read_markup(source: str, kind: TextKind, *, main_text: bool = False) -> SourceText:
     """Read a source of a kind. HTML loses its tags, scripts and what is in its head; nothing is refused.
 
+    :raises MissingExtraError: for source code, if the grammar of its language is not installed.
+
     :param main_text: leave out navigation, footers and cookie banners of HTML.
     """
     if kind == "html":
         return read_html(source, main_text=main_text)
+    if kind in CODE_KINDS:
+        return read_code(source, kind)
     if kind == "pages":
         starts = [match.end() for match in _FORM_FEED.finditer(source)]
         return SourceText(_FORM_FEED.sub("\n", source), [], pages=starts)

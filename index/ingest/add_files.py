@@ -39,6 +39,7 @@ class AddOptions:
     :ivar columns: columns of tables.
     :ivar chunk_tokens: of a piece; 0 leaves texts whole, None cuts text files alone.
     :ivar main_text: leave out navigation, footers and cookie banners of HTML.
+    :ivar code: read source code too, in folders and by name.
     :ivar sync: delete documents that are in none of the files; a file that was renamed is not encoded again.
     :ivar seconds: and ``memory``, in bytes: that reading one document (PDF, DOCX, ...) may take.
     """
@@ -48,6 +49,7 @@ class AddOptions:
     chunk_tokens: int | None = None
     overlap: int = 32
     main_text: bool = False
+    code: bool = False
     sync: bool = False
     seconds: float = SECONDS
     memory: int = MEMORY
@@ -76,7 +78,7 @@ def add_files(
     :raises InputError: if a file is of no known kind, or two text files would get one id.
     :raises FileMissingError: if there is no such file.
     """
-    texts, tables = _sorted_out(files)
+    texts, tables = _sorted_out(files, code=options.code)
     with _Run(collection, out, options, log, bar) as run:
         for folder in texts:
             run.text_files(folder)
@@ -99,13 +101,13 @@ def update_files(
         return run.total
 
 
-def _sorted_out(files: Sequence[Path]) -> tuple[list[TextFiles], list[Path]]:
+def _sorted_out(files: Sequence[Path], *, code: bool) -> tuple[list[TextFiles], list[Path]]:
     """Folders of text files, single text files as one more, and tables."""
     folders, singles, tables = [], [], []
     for file in files:
         if file.is_dir() and not is_dataset(file):
-            folders.append(text_files(file))
-        elif is_text_name(file.name):
+            folders.append(text_files(file, code=code))
+        elif is_text_name(file.name, code=code):
             if not file.is_file():
                 raise FileMissingError(f"{file} does not exist. Check the name.")
             singles.append(file)
@@ -163,7 +165,8 @@ class _Run:
         gone = [one for one in self._collection.ids() if names & _ways_to(str(one))] if names else []
         if self._options.sync:
             self._moved = self._collection.vectors_by_text(gone)
-        self.text_files(text_files(folder, [path for path in changed if path.is_file()]))
+        files = [path for path in changed if path.is_file()]
+        self.text_files(text_files(folder, files, code=self._options.code))
         if self._options.sync and gone:
             self._collection.delete(gone)
             self._log(f"{len(gone)} documents deleted, such as {gone[0]!r}")
@@ -221,7 +224,7 @@ class _Run:
 
     def _gone_texts(self) -> list[DocumentId]:
         """Those of them that are called as text files are."""
-        return [name for name in self._gone() if is_file_id(str(name))]
+        return [name for name in self._gone() if is_file_id(str(name), code=self._options.code)]
 
     def finish(self, any_texts: bool) -> None:
         """Delete, or tell, what is stored and in none of the files."""

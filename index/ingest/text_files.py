@@ -12,6 +12,7 @@ from encoder_tools.io.rows import kind_of, read_rows
 from index.documents.formats.extracted import Extracted, table_line
 from index.documents.formats.reading import FORMATS
 from index.documents.markup import TextKind
+from index.documents.source_code import KIND_OF
 from index.ingest.document_process import DocumentProcess
 from index.validation import TEXT_BYTES
 
@@ -48,7 +49,9 @@ class TextFiles:
         """Files that were named one by one; each is called as in its folder."""
         by_kind: dict[TextKind, list[Path]] = {}
         for file in files:
-            by_kind.setdefault(_SUFFIXES[file.suffix.lower()], []).append(file)
+            kind = _kind(file, code=True)
+            if kind is not None:
+                by_kind.setdefault(kind, []).append(file)
         return cls(files[0].parent, by_kind)
 
     @property
@@ -57,19 +60,23 @@ class TextFiles:
         return [name_in(self.root, file) for files in self.by_kind.values() for file in files]
 
 
-def is_text_name(name: str) -> bool:
-    """Whether a file of this name is one of text."""
-    return Path(name).suffix.lower() in _SUFFIXES
+def is_text_name(name: str, *, code: bool = False) -> bool:
+    """Whether a file of this name is one of text, or of source code if that is read."""
+    return _kind(Path(name), code=code) is not None
 
 
-def is_file_id(name: str) -> bool:
+def is_file_id(name: str, *, code: bool = False) -> bool:
     """Whether a document may be called so because it is a file of a folder."""
-    return _kind_in_folder(Path(name)) is not None
+    return _kind_in_folder(Path(name), code=code) is not None
 
 
-def _kind_in_folder(file: Path) -> TextKind | None:
+def _kind(file: Path, *, code: bool) -> TextKind | None:
     suffix = file.suffix.lower()
-    return _SUFFIXES.get(suffix) or _TABLES.get(suffix)
+    return _SUFFIXES.get(suffix) or (KIND_OF.get(suffix) if code else None)
+
+
+def _kind_in_folder(file: Path, *, code: bool) -> TextKind | None:
+    return _kind(file, code=code) or _TABLES.get(file.suffix.lower())
 
 
 def name_in(root: Path, file: Path) -> str:
@@ -77,10 +84,11 @@ def name_in(root: Path, file: Path) -> str:
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
-def text_files(folder: Path, files: Iterable[Path] | None = None) -> TextFiles:
+def text_files(folder: Path, files: Iterable[Path] | None = None, *, code: bool = False) -> TextFiles:
     """The text files in a folder and in those below it, by their kind; hidden ones and links are passed over.
 
     :param files: those of them that are looked at; all for None.
+    :param code: whether source code is read.
     """
     by_kind: dict[TextKind, list[Path]] = {}
     others: Counter[str] = Counter()
@@ -89,7 +97,7 @@ def text_files(folder: Path, files: Iterable[Path] | None = None) -> TextFiles:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if hidden or not file.is_file() or _is_linked(file, folder):
             continue
-        kind = _kind_in_folder(file)
+        kind = _kind_in_folder(file, code=code)
         if kind is not None:
             by_kind.setdefault(kind, []).append(file)
         else:

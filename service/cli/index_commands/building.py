@@ -29,6 +29,7 @@ class FileOptions:
     chunk_tokens: int | None
     overlap: int
     main_text: bool
+    code: bool
     sync: bool
     watch: bool
 
@@ -48,6 +49,7 @@ _FILES = (
     ),
     click.option("--overlap", default=32, show_default=True, help="Tokens that a chunk shares with the one before."),
     click.option("--main-text", is_flag=True, help="Leave out navigation, footers and cookie banners of HTML."),
+    click.option("--code", is_flag=True, help="Read source code too, cut between its definitions (extra: code)."),
     click.option("--sync", is_flag=True, help="Delete documents that are in none of FILES."),
     click.option("--watch", is_flag=True, help="Then follow FILES, which are folders, and store what changes."),
 )
@@ -119,6 +121,7 @@ def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: Fi
         chunk_tokens=options.chunk_tokens,
         overlap=options.overlap,
         main_text=options.main_text,
+        code=options.code,
         sync=options.sync,
     )
     start = time.time()
