@@ -8,6 +8,7 @@ the builtin that a reader would expect, so code that knows nothing of us still c
     ├── MissingExtraError (ImportError)     an optional dependency is not installed
     ├── FileMissingError (FileNotFoundError) a file or folder is not there
     ├── FileCorruptError (ValueError)       a file is there but cannot be what it claims to be
+    ├── UnavailableError (ConnectionError)  a database server cannot be reached, or ended a connection
     ├── SaveError (OSError)                 writing failed; what stood there before is untouched
     ├── CheckpointError (ValueError)        a checkpoint cannot be extracted
     │   ├── CheckpointFamilyError           unknown family, decoder-only, pickle-only
@@ -45,6 +46,10 @@ class FileMissingError(EncoderToolsError, FileNotFoundError):
 
 class FileCorruptError(EncoderToolsError, ValueError):
     """A file exists but is truncated, altered or not of the kind it should be."""
+
+
+class UnavailableError(EncoderToolsError, ConnectionError):
+    """A database server cannot be reached, or ended the connection; the same call may succeed later."""
 
 
 class SaveError(EncoderToolsError, OSError):

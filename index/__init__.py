@@ -5,6 +5,7 @@ Importing this package loads numpy and sqlite3 only; FAISS is imported when a co
 
 from __future__ import annotations
 
+import index.engines  # noqa: F401 - which registers them
 from index.collection.collection import Collection
 from index.documents.chunking import Chunk, Chunking, Splitter
 from index.results import Document, DocumentId, Hit, Hits, Part, Plan, Stats

@@ -133,7 +133,7 @@ def _assigned(config: ServeConfig, parts: Mapping[str, PartConfig]) -> dict[str,
 
 def _beside(config: ServeConfig, folder: Path) -> ServeConfig:
     def absolute(path: str) -> str:
-        return path if path == DEFAULT_MODEL else str(folder / path)
+        return path if path == DEFAULT_MODEL or "://" in path else str(folder / path)
 
     return msgspec.structs.replace(
         config,

@@ -13,7 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError, InputError, SaveError
+from encoder_tools.errors import (
+    FileCorruptError,
+    FileMissingError,
+    FingerprintError,
+    InputError,
+    SaveError,
+    UnavailableError,
+)
 from service.batching import DeadlineError, QueueFullError, StoppedError
 from service.responses import JsonResponse
 
@@ -143,6 +150,14 @@ def on_corrupt_file(request: Request, error: Exception) -> Response:
     return on_api_error(request, ApiError(503, str(error), code="collection_damaged", kind="server_error"))
 
 
+def on_unavailable(request: Request, error: Exception) -> Response:
+    """The database that holds a collection is away: the same request may succeed in a moment."""
+    made = ApiError(503, str(error), code="database_unavailable", kind="server_error")
+    response = on_api_error(request, made)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
 def on_fingerprint_error(request: Request, error: Exception) -> Response:
     """What the server opened is another model's by now."""
     return on_api_error(request, ApiError(409, str(error), code="other_model"))
@@ -180,6 +195,7 @@ HANDLERS = {
     FileMissingError: on_missing_file,
     FileCorruptError: on_corrupt_file,
     SaveError: on_save_error,
+    UnavailableError: on_unavailable,
     HTTPException: on_http_error,
     ClientDisconnect: on_disconnect,
     QueueFullError: on_full_queue,

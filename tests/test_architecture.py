@@ -56,6 +56,7 @@ LAYERS = {
         "ann lexical",
         "query",
         "collection",
+        "engines",
         "ingest quality",
     ),
     "integrations": (

@@ -10,8 +10,8 @@ import numpy as np
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.documents.chunking import Splitter
+from index.query.view import DocumentReader
 from index.results import Document, DocumentId, Hit
-from index.storage.reader import Reader
 from index.storage.writer import Batch
 from index.validation import check_ids, check_metadata
 
@@ -75,7 +75,9 @@ def cut_documents(
     return cut
 
 
-def what_is_new(cut: Mapping[DocumentId, Sequence[Document]], reader: Reader, known_vectors: Mapping[str, Any]) -> Cut:
+def what_is_new(
+    cut: Mapping[DocumentId, Sequence[Document]], reader: DocumentReader, known_vectors: Mapping[str, Any]
+) -> Cut:
     """The pieces of those documents that are not stored just so.
 
     :param known_vectors: by text.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from encoder_tools.errors import InputError
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.ann.index_types import IndexType
+from index.collection.embedded.opening import OpenOptions, open_state
 from index.collection.encoding import about_of, is_vector
-from index.collection.opened import OpenState
-from index.collection.opening import OpenOptions, open_state
+from index.collection.engine import Engine, engine_type
 from index.collection.reads import Reads
 from index.collection.rescored import prepare
 from index.collection.searcher import Searcher
@@ -28,7 +27,7 @@ from index.query.search import Mode, Search
 from index.rescoring.rescorer import Rescore
 from index.results import Document, DocumentId, Hits, Stats
 from index.storage import schema
-from index.storage.database import DATABASE_NAME, Database
+from index.storage.database import Database
 from index.storage.precision import STORAGES, Storage
 from index.storage.schema import About
 
@@ -50,7 +49,7 @@ class Collection:
         ['card']
     """
 
-    def __init__(self, opened: OpenState) -> None:
+    def __init__(self, opened: Engine) -> None:
         self.opened = opened
         self._reads, self._searcher, self._writer = Reads(opened), Searcher(opened), Writer(opened)
 
@@ -66,7 +65,8 @@ class Collection:
     ) -> Self:
         """Make an empty collection for ``encoder``'s vectors and open it.
 
-        :param folder: that is made; it may exist if it is empty.
+        :param folder: that is made; it may exist if it is empty. Or the address of another engine, such as
+            ``postgresql://user@host/database?collection=faq``; see :mod:`index.engines`.
         :param encoder: the model; its fingerprint is stored, and other models are rejected from then on.
         :param busy_timeout: seconds to wait for another writer.
         :param stemming: a language of Snowball ("english", "german", ...): the search by words and ``$text`` then match
@@ -86,6 +86,12 @@ class Collection:
         """
         if storage not in STORAGES:
             raise InputError(f"storage is {storage!r}, expected one of {', '.join(STORAGES)}.")
+        engine = engine_type(folder)
+        if engine is not None:
+            engine.create(
+                str(folder), encoder, {"storage": storage, "stemming": stemming, "busy_timeout": busy_timeout}
+            )
+            return cls.open(folder, encoder, busy_timeout=busy_timeout)
         with staged_folder(Path(folder)) as staged:
             schema.create(staged, about_of(encoder, storage), stemming)
         return cls.open(folder, encoder, busy_timeout=busy_timeout)
@@ -131,6 +137,10 @@ class Collection:
             ...     collection.count()
             0
         """
+        engine = engine_type(folder)
+        if engine is not None:
+            chosen = {"busy_timeout": busy_timeout, "allow_sibling": allow_sibling, "index": index, "recall": recall}
+            return cls(engine.open(str(folder), encoder, chosen))
         options = OpenOptions(busy_timeout, allow_sibling, index, recall, remember_queries)
         return cls(open_state(Path(folder), encoder, options))
 
@@ -141,6 +151,9 @@ class Collection:
         :raises FileMissingError: if there is none.
         :raises FileCorruptError: if it is something else, which is left alone.
         """
+        engine = engine_type(folder)
+        if engine is not None:
+            return engine.drop(str(folder))
         database = Database(Path(folder), busy_timeout=0)
         try:
             schema.check_kind(database)
@@ -159,7 +172,7 @@ class Collection:
         self.close()
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Path | str:
         """Where it lies."""
         return self.opened.folder
 
@@ -177,7 +190,7 @@ class Collection:
     def sequence(self) -> int:
         """A number that every write raises."""
         with self.opened.read_view() as view:
-            return view.snapshot.sequence
+            return view.sequence
 
     def search(
         self,
@@ -447,7 +460,7 @@ class Collection:
 
     def stats(self) -> Stats:
         """What there is, and how it is searched: the index, its measured recall, bytes on disk."""
-        return self._reads.stats()
+        return self.opened.stats()
 
     def refresh(self) -> None:
         """Load what other processes wrote since the last call. Searches do so themselves; this only does it earlier.
@@ -463,13 +476,7 @@ class Collection:
 
         :raises SaveError: if another writer does not finish in time, or the disk is full; nothing has changed then.
         """
-        with self.opened.read_view() as view:
-            snapshot, builder = view.snapshot, view.builder
-            words = view.words
-        builder.wait_until_built(snapshot)
-        words.wait_until_made(snapshot)
-        if os.access(self.opened.database.path, os.W_OK):
-            self.opened.database.shrink()
+        self.opened.compact()
 
     def verify(self) -> int:
         """Read everything, and check it against its checksums and against each other.
@@ -477,7 +484,7 @@ class Collection:
         :return: how many documents there are.
         :raises FileCorruptError: naming the first thing that is damaged.
         """
-        return self._reads.verify()
+        return self.opened.verify()
 
     def backup(self, folder: str | Path) -> None:
         """Write a copy of the collection as it is now into a new folder; it can be read and written meanwhile.
@@ -485,6 +492,4 @@ class Collection:
         :raises InputError: if ``folder`` exists and is not empty.
         :raises SaveError: if it cannot be written.
         """
-        self.opened.check_open()
-        with staged_folder(Path(folder)) as staged:
-            self.opened.database.copy(staged / DATABASE_NAME)
+        self.opened.backup(Path(folder))

@@ -45,13 +45,13 @@ class Model:
     :ivar sibling: whether the encoder is only a sibling of the model that made them.
     """
 
-    folder: Path
+    folder: Path | str
     about: About
     encoder: TextEncoder | None
     sibling: bool = False
 
     @classmethod
-    def checked(cls, folder: Path, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> Model:
+    def checked(cls, folder: Path | str, about: About, encoder: TextEncoder | None, *, allow_sibling: bool) -> Model:
         """An encoder for vectors that are there.
 
         :raises FingerprintError: if it is neither the model that made them nor a sibling that was asked for.

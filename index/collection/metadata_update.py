@@ -10,14 +10,14 @@ import numpy as np
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import FloatMatrix
 from index.collection.chunk_store import FIELDS
+from index.query.view import DocumentReader
 from index.results import Document, DocumentId
-from index.storage.reader import Reader
 from index.storage.writer import Batch
 from index.validation import check_metadata
 
 
 def metadata_batches(
-    reader: Reader, ids: Sequence[DocumentId], metadata: Sequence[Mapping[str, Any] | None]
+    reader: DocumentReader, ids: Sequence[DocumentId], metadata: Sequence[Mapping[str, Any] | None]
 ) -> Iterator[tuple[Batch, FloatMatrix]]:
     """What is to be written, with the vectors that there are.
 
@@ -45,7 +45,7 @@ def _checked(identifier: DocumentId, own: Mapping[str, Any] | None) -> dict[str,
     return dict(own or {})
 
 
-def _document(reader: Reader, identifier: DocumentId) -> tuple[int, Document]:
+def _document(reader: DocumentReader, identifier: DocumentId) -> tuple[int, Document]:
     row = reader.row_of(identifier)
     if row is None:
         raise InputError(f"There is no document {identifier!r}, so it has no metadata. Nothing was changed.")
@@ -61,6 +61,6 @@ def _batch(lines: Sequence[tuple[int, Document, DocumentId | None]]) -> Batch:
     )
 
 
-def _vectors(reader: Reader, rows: Sequence[int]) -> FloatMatrix:
+def _vectors(reader: DocumentReader, rows: Sequence[int]) -> FloatMatrix:
     by_row = reader.vectors_by_row(rows)
     return np.array([by_row[row] for row in rows], dtype=np.float32)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from encoder_tools.errors import InputError, SaveError
+from encoder_tools.protocols import FloatMatrix
 from index.collection.encoding import Model
-from index.storage import shadow_vectors as generations
-from index.storage.database import Database
-from index.storage.reader import Reader
-from index.storage.schema import About, about_in
+from index.collection.engine import Engine, ShadowVectors
 
 _FEW = 16  # documents that are encoded while nobody else may write
 
@@ -24,11 +22,11 @@ class Reembedding:
     :raises InputError: if another model was begun with, or the vectors are this model's already.
     """
 
-    def __init__(self, database: Database, model: Model, *, restart: bool) -> None:
-        self._database, self._model, self._path = database, model, database.path
-        with database.writing() as connection:
-            begun = generations.coming(connection)
-            if about_in(connection, self._path) == model.about:
+    def __init__(self, engine: Engine, model: Model, *, restart: bool) -> None:
+        self._engine, self._model = engine, model
+        with engine.shadow_writing() as shadow:
+            begun = shadow.coming()
+            if shadow.about() == model.about:
                 raise InputError(f"The vectors of {model.folder} are of model {model.about.fingerprint} already.")
             if begun is not None and begun != model.about and not restart:
                 raise InputError(
@@ -36,12 +34,12 @@ class Reembedding:
                     "throw its vectors away (restart=True, --restart)."
                 )
             if begun != model.about or restart:
-                generations.begin(connection, model.about)
+                shadow.begin(model.about)
 
     def progress(self) -> tuple[int, int]:
         """How many documents are done, of how many."""
-        with self._database.reading() as connection:
-            return generations.done(connection), Reader(connection, self._path).count()
+        with self._engine.shadow_reading() as shadow:
+            return shadow.done(), shadow.count()
 
     def run(self, batch: int, step: Callable[[int], None]) -> None:
         """Fill in all vectors and switch to them.
@@ -51,9 +49,7 @@ class Reembedding:
         """
         after = 0
         while True:
-            with self._database.reading() as connection:
-                self._check(connection)
-                rows, texts = self._next(connection, after, batch)
+            rows, texts = self._engine.run(partial(self._missing, after, batch))
             if len(rows) <= _FEW:
                 count = self._switched(after)
                 if count:
@@ -62,39 +58,42 @@ class Reembedding:
                     return
                 continue
             vectors = self._model.documents(texts, show_progress=False)
-            with self._writing() as connection:
-                generations.fill(connection, rows, vectors, self._model.about)
+            self._engine.run(partial(self._fill, rows, vectors))
             after = rows[-1]
             step(len(rows))
+
+    def _missing(self, after: int, limit: int) -> tuple[list[int], list[str]]:
+        with self._engine.shadow_reading() as shadow:
+            self._check(shadow)
+            return shadow.missing(after, limit)
+
+    def _fill(self, rows: Sequence[int], vectors: FloatMatrix) -> None:
+        with self._writing() as shadow:
+            shadow.fill(rows, vectors, self._model.about)
 
     def _switched(self, after: int) -> int | None:
         """Fill in the last few and switch, while others wait to write; None if there are more than a few by now.
 
         Where others write all the time there always are some: the fewer are left, the fewer come meanwhile.
         """
-        with self._writing() as connection:
-            rows, texts = self._next(connection, after, _FEW + 1)
+        with self._writing() as shadow:
+            rows, texts = shadow.missing(after, _FEW + 1)
             if len(rows) > _FEW:
                 return None
             if rows:
                 vectors = self._model.documents(texts, show_progress=False)
-                generations.fill(connection, rows, vectors, self._model.about)
-            generations.switch(connection, self._model.about)
+                shadow.fill(rows, vectors, self._model.about)
+            shadow.switch(self._model.about)
             return len(rows)
 
-    def _next(self, connection: sqlite3.Connection, after: int, limit: int) -> tuple[list[int], list[str]]:
-        rows = generations.missing(connection, after, limit)
-        documents = Reader(connection, self._path).by_rows(rows)
-        return rows, [documents[row].text for row in rows]
-
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._database.writing() as connection:
-            self._check(connection)
-            yield connection
+    def _writing(self) -> Iterator[ShadowVectors]:
+        with self._engine.shadow_writing() as shadow:
+            self._check(shadow)
+            yield shadow
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        about: About | None = generations.coming(connection)
+    def _check(self, shadow: ShadowVectors) -> None:
+        about = shadow.coming()
         if about != self._model.about:
             said = "ended" if about is None else f"begun anew with model {about.fingerprint}"
             raise SaveError(f"Re-embedding {self._model.folder} was {said} by another process. Look at its stats.")

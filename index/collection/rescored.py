@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from encoder_tools.errors import InputError
 from encoder_tools.protocols import TokenEncoder
-from index.collection.opened import OpenState
+from index.collection.engine import Engine
 from index.collection.reads import Reads
 from index.query.search import Search
 from index.rescoring.rescorer import TokenRescorer, token_encoder
@@ -33,7 +33,7 @@ class Rescoring(NamedTuple):
     tokens: TokenRescorer
 
     @classmethod
-    def checked(cls, opened: OpenState, search: Search, queries: Any) -> Rescoring:
+    def checked(cls, opened: Engine, search: Search, queries: Any) -> Rescoring:
         """For queries as a caller passed them.
 
         :raises InputError: if one is no text, or the collection has no model that gives vectors of tokens.
@@ -66,7 +66,7 @@ class Rescoring(NamedTuple):
         return [hit for hit in page if hit.score >= self.search.min_score]
 
 
-def prepare(opened: OpenState, reads: Reads, *, show_progress: bool | None) -> int:
+def prepare(opened: Engine, reads: Reads, *, show_progress: bool | None) -> int:
     """Make and keep the token vectors of all documents, and forget those of others; how many texts there are."""
     encoder = token_encoder(opened.model().any())
     from tqdm import tqdm

@@ -13,12 +13,12 @@ from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix
 from index.collection.chunk_store import place_of
 from index.collection.encoding import is_list
-from index.collection.opened import OpenState
+from index.collection.engine import Engine
 from index.collection.rescored import Rescoring
 from index.query.fusion import Fused
 from index.query.search import Search
+from index.query.view import DocumentReader
 from index.results import Document, DocumentId, Hit, Hits
-from index.storage.reader import Reader
 from index.storage.schema import About
 from index.text.highlight import highlights
 from index.text.words import Words
@@ -33,7 +33,7 @@ class Searcher:
     :param opened: the collection that is searched.
     """
 
-    def __init__(self, opened: OpenState) -> None:
+    def __init__(self, opened: Engine) -> None:
         self._opened = opened
 
     def search(self, search: Search, queries: Any, *, vectors: Any, highlight: bool, neighbors: Any) -> list[Hits]:
@@ -57,7 +57,8 @@ class Searcher:
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
         rescoring = None if search.rescore is None else Rescoring.checked(self._opened, search, queries)
         extras = _Extras(list(queries) if highlight else None, count, rescoring)
-        return self._hits(search, queries if vectors is None else vectors, texts, extras)
+        asked = queries if vectors is None else vectors
+        return self._opened.run(lambda: self._hits(search, asked, texts, extras))
 
     def search_like(self, identifier: DocumentId, search: Search) -> Hits:
         """Hits of a stored document's vector, without the document.
@@ -65,12 +66,14 @@ class Searcher:
         :raises InputError: if there is no such document.
         """
         (checked,) = check_ids([identifier])
+        return self._opened.run(lambda: self._like(checked, search))
+
+    def _like(self, checked: DocumentId, search: Search) -> Hits:
         with self._opened.read_view() as view:
             row = view.reader.row_of(checked)
             if row is None:
                 raise InputError(f"There is no document {checked!r} in {self._opened.folder}.")
-            (block,) = view.reader.vectors([row])
-            hits = replace(search, k=search.k + 1).run(view, None, block.vectors)[0]
+            hits = replace(search, k=search.k + 1).run(view, None, view.vectors_of([row]))[0]
             others = [hit for hit in hits if hit.row != row][: search.k]
             documents = view.reader.by_rows([hit.row for hit in others])
             return Hits([_hit(documents[hit.row], hit) for hit in others], view.plans[-1])
@@ -87,7 +90,7 @@ class Searcher:
                     self._check_texts(queries, first)
                     continue  # the collection was re-embedded meanwhile
                 if vectors is not None:
-                    view.builder.remember(vectors)
+                    view.remember(vectors)
                 rankings = (search.before_rescoring if search.rescore else search).run(view, texts, vectors)
                 documents = view.reader.by_rows(sorted({hit.row for hits in rankings for hit in hits}))
                 plan = view.plans[-1] if view.plans else None
@@ -120,7 +123,7 @@ class _Extras(NamedTuple):
     neighbors: int
     rescoring: Rescoring | None
 
-    def given(self, found: list[list[Hit]], reader: Reader) -> list[list[Hit]]:
+    def given(self, found: list[list[Hit]], reader: DocumentReader) -> list[list[Hit]]:
         """Hits with it."""
         if self.queries is not None:
             found = [_highlighted(hits, reader.words, text) for hits, text in zip(found, self.queries, strict=True)]
@@ -129,7 +132,7 @@ class _Extras(NamedTuple):
         return found
 
 
-def _cosines(reader: Reader, rankings: list[list[Fused]], vectors: FloatMatrix) -> list[NDArray[np.float32]]:
+def _cosines(reader: DocumentReader, rankings: list[list[Fused]], vectors: FloatMatrix) -> list[NDArray[np.float32]]:
     """Of each query's hits with it."""
     stored = reader.vectors_by_row({hit.row for hits in rankings for hit in hits})
     return [
@@ -147,7 +150,7 @@ def _highlighted(hits: list[Hit], words: Words, text: str) -> list[Hit]:
     return [hit._replace(highlights=highlights(hit.text, words, query)) for hit in hits]
 
 
-def _with_neighbors(hit: Hit, reader: Reader, count: int) -> Hit:
+def _with_neighbors(hit: Hit, reader: DocumentReader, count: int) -> Hit:
     place = place_of(hit)
     if place is None:
         return hit

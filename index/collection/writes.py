@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,12 @@ from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.collection import chunk_store as pieces
 from index.collection.encoding import Model, about_of
-from index.collection.metadata_update import metadata_batches
-from index.collection.opened import OpenState
+from index.collection.engine import Engine
 from index.collection.reembedding import Reembedding
 from index.documents.chunking import Chunking, Splitter
-from index.query.filters import All, Filter, has_no_condition, read_filter
-from index.results import DocumentId
-from index.storage import writer
-from index.storage.reader import Reader
-from index.storage.schema import about_in
+from index.query.filters import All, has_no_condition, read_filter
+from index.query.view import DocumentReader
+from index.results import Document, DocumentId
 from index.storage.writer import Batch
 from index.validation import check_ids, check_metadata, texts_for_ids, unit_vectors
 
@@ -33,7 +30,7 @@ class Writer:
     :param opened: the collection that is written to.
     """
 
-    def __init__(self, opened: OpenState) -> None:
+    def __init__(self, opened: Engine) -> None:
         self._opened = opened
 
     def upsert(
@@ -71,12 +68,11 @@ class Writer:
         # they are still of the model that the collection has; if it was re-embedded meanwhile, all begins again.
         while True:
             model = self._opened.model()
-            with self._opened.reading() as reader:
-                same = reader.about == model.about
-                known = dict(known_vectors or {}) | (_stored_vectors(reader, batch) if same else {})
-            if not same:
+            stored = self._opened.run(partial(self._stored, batch, model))
+            if stored is None:
                 self._opened.follow()
                 continue
+            known = dict(known_vectors or {}) | stored
             unknown = [text for text in dict.fromkeys(checked_texts) if text not in known]
             if unknown:
                 known |= zip(unknown, model.documents(unknown, show_progress), strict=True)
@@ -89,17 +85,13 @@ class Writer:
         checked, own = check_ids(ids), list(metadata)
         check_metadata(own, len(checked))
         self._opened.check_open()
-        with self._opened.database.writing() as connection:
-            reader = Reader(connection, self._opened.database.path)
-            for batch, vectors in metadata_batches(reader, checked, own):
-                writer.upsert(connection, batch, vectors, reader.about)
-            writer.trim(connection, self._opened.state.kept)
-        self._opened.state.after_write()
+        self._opened.writes.set_metadata(checked, own)
         return len(checked)
 
     def delete_all(self) -> int:
         """Delete all documents; return how many."""
-        return self._delete(lambda connection: self._delete_where(connection, All(())))
+        self._opened.check_open()
+        return self._opened.writes.delete_where(All(()))
 
     def delete(self, ids: Sequence[DocumentId] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
         """Delete documents by their ids or by a filter; return how many."""
@@ -111,9 +103,11 @@ class Writer:
                 raise InputError(
                     "This filter has no condition, so it says nothing of documents. delete_all() deletes all."
                 )
-            return self._delete(lambda connection: self._delete_where(connection, condition))
+            self._opened.check_open()
+            return self._opened.writes.delete_where(condition)
         checked = check_ids(ids)
-        return self._delete(lambda connection: writer.delete(connection, checked)) if checked else 0
+        self._opened.check_open()
+        return self._opened.writes.delete(checked) if checked else 0
 
     def reembed(
         self,
@@ -125,7 +119,7 @@ class Writer:
         """Give all documents vectors of another model, and then search with it."""
         self._opened.check_open()
         model = Model(self._opened.folder, about_of(encoder, self._opened.about.storage), encoder)
-        run = Reembedding(self._opened.database, model, restart=restart)
+        run = Reembedding(self._opened, model, restart=restart)
         self._opened.adopt(model)  # before the switch, which searches must not see first
         done, count = run.progress()
 
@@ -150,10 +144,8 @@ class Writer:
         while True:
             model = self._opened.model()
             cut = pieces.cut_documents(Splitter(chunking, model.any()), ids, texts, metadata)
-            with self._opened.reading() as reader:
-                new = pieces.what_is_new(cut, reader, known_vectors)
-                same = reader.about == model.about
-            if not same:
+            new = self._opened.run(partial(self._new, cut, known_vectors, model))
+            if new is None:
                 self._opened.follow()
                 continue
             if not new.documents:
@@ -162,6 +154,18 @@ class Writer:
             encoded = dict(zip(unknown, model.documents(unknown, show_progress), strict=True)) if unknown else {}
             if self._written(new.batch, pieces.with_vectors(new, encoded, model.about.dim), model):
                 return new.documents
+
+    def _stored(self, batch: Batch, model: Model) -> dict[str, Any] | None:
+        """Vectors of documents that get the text again that they have; None where they are another model's by now."""
+        with self._opened.reading() as reader:
+            return _stored_vectors(reader, batch) if reader.about == model.about else None
+
+    def _new(
+        self, cut: dict[DocumentId, list[Document]], known_vectors: Mapping[str, Any], model: Model
+    ) -> pieces.Cut | None:
+        """What of chunks is new; None where the vectors are another model's by now."""
+        with self._opened.reading() as reader:
+            return pieces.what_is_new(cut, reader, known_vectors) if reader.about == model.about else None
 
     def _write_vectors(self, batch: Batch, vectors: Any) -> None:
         model = self._opened.model()
@@ -176,32 +180,14 @@ class Writer:
 
     def _written(self, batch: Batch, vectors: FloatMatrix, model: Model) -> bool:
         """Store documents, unless the vectors have become another model's since these were made."""
-        with self._opened.database.writing() as connection:
-            self._opened.check_open()
-            same = about_in(connection, self._opened.database.path) == model.about
-            if same:
-                writer.upsert(connection, batch, vectors, model.about)
-                writer.trim(connection, self._opened.state.kept)
-        if same:
-            self._opened.state.after_write()
-        else:
+        self._opened.check_open()
+        same = self._opened.writes.upsert(batch, vectors, model.about)
+        if not same:
             self._opened.follow()
         return same
 
-    def _delete(self, delete: Callable[[sqlite3.Connection], int]) -> int:
-        self._opened.check_open()
-        with self._opened.database.writing() as connection:
-            count = delete(connection)
-            writer.trim(connection, self._opened.state.kept)
-            return count
 
-    def _delete_where(self, connection: sqlite3.Connection, condition: Filter) -> int:
-        rows = self._opened.state.view_in(connection).matching(condition)
-        writer.delete_rows(connection, rows)
-        return len(rows)
-
-
-def _stored_vectors(reader: Reader, batch: Batch) -> dict[str, Any]:
+def _stored_vectors(reader: DocumentReader, batch: Batch) -> dict[str, Any]:
     """Vectors of documents that are stored with the text that they get again, by the text."""
     rows = reader.rows_of_texts(batch.ids, batch.texts)
     vectors = reader.vectors_by_row(set(rows.values()))

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from index.memory.snapshot import Snapshot
+from encoder_tools.protocols import FloatMatrix
 from index.query.fusion import Fused
 
 
-def diversified(hits: Sequence[Fused], snapshot: Snapshot, diversity: float, count: int) -> list[Fused]:
+def diversified(hits: Sequence[Fused], vectors: FloatMatrix, diversity: float, count: int) -> list[Fused]:
     """The ``count`` first by maximal marginal relevance, in the order they are chosen.
 
     :param hits: with cosines as scores, best first.
+    :param vectors: theirs (n, dim).
     :param diversity: 0 leaves the order as it is; at 1 only being unlike those before counts.
     """
     if not hits:
         return []
-    vectors = snapshot.vectors_at(np.searchsorted(snapshot.rows, [hit.row for hit in hits]))
     scores = np.array([hit.score for hit in hits])
     likest = np.full(len(hits), -np.inf)
     chosen = [0]  # nothing is before the first: it is the nearest

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder_tools.protocols import FloatMatrix
-from index.query.read_view import ReadView
+from index.query.view import View
 from index.results import DocumentId
 
 _AT_ONCE = 2000
@@ -37,23 +37,21 @@ class Projection(NamedTuple):
         return placed
 
 
-def project(view: ReadView) -> Projection:
+def project(view: View) -> Projection:
     """The two directions in which the vectors differ most, and all of them along these."""
-    snapshot = view.snapshot
-    alive = np.flatnonzero(snapshot.alive)
-    rows = snapshot.rows[alive].tolist()
+    rows = view.rows.tolist()
     ids, metadata, kept = [], [], []
     for start in range(0, len(rows), _AT_ONCE):
         part = view.reader.by_rows(rows[start : start + _AT_ONCE], some=True)
-        for number, row in enumerate(rows[start : start + _AT_ONCE], start):
+        for row in rows[start : start + _AT_ONCE]:
             if row in part:
                 ids.append(part[row].id)
                 metadata.append(part[row].metadata)
-                kept.append(number)
-    vectors = snapshot.vectors.take(alive[kept])
+                kept.append(row)
+    vectors = view.vectors_of(kept)
     mean, axes = _principal(vectors, view.about.dim)
     points = ((vectors - mean) @ axes).astype(np.float32)
-    return Projection(snapshot.sequence, ids, metadata, points, mean, axes)
+    return Projection(view.sequence, ids, metadata, points, mean, axes)
 
 
 def _principal(vectors: FloatMatrix, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

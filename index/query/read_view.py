@@ -48,6 +48,29 @@ class ReadView:
     words: WordIndex
     plans: list[Plan] = field(default_factory=list)
 
+    @property
+    def sequence(self) -> int:
+        """Number of the last write."""
+        return self.snapshot.sequence
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Of all documents, ascending."""
+        return self.snapshot.rows[self.snapshot.alive]
+
+    @property
+    def count(self) -> int:
+        """How many documents there are."""
+        return len(self.snapshot)
+
+    def remember(self, queries: FloatMatrix) -> None:
+        """For the tuning of the index."""
+        self.builder.remember(queries)
+
+    def vectors_of(self, rows: Sequence[int]) -> FloatMatrix:
+        """Vectors (n, dim) of rows in any order."""
+        return self.snapshot.vectors_at(np.searchsorted(self.snapshot.rows, rows))
+
     def nearest(self, queries: FloatMatrix, k: int, mask: NDArray[np.bool_] | None) -> list[Neighbors]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first.
 

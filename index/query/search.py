@@ -16,7 +16,7 @@ from index.query.filters import Filter, Path, read_filter, read_path
 from index.query.fusion import Fused, Fusion, Ranking, fuse, fused_with_remaining
 from index.query.metadata_columns import MISSING, key_of, value_at
 from index.query.mmr import diversified
-from index.query.read_view import ReadView
+from index.query.view import View
 from index.rescoring.rescorer import DEPTH, Rescore
 from index.validation import check_score
 
@@ -108,7 +108,7 @@ class Search:
         """Names of the parts it has."""
         return _PARTS[self.mode]
 
-    def run(self, view: ReadView, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Fused]]:
+    def run(self, view: View, texts: list[str] | None, vectors: FloatMatrix | None) -> list[list[Fused]]:
         """What each query finds.
 
         :param texts: of the queries, for the lexical part.
@@ -121,7 +121,7 @@ class Search:
             if self.group_by is None:
                 break
             rankings = [self._first_of_each(view, hits) for hits in rankings]
-            if count >= len(view.snapshot) or all(len(hits) >= end for hits in rankings):
+            if count >= view.count or all(len(hits) >= end for hits in rankings):
                 break
             # A group may fill any number of hits, so how many are needed is unknown: look further, by a factor, which
             # bounds the total work by a constant times the last round.
@@ -130,7 +130,7 @@ class Search:
         return [[hit for hit in page if hit.score >= self.min_score] for page in pages]
 
     def _ranked(
-        self, view: ReadView, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
+        self, view: View, texts: list[str] | None, vectors: FloatMatrix | None, count: int, mask: Any
     ) -> list[list[Fused]]:
         """The first ``count`` of one ranking of all documents, which depends on nothing of the page."""
         # Pages must be slices of one ranking, whatever k and offset are. So fusion and diversification always work on
@@ -151,7 +151,7 @@ class Search:
             rankings = [(self._diversified(view, _cosines(*ranking)), ranking[0]) for ranking in first]
         if count <= _DEPTH:
             return [head[:count] for head, _ in rankings]
-        deepest = min(count + max(len(known) for _, known in rankings), len(view.snapshot))
+        deepest = min(count + max(len(known) for _, known in rankings), view.count)
         every = view.exact(vectors, deepest, mask)  # exact: a graph finds others at another depth
         return [self._continued(*one, ranking)[:count] for one, ranking in zip(rankings, every, strict=True)]
 
@@ -160,9 +160,10 @@ class Search:
         words = [lexical[0]] if self.weights["lexical"] else []
         return fuse(dense, lexical, self.fusion, self.weights, count), np.concatenate([dense[0], *words])
 
-    def _diversified(self, view: ReadView, hits: list[Fused]) -> list[Fused]:
+    def _diversified(self, view: View, hits: list[Fused]) -> list[Fused]:
         hits = hits if self.group_by is None else self._first_of_each(view, hits)
-        return diversified(hits, view.snapshot, self.diversity, len(hits))
+        vectors = view.vectors_of([hit.row for hit in hits])
+        return diversified(hits, vectors, self.diversity, len(hits))
 
     def _continued(self, head: list[Fused], known: NDArray[np.int64], ranking: Ranking) -> list[Fused]:
         """A ranking of the first few, and behind them what it does not know, by the cosine."""
@@ -173,7 +174,7 @@ class Search:
             return [*head, *more]
         return fused_with_remaining(head, more, self.fusion, self.weights["dense"], _DEPTH)
 
-    def _first_of_each(self, view: ReadView, hits: list[Fused]) -> list[Fused]:
+    def _first_of_each(self, view: View, hits: list[Fused]) -> list[Fused]:
         """The best of each group; what has no such field is a group of its own."""
         documents = view.reader.by_rows([hit.row for hit in hits])
         seen: dict[Hashable, Fused] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,6 +20,7 @@ _HEADER, _FRAME = 32, 24  # bytes
 _MAGIC = (0x377F0682, 0x377F0683)
 _PAGE, _PAGES = 8192, frozenset(2**exponent for exponent in range(9, 17))  # of ours, where the header is damaged
 _KEPT = "damaged"
+_INDEX_SALTS = slice(32, 40)  # in the header of SQLite's shared index of the log
 
 
 class LastCommit(NamedTuple):
@@ -71,19 +73,54 @@ def lost_writes(connection: sqlite3.Connection, log: Path, before: LastCommit | 
 
     :param before: :func:`last_commit` before SQLite opened the log.
     """
-    if before is None:
-        return None
-    try:
-        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    except sqlite3.Error:
-        return None
-    now = last_commit(log)
-    if frames < 0 or frames >= before.frame or now is None or now.salts != before.salts:
+    if before is None or not _behind(connection, log, before) or not _behind_at_rest(connection, log, before):
         return None
     kept = log.with_name(f"{log.name}.{_KEPT}")
     if not kept.exists():
         shutil.copyfile(log, kept)
     return told(log)
+
+
+def _behind(connection: sqlite3.Connection, log: Path, before: LastCommit) -> bool:
+    """Whether SQLite reads less of the log than its frames say."""
+    try:
+        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error:
+        return False
+    now = last_commit(log)
+    return 0 <= frames < before.frame and now is not None and now.salts == before.salts and not _restarted(log)
+
+
+def _behind_at_rest(connection: sqlite3.Connection, log: Path, before: LastCommit) -> bool:
+    """The same while nobody writes: the last frame of a transaction lies in the log before it is told to others."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        return "readonly" in str(error)  # else somebody is writing all the time, and nothing can be said
+    try:
+        now = last_commit(log)
+        with closing(sqlite3.connect(log.with_name(log.name.removesuffix("-wal")))) as other:
+            return now is not None and now.salts == before.salts and _behind(other, log, now)
+    except sqlite3.Error:
+        return True
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _restarted(log: Path) -> bool:
+    """Whether a writer has begun the log anew and not yet written its header.
+
+    Then all of it is in the database; SQLite's shared index of the log has other salts by then. Where the header is
+    damaged they may differ for that alone.
+    """
+    try:
+        with log.open("rb") as file:
+            header = file.read(_HEADER)
+        with log.with_name(f"{log.name.removesuffix('-wal')}-shm").open("rb") as file:
+            index = file.read(_INDEX_SALTS.stop)
+    except OSError:
+        return False
+    return len(header) == _HEADER and _is_whole(header) and index[_INDEX_SALTS] != header[16:24]
 
 
 def told(log: Path) -> str | None:

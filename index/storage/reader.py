@@ -26,6 +26,8 @@ _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
 _decode = json.JSONDecoder().raw_decode  # of what json.dumps wrote: a third of the time of json.loads
 _DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
+_SOURCES = "SELECT row, source FROM documents"
+_CHECKSUMS = "SELECT d.row, d.id, d.checksum, v.checksum FROM documents d JOIN vectors v USING (row)"
 
 
 class Change(NamedTuple):
@@ -206,6 +208,28 @@ class Reader:
         pairs = zip(ids, texts, strict=True)
         lines = ((text, self._connection.execute(query, (identifier, text)).fetchone()) for identifier, text in pairs)
         return {text: int(line[0]) for text, line in lines if line is not None}
+
+    def sources_of(self, rows: Sequence[int]) -> dict[int, DocumentId | None]:
+        """Of rows that are chunks, the document that each is of."""
+        sources: dict[int, DocumentId | None] = {}
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            query = f"{_SOURCES} WHERE row IN ({_placeholders(part)})"
+            sources |= dict(self._connection.execute(query, part).fetchall())
+        return sources
+
+    def checksums_after(self, row: int, limit: int) -> list[tuple[int, DocumentId, int, int]]:
+        """Of the next documents after a row: row, id, and the checksums of the document and of its vector."""
+        return self._connection.execute(f"{_CHECKSUMS} WHERE d.row > ? ORDER BY d.row LIMIT ?", (row, limit)).fetchall()
+
+    def checksums_of(self, ids: Sequence[DocumentId]) -> list[tuple[int, DocumentId, int, int]]:
+        """The same of documents and chunks by their ids, of those that are there."""
+        lines: list[tuple[int, DocumentId, int, int]] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            query = f"{_CHECKSUMS} WHERE d.id IN ({_placeholders(part)})"
+            lines += self._connection.execute(query, part).fetchall()
+        return lines
 
     def row_of(self, identifier: DocumentId) -> int | None:
         """The row of the document called ``identifier``, if there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from service.cli.index_commands import building, documents, finding, maintenance, quality
+from service.cli.index_commands import building, documents, finding, maintenance, moving, quality
 from service.cli.options import OrderedGroup
 
 
@@ -23,6 +23,7 @@ for one in (
         maintenance.prepare_rescoring,
         maintenance.verify,
         maintenance.backup,
+        moving.copy,
         documents.export,
     ),
 ):

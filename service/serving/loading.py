@@ -70,7 +70,8 @@ def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
         for name, part in config.collections.items():
             opened = Collection.open(part.path, _encoder_of(state, part), allow_sibling=part.allow_sibling)
             on_error.callback(opened.close)
-            collections[name] = serve_collection(opened, str(part.model), Path(part.path))
+            folder = None if "://" in part.path else Path(part.path)
+            collections[name] = serve_collection(opened, str(part.model), folder)
         unavailable: dict[str, str] = {}
         for folder in _made_here(state, set(collections)):
             try:

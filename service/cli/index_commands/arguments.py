@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
-FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+Place: TypeAlias = Path | str
+"""A folder, or the address of a collection in another engine."""
+
+
+def PLACE(value: str) -> Place:  # noqa: N802 - a type of click's, as click.INT is
+    """An address as it is: a path has no two slashes behind each other."""
+    return value if "://" in str(value) else Path(value)
+
+
+FOLDER = click.argument("folder", type=PLACE)
 WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
+
+
+def beside(place: Place) -> Path:
+    """What files of a run are called by: beside the folder, or in the working folder by the collection's name."""
+    return (
+        place if isinstance(place, Path) else Path(place.rpartition("collection=")[2].partition("&")[0] or "collection")
+    )
 
 
 def ids_of(ids: tuple[str, ...]) -> list[str | int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER
+from service.cli.index_commands.arguments import FOLDER, Place, beside
 from service.cli.options import MODEL, READING, gathered, with_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _FILES = (
 )
 @gathered(FileOptions, "options")
 def build(
-    folder: Path,
+    folder: Place,
     files: tuple[Path, ...],
     model: str,
     stemming: str | None,
@@ -82,15 +82,21 @@ def build(
     an interrupted run resumes when it is started again. Rows that cannot be stored are written to FOLDER.rejected.jsonl
     with the reason, and the exit code is 3.
     """
+    from contextlib import suppress
+
     from encoder_tools import OnnxEncoder
+    from encoder_tools.errors import FileMissingError
     from index import Collection
 
     encoder = OnnxEncoder(model)
-    opened = Collection.open(folder, encoder) if (folder / "collection.db").exists() else None
+    opened = None
+    if isinstance(folder, str) or (folder / "collection.db").exists():
+        with suppress(FileMissingError):
+            opened = Collection.open(folder, encoder)
     for name, value in {"--stemming": stemming, "--storage": storage}.items():
         if opened is not None and value is not None:
             opened.close()
-            raise click.UsageError(f"{name} is chosen when a collection is made, and {folder} is there.")
+            raise click.UsageError(f"{name} is chosen when a collection is made, and the collection is there.")
     with opened or Collection.create(folder, encoder, stemming=stemming, storage=storage or "float32") as collection:
         _add_all(collection, folder, files, options)
 
@@ -98,7 +104,7 @@ def build(
 @click.command("add", short_help="Add files to an existing collection.")
 @with_options(_FILES)
 @gathered(FileOptions, "options")
-def add(folder: Path, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
+def add(folder: Place, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
     """Add the contents of FILES to the collection FOLDER, which must exist; otherwise as `build`."""
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -107,7 +113,7 @@ def add(folder: Path, files: tuple[Path, ...], model: str, options: FileOptions)
         _add_all(collection, folder, files, options)
 
 
-def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: FileOptions) -> None:
+def _add_all(collection: Any, folder: Place, files: tuple[Path, ...], options: FileOptions) -> None:
     import time
 
     from encoder_tools.io.columns import DocumentColumns
@@ -127,11 +133,11 @@ def _add_all(collection: Any, folder: Path, files: tuple[Path, ...], options: Fi
     start = time.time()
     if options.watch:
         check_watched(files)
-    add_files(collection, folder, files, adding, click.echo, _with_bar)
-    click.echo(f"{folder}: {collection.count()} documents")
+    add_files(collection, beside(folder), files, adding, click.echo, _with_bar)
+    click.echo(f"{collection.folder}: {collection.count()} documents")
     if options.watch:
         click.echo("following " + ", ".join(map(str, files)) + " until interrupted")
-        watch_folders(collection, folder, files, adding, click.echo, since=start)
+        watch_folders(collection, beside(folder), files, adding, click.echo, since=start)
 
 
 def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator[Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER
+from service.cli.index_commands.arguments import FOLDER, Place
 from service.cli.options import MODEL
 
 
 @click.command("stats", short_help="Show contents, index and recall.")
 @FOLDER
-def stats(folder: Path) -> None:
+def stats(folder: Place) -> None:
     """Show what FOLDER holds, how it is searched, and the measured recall."""
     from index import Collection
 
@@ -46,7 +46,7 @@ def stats(folder: Path) -> None:
 @FOLDER
 @MODEL
 @click.option("--restart", is_flag=True, help="Start over, if a run with another model was interrupted.")
-def reembed(folder: Path, model: str, restart: bool) -> None:
+def reembed(folder: Place, model: str, restart: bool) -> None:
     """Change the model of FOLDER: encode all stored texts with MODEL, then switch to it at once.
 
     Searches and writes go on meanwhile, with the old model. An interrupted run resumes when it is started again.
@@ -69,12 +69,12 @@ def reembed(folder: Path, model: str, restart: bool) -> None:
 
         before = collection.about.fingerprint
         collection.reembed(encoder, restart=restart, progress=progress)
-        click.echo(f"{folder}: {collection.count()} documents, from model {before} to {encoder.fingerprint}")
+        click.echo(f"{collection.folder}: {collection.count()} documents, from model {before} to {encoder.fingerprint}")
 
 
 @click.command("compact", short_help="Build the index and shrink the file.")
 @FOLDER
-def compact(folder: Path) -> None:
+def compact(folder: Place) -> None:
     """Build the approximate index of FOLDER now, and give back disk space that deletes have left."""
     from index import Collection
 
@@ -86,29 +86,29 @@ def compact(folder: Path) -> None:
 @click.command("prepare-rescoring", short_help="Store token vectors for search --rescore.")
 @FOLDER
 @MODEL
-def prepare_rescoring(folder: Path, model: str) -> None:
+def prepare_rescoring(folder: Place, model: str) -> None:
     """Store the vectors of all tokens beside FOLDER, so that a search with --rescore tokens encodes its query alone."""
     from encoder_tools import OnnxEncoder
     from index import Collection
 
     with Collection.open(folder, OnnxEncoder(model)) as collection:
-        click.echo(f"{folder}: the token vectors of {collection.prepare_rescoring()} texts are stored")
+        click.echo(f"{collection.folder}: the token vectors of {collection.prepare_rescoring()} texts are stored")
 
 
 @click.command("verify", short_help="Check everything against its checksums.")
 @FOLDER
-def verify(folder: Path) -> None:
+def verify(folder: Place) -> None:
     """Read everything in FOLDER and check it against its checksums."""
     from index import Collection
 
     with Collection.open(folder, None) as collection:
-        click.echo(f"{folder}: {collection.verify()} documents, all whole")
+        click.echo(f"{collection.folder}: {collection.verify()} documents, all whole")
 
 
 @click.command("backup", short_help="Copy a collection while it is in use.")
 @FOLDER
 @click.argument("out", type=click.Path(path_type=Path))
-def backup(folder: Path, out: Path) -> None:
+def backup(folder: Place, out: Path) -> None:
     """Copy FOLDER as it is now to OUT; others may read and write it meanwhile."""
     from index import Collection
 

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from encoder_tools.errors import FileCorruptError
 from index import Collection
 from index.ann import builder
+from index.storage import lost_writes
+from index.storage.database import DATABASE_NAME, Database
 from index.storage.lost_writes import last_commit
 
 
@@ -120,3 +123,53 @@ def test_a_full_disk_is_told_and_reading_goes_on(collection: Collection, folder:
     assert collection.count() == 2
     assert [hit.id for hit in collection.search("red", 1)] == ["a"]
     assert collection.verify() == 2
+
+
+def test_a_log_that_begins_anew_while_it_is_looked_at_is_not_damaged(folder: Path, encoder: Any):
+    """A writer marks the log as empty a moment before it writes its header: whoever opens then sees old frames."""
+    stop = threading.Event()
+    with Collection.create(folder, encoder) as collection:
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                collection.upsert([number % 5], [f"text {number}"])
+                with collection.opened.database.writing() as connection:  # type: ignore[attr-defined]
+                    connection.execute("UPDATE meta SET value = value WHERE key = 'count'")
+                number += 1
+
+        threads = [threading.Thread(target=write)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(300):
+                database = Database(folder, busy_timeout=5)
+                try:
+                    with database.reading() as connection:
+                        connection.execute("SELECT count(*) FROM documents").fetchone()
+                    checkpointing = sqlite3.connect(folder / DATABASE_NAME)
+                    checkpointing.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    checkpointing.close()
+                    assert database.lost_writes() is None
+                finally:
+                    database.close()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_an_index_of_another_use_of_the_log_says_so(folder: Path, encoder: Any, tmp_path: Path):
+    with Collection.create(folder, encoder) as collection:
+        collection.upsert([1], ["text"])
+        shutil.copytree(folder, tmp_path / "copy")
+    log, index = tmp_path / "copy" / "collection.db-wal", tmp_path / "copy" / "collection.db-shm"
+    assert not lost_writes._restarted(log)
+    data = bytearray(index.read_bytes())
+    data[35] += 1 if data[35] < 255 else -1
+    index.write_bytes(data)
+    assert lost_writes._restarted(log)
+    header = bytearray(log.read_bytes())
+    header[17] ^= 1  # a damaged header says nothing
+    log.write_bytes(header)
+    assert not lost_writes._restarted(log)

@@ -1,31 +1,41 @@
-"""The state of an open collection that all verbs share: database, models, and vectors in memory."""
+"""The embedded engine: a folder with a SQLite database, models, and vectors in memory."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from encoder_tools.errors import FingerprintError, InputError
+from encoder_tools.errors import FileCorruptError, FingerprintError, InputError, SaveError
+from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
+from index.ann.cache import read_manifest
 from index.ann.index_types import IndexType
 from index.ann.tuning import SAMPLE
+from index.collection.embedded.sqlite_writes import SqliteShadow, SqliteWrites
 from index.collection.encoding import Model
 from index.query.read_view import CollectionState, ReadView
 from index.rescoring.rescorer import TokenRescorer
-from index.storage.database import Database
+from index.results import Stats
+from index.storage import fts
+from index.storage.database import DATABASE_NAME, Database
+from index.storage.integrity import verify
 from index.storage.reader import Reader
 from index.storage.schema import About
 from index.text.query_pieces import pieces_of
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class OpenState:
-    """Database, models, and the state in memory, shared by what searches and what writes."""
+    """An open collection in a folder; see :class:`index.collection.engine.Engine`."""
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class OpenState:
                 folder, about, index, recall, lambda: self._query_pieces(about), remember=remember_queries
             ),
         )
+        self.writes = SqliteWrites(database, self.state, self.check_open)
 
     @property
     def about(self) -> About:
@@ -97,6 +108,10 @@ class OpenState:
             _log.exception("%s: the model could not encode short texts; they are left out of the tuning.", self.folder)
             return None
 
+    def run(self, call: Callable[[], T]) -> T:
+        """What a read gives; no server goes away."""
+        return call()
+
     def reading(self) -> AbstractContextManager[Reader]:
         """One committed state of the database alone, while the block runs.
 
@@ -122,6 +137,78 @@ class OpenState:
         """Know one more model, before vectors are switched to it."""
         self.models = {**self.models, model.about: model}
 
+    @contextmanager
+    def shadow_reading(self) -> Iterator[SqliteShadow]:
+        """A transaction that reads."""
+        with self.database.reading() as connection:
+            yield SqliteShadow(connection, self.database.path)
+
+    @contextmanager
+    def shadow_writing(self) -> Iterator[SqliteShadow]:
+        """A transaction that writes."""
+        with self.database.writing() as connection:
+            yield SqliteShadow(connection, self.database.path)
+
+    def stats(self) -> Stats:
+        """What there is, and how it is searched."""
+        with self.read_view() as view:
+            view.builder.wait_until_loaded(view.snapshot)
+            graph = view.builder.graph
+            return Stats(
+                len(view.snapshot),
+                view.about.dim,
+                "flat" if graph is None else graph.kind.name,
+                view.builder.why,
+                None if graph is None else graph.tuning.worst,
+                None if graph is None else graph.tuning.effort(10),
+                sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
+                view.reader.reembedded(),
+                None if graph is None else graph.tuning.recall,
+                view.about.storage,
+            )
+
+    def verify(self) -> int:
+        """Read everything and check it; return how many documents there are."""
+        database = self.database
+        lost = database.lost_writes()
+        if lost is not None:
+            raise FileCorruptError(lost)
+        with self.reading() as reader:
+            self._check_manifest(reader)
+            count = verify(reader, database.path)
+        with suppress(SaveError), database.writing() as connection:  # a folder that is read-only cannot be checked so
+            fts.check(connection)
+        return count
+
+    def check_manifest(self) -> None:
+        """Check that no file beside the database is of a later write than the database's last one.
+
+        :raises FileCorruptError: if one is: the database lost writes.
+        """
+        with self.reading() as reader:
+            self._check_manifest(reader)
+
+    def _check_manifest(self, reader: Reader) -> None:
+        about = reader.about
+        manifest, _ = read_manifest(self.folder, about)
+        if manifest is not None and manifest.sequence > reader.sequence():
+            raise FileCorruptError(_behind(self.database.path, manifest.sequence, reader.sequence()))
+
+    def compact(self) -> None:
+        """Build the index that searches should have by now, and give back disk space that deletes have left."""
+        with self.read_view() as view:
+            snapshot, builder, words = view.snapshot, view.builder, view.words
+        builder.wait_until_built(snapshot)
+        words.wait_until_made(snapshot)
+        if os.access(self.database.path, os.W_OK):
+            self.database.shrink()
+
+    def backup(self, folder: Path) -> None:
+        """Write a copy of the collection as it is now into a new folder."""
+        self.check_open()
+        with staged_folder(folder) as staged:
+            self.database.copy(staged / DATABASE_NAME)
+
     def check_open(self) -> None:
         """Check that the collection is open.
 
@@ -129,3 +216,10 @@ class OpenState:
         """
         if self._closed:
             raise InputError(f"The collection {self.folder} is closed. Open it again with Collection.open.")
+
+
+def _behind(path: Path, sequence: int, own: int) -> str:
+    return (
+        f"{path} ends with write {own}, but the index beside it was made after write {sequence}: the database lost "
+        "writes, or was restored to an earlier state. Restore a backup; if this state is intended, run `compact`."
+    )

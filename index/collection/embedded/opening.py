@@ -10,9 +10,8 @@ from pathlib import Path
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.protocols import TextEncoder
 from index.ann.index_types import INDEX_TYPES, IndexType
+from index.collection.embedded.opened import OpenState
 from index.collection.encoding import Model
-from index.collection.opened import OpenState
-from index.collection.reads import Reads
 from index.storage import schema
 from index.storage.database import Database
 from index.storage.fts_rebuild import bring_up_to_date
@@ -55,7 +54,7 @@ def open_state(folder: Path, encoder: TextEncoder | None, options: OpenOptions) 
         )
         opened.follow()
         try:
-            Reads(opened).check_manifest()
+            opened.check_manifest()
         except FileCorruptError as error:  # the documents that are left can still be served and backed up
             _log.error("%s", error)
         on_error.pop_all()

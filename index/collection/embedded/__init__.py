@@ -1,0 +1,1 @@
+"""The embedded engine: a folder with a SQLite database, and its vectors in memory or mapped."""

@@ -1,0 +1,19 @@
+"""Engines that hold collections elsewhere than in a folder: the verbs are those of :class:`index.Collection`.
+
+The address decides: ``Collection.open("postgresql://user@host/database?collection=faq", encoder)`` (extra
+``postgres``). Results, errors and fingerprints are the same; what an engine cannot do is an error with the reason.
+"""
+
+from __future__ import annotations
+
+from index.collection.engine import EngineType, register
+
+
+def _postgres() -> EngineType:
+    from index.engines.postgres.pg_engine import PostgresType
+
+    return PostgresType()
+
+
+for _scheme in ("postgresql", "postgres"):
+    register(_scheme, _postgres)

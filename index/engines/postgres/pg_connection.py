@@ -1,0 +1,156 @@
+"""Connections to PostgreSQL: a pool, transactions, errors, and calls that are tried again where a server went away."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import errors, sql
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from encoder_tools.errors import EncoderToolsError, FileMissingError, InputError, SaveError, UnavailableError, one_line
+from index.engines.postgres.pg_address import PgAddress
+
+T = TypeVar("T")
+Connection = psycopg.Connection[Any]
+_MOST = 16  # connections of a process
+_ONE_TRY = 2.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
+# The lock first: a table that is altered is another one at once for those too who still see the rows of before.
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {schema}.documents IN ACCESS SHARE MODE"
+_TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
+
+
+class PgDatabase:
+    """The database of one collection.
+
+    :param timeout: seconds to wait for another writer, and for a server that went away.
+    """
+
+    def __init__(self, address: PgAddress, timeout: float) -> None:
+        self.address, self.timeout = address, timeout
+        self._pool = ConnectionPool(
+            address.conninfo,
+            min_size=0,
+            max_size=_MOST,
+            open=False,
+            kwargs={"autocommit": True, "connect_timeout": max(2, round(timeout)), "application_name": "encoder-tools"},
+            configure=self._configure,
+            check=ConnectionPool.check_connection,
+            reconnect_timeout=0,
+            max_idle=60,
+        )
+        self._opening, self._opened = threading.Lock(), False
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    def named(self, text: str, **parts: sql.Composable) -> sql.Composed:
+        """A statement, in which ``{schema}`` is the collection's."""
+        return sql.SQL(text).format(schema=sql.Identifier(self.address.schema), **parts)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One committed state for every read in the block."""
+        with self._connection() as connection:
+            with _within(connection, self.named(_READ)):
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction, the only one that writes to this collection meanwhile."""
+        with self._connection() as connection:
+            with _within(connection, sql.SQL("BEGIN")):
+                connection.execute(f"SET LOCAL lock_timeout = {round(1000 * self.timeout)}")
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self.address.schema,))
+                yield connection
+
+    @contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """A connection outside of transactions."""
+        with self._connection() as connection:
+            yield connection
+
+    def retried(self, call: Callable[[], T]) -> T:
+        """What a call gives; it is made again, with pauses, while the server is away or takes a transaction back.
+
+        A write may have been done before the connection broke: to do it again must change nothing.
+        """
+        deadline, pause = time.monotonic() + self.timeout, _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except UnavailableError:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients do not come back together
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with translated(self.address):
+            with self._opening:
+                if not self._opened:
+                    self._pool.open()
+                    self._opened = True
+            # not longer: a pool that failed to connect once does not try again for those who wait
+            with self._pool.connection(timeout=min(max(self.timeout, 0.5), _ONE_TRY)) as connection:
+                yield connection
+
+    def _configure(self, connection: Connection) -> None:
+        connection.execute("SET client_min_messages = warning")
+        if connection.execute("SELECT 1 FROM pg_type WHERE typname = 'vector'").fetchone():
+            register_vector(connection)
+
+
+@contextmanager
+def _within(connection: Connection, begin: sql.SQL | sql.Composed) -> Iterator[None]:
+    try:
+        connection.execute(begin)
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+
+
+@contextmanager
+def translated(address: PgAddress) -> Iterator[None]:
+    """Turn PostgreSQL's errors into ours."""
+    try:
+        yield
+    except EncoderToolsError:
+        raise
+    except psycopg.Error as error:
+        raise _translated(address, error) from error
+    except PoolTimeout as error:
+        raise UnavailableError(
+            f"{address} gave no connection in time ({one_line(error)}). Check that the server runs, and how many "
+            "connections it allows."
+        ) from error
+
+
+def _translated(address: PgAddress, error: psycopg.Error) -> EncoderToolsError:
+    said = one_line(error)
+    if isinstance(error, errors.LockNotAvailable):
+        return SaveError(f"{address} is locked by another writer. Nothing was written; try again when it has finished.")
+    if isinstance(error, (errors.UndefinedTable, errors.InvalidSchemaName)):
+        return FileMissingError(f"{address} does not exist. Make the collection with Collection.create.")
+    if isinstance(error, (errors.DiskFull, errors.OutOfMemory)):
+        return SaveError(f"{address}: the server is out of room ({said}). Nothing was written.")
+    if isinstance(error, errors.UntranslatableCharacter) or "\\u0000" in said or "NUL (0x00)" in said:
+        return InputError(f"PostgreSQL cannot store the character U+0000 ({said}). Remove it.")
+    if isinstance(error, errors.InsufficientPrivilege):
+        return SaveError(f"{address}: the user may not do that ({said}). Grant it the right.")
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or isinstance(error, _TRANSIENT):
+        return UnavailableError(f"{address} ended the connection or a transaction ({said}). Check the server.")
+    return SaveError(f"{address} refused a statement ({said}).")

@@ -1,0 +1,290 @@
+"""The engine over PostgreSQL: one open collection, and how one is made, opened and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from encoder_tools.errors import FileCorruptError, FingerprintError, InputError
+from encoder_tools.extras import require_extra
+from encoder_tools.protocols import FloatMatrix, TextEncoder
+from index.collection.encoding import Model, about_of
+from index.engines.postgres import pg_schema
+from index.engines.postgres.pg_address import PgAddress
+from index.engines.postgres.pg_connection import PgDatabase
+from index.engines.postgres.pg_fields import index_fields, indexed_fields
+from index.engines.postgres.pg_reader import PgReader
+from index.engines.postgres.pg_shadow import PgShadow
+from index.engines.postgres.pg_view import PgView
+from index.engines.postgres.pg_writes import PgWrites
+from index.query.filters import Path as FieldPath
+from index.results import Stats
+from index.storage.schema import About
+from index.validation import check_score
+
+GRAPH_FROM = 20_000  # documents, as in the embedded engine
+_GRAPH = "documents_by_vector"
+_EFFORTS = (40, 64, 100, 160, 250, 400, 640, 1000)
+_SAMPLE, _NEAR, _K = 60, 0.75, 10
+_VERIFIED_AT_ONCE = 2000
+
+
+class PostgresType:
+    """See :class:`index.collection.engine.EngineType`."""
+
+    def __init__(self) -> None:
+        require_extra("postgres", "psycopg", "psycopg_pool", "pgvector")
+
+    def create(self, address: str, encoder: TextEncoder, options: Mapping[str, Any]) -> None:
+        """Make an empty collection."""
+        with _database(address, options) as database:
+            about = about_of(encoder, options.get("storage", "float32"))
+            pg_schema.create(database, about, options.get("stemming"))
+
+    def open(self, address: str, encoder: TextEncoder | None, options: Mapping[str, Any]) -> PostgresEngine:
+        """Open one.
+
+        :raises InputError: for another index than "auto", "flat" or "hnsw".
+        """
+        index, recall = options.get("index", "auto"), check_score(options.get("recall", 0.95), "recall")
+        if index not in ("auto", "flat", "hnsw") or not 0 < recall <= 1:
+            raise InputError(f"index is {index!r} and recall {recall}, expected auto, flat or hnsw, and a share.")
+        database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
+        try:
+            return PostgresEngine(database, encoder, options)
+        except BaseException:
+            database.close()
+            raise
+
+    def drop(self, address: str) -> None:
+        """Remove one."""
+        with _database(address, {}) as database:
+            pg_schema.drop(database)
+
+
+@contextmanager
+def _database(address: str, options: Mapping[str, Any]) -> Iterator[PgDatabase]:
+    database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+class PostgresEngine:
+    """One open collection; see :class:`index.collection.engine.Engine`."""
+
+    def __init__(self, database: PgDatabase, encoder: TextEncoder | None, options: Mapping[str, Any]) -> None:
+        self.database = database
+        self._index, self._recall = str(options.get("index", "auto")), float(options.get("recall", 0.95))
+        self._closed = False
+        self._fields: set[FieldPath] = set()  # that filters asked for
+        self.writes = PgWrites(database)
+        self._about: About = database.retried(self._read_about)
+        allow = bool(options.get("allow_sibling", False))
+        self._models = {self._about: Model.checked(self.folder, self._about, encoder, allow_sibling=allow)}
+
+    @property
+    def folder(self) -> str:
+        """The address, as errors name it."""
+        return str(self.database.address)
+
+    @property
+    def about(self) -> About:
+        """Of the state that was seen last."""
+        return self._about
+
+    @property
+    def sibling(self) -> str | None:
+        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
+        model = self._models.get(self._about)
+        return self._about.fingerprint if model is not None and model.sibling else None
+
+    @property
+    def tokens(self) -> Any:
+        """Token vectors have no place in the database yet.
+
+        :raises InputError: always.
+        """
+        raise InputError("rescore='tokens' is of collections in folders; PostgreSQL keeps no vectors of tokens yet.")
+
+    def check_open(self) -> None:
+        """Raise an :class:`InputError` if it is closed."""
+        if self._closed:
+            raise InputError(f"The collection {self.folder} is closed. Open it again with Collection.open.")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        self.database.close()
+
+    def model(self) -> Model:
+        """For the vectors that there are now."""
+        if self._about not in self._models:
+            raise FingerprintError(
+                f"{self.folder} was re-embedded with model {self._about.fingerprint} while it was open. Open it again "
+                "with that model."
+            )
+        return self._models[self._about]
+
+    def adopt(self, model: Model) -> None:
+        """Know one more model."""
+        self._models = {**self._models, model.about: model}
+
+    def follow(self) -> None:
+        """Learn which model the vectors belong to by now."""
+        self._about = self.database.retried(self._read_about)
+
+    @contextmanager
+    def reading(self) -> Iterator[PgReader]:
+        """One committed state of the documents."""
+        self.check_open()
+        with self.database.reading() as connection:
+            yield PgReader(self.database, connection)
+
+    @contextmanager
+    def read_view(self) -> Iterator[PgView]:
+        """One committed state, to be searched."""
+        with self.reading() as reader:
+            self._about = reader.about
+            yield PgView(reader, indexed=self._indexed(reader), fields=self._fields)
+
+    @contextmanager
+    def shadow_reading(self) -> Iterator[PgShadow]:
+        """A transaction that reads."""
+        with self.database.reading() as connection:
+            yield PgShadow(self.database, connection)
+
+    @contextmanager
+    def shadow_writing(self) -> Iterator[PgShadow]:
+        """A transaction that writes."""
+        with self.database.writing() as connection:
+            yield PgShadow(self.database, connection)
+
+    def run(self, call: Any) -> Any:
+        """A read, made again while the server is away."""
+        return self.database.retried(call)
+
+    def stats(self) -> Stats:
+        """What there is, and how it is searched."""
+        with self.reading() as reader:
+            indexed = self._indexed(reader)
+            size = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = "
+            size += "c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'"
+            total = reader.connection.execute(size, (self.database.address.schema,)).fetchone()
+            coming = reader.coming
+            done = None if coming is None else (coming.fingerprint, PgShadow(self.database, reader.connection).done())
+            recall = reader.meta.get("recall")
+            return Stats(
+                reader.count(),
+                reader.about.dim,
+                "hnsw" if indexed else "flat",
+                self._why(reader, indexed=indexed),
+                float(recall) if recall and indexed else None,
+                int(reader.meta["ef_search"]) if recall and indexed else None,
+                int((total or (0,))[0] or 0),
+                done,
+                None,
+                reader.about.storage,
+            )
+
+    def verify(self) -> int:
+        """Read everything, and check it against its checksums and against each other."""
+        with self.reading() as reader:
+            rows, length, after = 0, 0, -1
+            while part := reader.after(after, _VERIFIED_AT_ONCE):
+                after = part[-1][0]
+                reader.vectors_by_row([row for row, _ in part])
+                rows += len(part)
+                length += sum(len(reader.words.stored(document.text)) for _, document in part)
+            terms = reader.all("SELECT coalesce(sum(count), 0) FROM {schema}.postings")[0][0]
+            if rows != reader.count() or {length, int(terms)} != {int(reader.meta.get("length", 0))}:
+                raise FileCorruptError(
+                    f"{self.folder} holds {rows} documents with {length} words, but says {reader.count()} and "
+                    f"{reader.meta.get('length', 0)}, and has postings of {terms}. Restore a backup."
+                )
+            return rows
+
+    def compact(self) -> None:
+        """Build the graph if there should be one, index the fields that filters asked for, and measure."""
+        self.check_open()
+        with self.reading() as reader:
+            due = self._due(reader.count()) and not self._has_graph(reader)
+            known = indexed_fields(reader.meta)
+        with self.database.alone() as connection:
+            if due:
+                statement = "CREATE INDEX CONCURRENTLY {name} ON {schema}.documents USING hnsw (vector {operators})"
+                operators = sql.SQL(f"{pg_schema.STORAGES[self._about.storage]}_ip_ops")
+                drop = self.database.named("DROP INDEX IF EXISTS {schema}.{name}", name=sql.Identifier(_GRAPH))
+                connection.execute(drop)  # one that an interrupted build has left
+                connection.execute(self.database.named(statement, name=sql.Identifier(_GRAPH), operators=operators))
+            index_fields(self.database, connection, known, self._fields)
+            connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.documents"))
+            connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.postings"))
+        self._tune()
+
+    def backup(self, folder: Path) -> None:
+        """Not of this engine.
+
+        :raises InputError: always.
+        """
+        raise InputError(
+            f"{self.folder} is backed up by the server's own means: pg_dump --schema "
+            f"'\"{self.database.address.schema}\"', or a base backup."
+        )
+
+    def _read_about(self) -> About:
+        with self.database.reading() as connection:
+            return PgReader(self.database, connection).about
+
+    def _due(self, count: int) -> bool:
+        return self._index == "hnsw" or (self._index == "auto" and count >= GRAPH_FROM)
+
+    def _indexed(self, reader: PgReader) -> bool:
+        return self._due(reader.count()) and self._has_graph(reader)
+
+    def _has_graph(self, reader: PgReader) -> bool:
+        query = "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = "
+        query += "c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND i.indisvalid"
+        return reader.connection.execute(query, (self.database.address.schema, _GRAPH)).fetchone() is not None
+
+    def _why(self, reader: PgReader, *, indexed: bool) -> str:
+        if indexed:
+            return "pgvector's HNSW"
+        if self._due(reader.count()):
+            return "there is no graph yet: compact() builds it"
+        return f"index is {self._index!r}, and {reader.count()} documents are searched exactly"
+
+    def _tune(self) -> None:
+        """Find the least effort that has the recall, for queries near stored vectors."""
+        with self.read_view() as view:
+            if not self._indexed(view.reader):
+                return
+            queries = _near(view)
+            exact = view.exact(queries, _K, None)
+            effort, share = _EFFORTS[-1], 0.0
+            for effort in _EFFORTS:
+                view.reader.meta["ef_search"] = str(effort)
+                found = view.nearest(queries, _K, None)
+                hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(found, exact, strict=True)]
+                share = float(np.mean(hits))
+                if share >= self._recall:
+                    break
+        with self.database.writing() as connection:
+            pg_schema.set_meta(self.database, connection, {"ef_search": effort, "recall": round(share, 4)})
+
+
+def _near(view: PgView) -> FloatMatrix:
+    """Queries beside stored vectors, in the directions in which stored vectors differ."""
+    draw, rows = np.random.default_rng(0), view.rows
+    some, left, right = (view.vectors_of(draw.choice(rows, _SAMPLE).tolist()) for _ in range(3))
+    noise = left - right
+    noise -= np.einsum("ij,ij->i", noise, some)[:, None] * some
+    noise /= np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-9)
+    mixed = _NEAR * some + (1 - _NEAR**2) ** 0.5 * noise
+    return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), dtype=np.float32)

