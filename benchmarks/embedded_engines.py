@@ -309,7 +309,8 @@ class _Zvec(Engine):
             )
             for row, vector, bucket in zip(ids, vectors, buckets, strict=True)
         ]
-        self.collection.upsert(documents)
+        for start in range(0, len(documents), 1000):  # it takes 1,024 at a time
+            self.collection.upsert(documents[start : start + 1000])
 
     def finish(self) -> None:
         self.collection.flush()

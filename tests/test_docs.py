@@ -15,7 +15,7 @@ from test_architecture import FILES, name_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN_ELSEWHERE = {"clients.md"}  # against a server, by tests/service/routes/test_clients.py
+RUN_ELSEWHERE = {"clients.md", "engines.md"}  # against a server, by test_clients.py and test_postgres.py
 WITH_EXAMPLES = [name_of(file) for file in FILES if "    >>> " in file.read_text(encoding="utf-8")]
 PUBLIC = {
     "encoder_tools": ("extract", "train", "distill", "export", "evaluate", "OnnxEncoder", "OnnxCrossEncoder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -279,6 +280,39 @@ def test_clients_are_killed_and_what_they_were_told_is_there(
         assert numbers == {one[4:] for one in map(str, stored) if one.startswith("pair")}  # whole or not at all
         assert len(numbers) <= len(acknowledged) + 4
         assert collection.verify() == len(stored)
+
+
+def test_the_example_of_the_guide_runs(postgres_address: Callable[[], str]):
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "engines.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    script = script.replace("postgresql://user@host/database?collection=faq", postgres_address())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "Block a card\n"), done.stderr
+
+
+def test_fields_of_filters_are_indexed_and_answers_stay_the_same(postgres_address: Callable[[], str], encoder: Any):
+    address = postgres_address()
+    wheres: list[dict[str, Any]] = [
+        {"n": 7},
+        {"n": {"$in": [1, 2.0, "x"]}},
+        {"n": {"$gt": 990}},
+        {"even": True, "n": {"$lt": 10}},
+        {"$not": {"n": {"$gt": 5}}},
+        {"deep.er": {"$exists": False}},
+        {"n": {"$exists": False}},
+    ]
+    with Collection.create(address, encoder) as collection:
+        fill(collection, 3000)
+        collection.upsert(["odd"], ["odd"], [{"n": "x" * 20_000, "deep": {"er": [1] * 3000}}])
+        before = [sorted(map(str, (hit.id for hit in collection.search("t", 4000, where=one)))) for one in wheres]
+        collection.compact()
+        after = [sorted(map(str, (hit.id for hit in collection.search("t", 4000, where=one)))) for one in wheres]
+        assert after == before
+        collection.upsert(["more"], ["more"], [{"n": "y" * 20_000}])  # what is long is no trouble to an index
+        with psycopg.connect(PgAddress.read(address).conninfo) as connection:
+            query = "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND indexname LIKE 'documents_%%_%%'"
+            names = [name for (name,) in connection.execute(query, (PgAddress.read(address).schema,))]
+        assert sum(name.startswith("documents_number_") for name in names) == 3
 
 
 def test_drop_leaves_others_alone(postgres_address: Callable[[], str], encoder: Any):

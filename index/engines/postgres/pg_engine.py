@@ -28,7 +28,6 @@ from index.storage.schema import About
 from index.validation import check_score
 
 GRAPH_FROM = 20_000  # documents, as in the embedded engine
-_GRAPH = "documents_by_vector"
 _EFFORTS = (40, 64, 100, 160, 250, 400, 640, 1000)
 _SAMPLE, _NEAR, _K = 60, 0.75, 10
 _VERIFIED_AT_ONCE = 2000
@@ -214,15 +213,17 @@ class PostgresEngine:
         """Build the graph if there should be one, index the fields that filters asked for, and measure."""
         self.check_open()
         with self.reading() as reader:
-            due = self._due(reader.count()) and not self._has_graph(reader)
+            due = self._due(reader.count()) and "graph" not in reader.meta
             known = indexed_fields(reader.meta)
         with self.database.alone() as connection:
             if due:
                 statement = "CREATE INDEX CONCURRENTLY {name} ON {schema}.documents USING hnsw (vector {operators})"
                 operators = sql.SQL(f"{pg_schema.STORAGES[self._about.storage]}_ip_ops")
-                drop = self.database.named("DROP INDEX IF EXISTS {schema}.{name}", name=sql.Identifier(_GRAPH))
+                drop = self.database.named("DROP INDEX IF EXISTS {schema}.{name}", name=sql.Identifier(pg_schema.GRAPH))
                 connection.execute(drop)  # one that an interrupted build has left
-                connection.execute(self.database.named(statement, name=sql.Identifier(_GRAPH), operators=operators))
+                connection.execute(
+                    self.database.named(statement, name=sql.Identifier(pg_schema.GRAPH), operators=operators)
+                )
             index_fields(self.database, connection, known, self._fields)
             connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.documents"))
             connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.postings"))
@@ -246,12 +247,7 @@ class PostgresEngine:
         return self._index == "hnsw" or (self._index == "auto" and count >= GRAPH_FROM)
 
     def _indexed(self, reader: PgReader) -> bool:
-        return self._due(reader.count()) and self._has_graph(reader)
-
-    def _has_graph(self, reader: PgReader) -> bool:
-        query = "SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = "
-        query += "c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND i.indisvalid"
-        return reader.connection.execute(query, (self.database.address.schema, _GRAPH)).fetchone() is not None
+        return self._due(reader.count()) and "graph" in reader.meta
 
     def _why(self, reader: PgReader, *, indexed: bool) -> str:
         if indexed:

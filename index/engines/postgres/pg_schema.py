@@ -19,6 +19,12 @@ from index.text.words import words_by
 FORMAT_VERSION = 1
 STORAGES = {"float32": "vector", "float16": "halfvec"}
 """How vectors are kept, and pgvector's type for it."""
+GRAPH = "documents_by_vector"
+"""Name of the index over vectors."""
+_META = """
+SELECT key, value FROM {schema}.meta
+UNION ALL SELECT 'graph', 'valid' FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid
+"""
 _TABLES = """
 CREATE SCHEMA {schema};
 CREATE TABLE {schema}.meta (key text PRIMARY KEY, value text NOT NULL);
@@ -101,7 +107,7 @@ def get_meta(database: PgDatabase, connection: Connection) -> dict[str, str]:
     :raises FileMissingError: if there is none.
     :raises FileCorruptError: if it is of another format.
     """
-    meta = dict(connection.execute(database.named("SELECT key, value FROM {schema}.meta")).fetchall())
+    meta = dict(connection.execute(database.named(_META), (f'"{database.address.schema}".{GRAPH}',)).fetchall())
     if meta.get("format_version") != str(FORMAT_VERSION):
         raise FileCorruptError(
             f"{database.address} has format version {meta.get('format_version')!r}, this encoder-tools reads "

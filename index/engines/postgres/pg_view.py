@@ -110,8 +110,9 @@ class PgView:
         effort = min(_MOST_EFFORT, max(depth, int(self._reader.meta.get("ef_search", 100))))
         settings = {"hnsw.ef_search": effort, "hnsw.iterative_scan": "relaxed_order"}
         settings["hnsw.max_scan_tuples"] = max(20_000, min(_MOST_TUPLES, 4 * depth * self.count // max(1, matches)))
-        for name, value in settings.items():
-            self._reader.connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
+        calls = ", ".join(["set_config(%s, %s, true)"] * len(settings))
+        given = [str(part) for pair in settings.items() for part in pair]
+        self._reader.connection.execute(f"SELECT {calls}", given)
         self._plans.append(Plan("graph", matches, depth, effort))
         return [self._through_graph(query, k, depth, mask) for query in queries]
 
