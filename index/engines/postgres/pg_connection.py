@@ -40,7 +40,13 @@ class PgDatabase:
             min_size=0,
             max_size=_MOST,
             open=False,
-            kwargs={"autocommit": True, "connect_timeout": max(2, round(timeout)), "application_name": "encoder-tools"},
+            # nothing is prepared: a switch to another model's vectors changes what prepared statements give
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": max(2, round(timeout)),
+                "application_name": "encoder-tools",
+                "prepare_threshold": None,
+            },
             configure=self._configure,
             check=ConnectionPool.check_connection,
             reconnect_timeout=0,
