@@ -113,6 +113,18 @@ def test_the_nearest_of_what_matches_whatever_its_share(collection: Collection, 
         assert [hit.score for hit in hits] == pytest.approx([float(scores[one]) for one in expected], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["a%b", "%s", "a'b", 'a"b', "{x}", "a{", "ü", r"back\\slash", "-- x", "0", " "])
+def test_fields_may_be_called_anything(collection: Collection, name: str):
+    collection.upsert([1, 2, 3], ["a", "b", "c"], [{name: 1}, {name: "x%sy{}"}, {}])
+    field = name.replace(".", r"\.")
+    for _ in range(2):
+        assert [hit.id for hit in collection.search("a", 5, where={field: {"$lt": 5}})] == [1]
+        assert [hit.id for hit in collection.search("a", 5, where={field: "x%sy{}"})] == [2]
+        assert [hit.id for hit in collection.search("a", 5, where={field: {"$exists": False}})] == [3]
+        assert [hit.id for hit in collection.search("b", 5, mode="lexical", where={field: {"$gt": ""}})] == [2]
+        collection.compact()  # which indexes it, where an engine does
+
+
 QUERIES = ["the cat", "rain Spain", "C++", "C", "a@b.example", "京都", "都", "straße GRÖSSE", "nothing here", "the", ""]
 
 

@@ -54,10 +54,15 @@ def compiled(
     return PgCondition(sql.SQL("({})").format(joined), tuple(value for part in parts for value in part.values))
 
 
-def field(path: Path) -> sql.Composable:
-    """What is at a path of the metadata, or NULL."""
-    steps = [sql.SQL(" -> {}").format(sql.Literal(name)) for name in path]
-    return sql.SQL("(fields{})").format(sql.Composed(steps))
+def field(path: Path, *, with_values: bool = True) -> sql.Composable:
+    """What is at a path of the metadata, or NULL.
+
+    :param with_values: whether the statement is run with parameters, where a percent sign in a name is written twice.
+    """
+    steps = "".join(f" -> {sql.Literal(name).as_string(None)}" for name in path)
+    return sql.SQL(
+        f"(fields{steps.replace('%', '%%') if with_values else steps})".replace("{", "{{").replace("}", "}}")
+    ).format()
 
 
 def _leaf(condition: Condition, schema: sql.Identifier) -> PgCondition:

@@ -36,7 +36,7 @@ def index_fields(database: PgDatabase, connection: Connection, known: set[Path],
             name = sql.Identifier(f"documents_{kind}_{mark}")
             connection.execute(database.named("DROP INDEX IF EXISTS {schema}.{name}", name=name))
             statement = f"CREATE INDEX CONCURRENTLY {{name}} ON {{schema}}.documents {definition}"
-            connection.execute(database.named(statement, name=name, at=field(path)))
+            connection.execute(database.named(statement, name=name, at=field(path, with_values=False)))
     if new:
         with database.writing() as writing:
             set_meta(database, writing, {"fields": json.dumps(sorted(known | set(new)))})

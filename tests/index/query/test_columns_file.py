@@ -13,7 +13,6 @@ from index import Collection
 from index.ann import builder
 from index.query import read_view
 from index.query.columns_file import NAME
-from index.storage.reader import Reader
 
 VALUES: list[Any] = [1, 2.5, "1", "x", None, True, [1, 2], {"deep": 1}, 2**60, 10**30, -0.0]
 FILTERS: list[dict[str, Any]] = [
@@ -34,19 +33,6 @@ N = 400
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "GRAPH_FROM", 100)
     monkeypatch.setattr(read_view, "_PREPARED_FROM", 10**9)  # what is read is read by the filters themselves
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    reads: list[int] = []
-    metadata = Reader.metadata
-
-    def counted(self: Reader, rows: Any) -> Any:
-        reads.append(len(rows))
-        return metadata(self, rows)
-
-    monkeypatch.setattr(Reader, "metadata", counted)
-    return reads
 
 
 def described(number: int) -> dict[str, Any]:

@@ -14,21 +14,6 @@ import pytest
 from index import Collection
 from index.query import filtered_fields, read_view
 from index.query.filtered_fields import MOST, NAME, read_fields, remember_fields
-from index.storage.reader import Reader
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows' metadata each read was of."""
-    reads: list[int] = []
-    metadata = Reader.metadata
-
-    def counted(self: Reader, rows: Any) -> Any:
-        reads.append(len(rows))
-        return metadata(self, rows)
-
-    monkeypatch.setattr(Reader, "metadata", counted)
-    return reads
 
 
 def fill(collection: Collection, start: int, end: int) -> None:
