@@ -99,6 +99,19 @@ def test_addresses_without_a_collection_are_named(address: str, encoder: Any):
         Collection.open(address, encoder)
 
 
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("postgresql://127.0.0.1:1/db?collection=x", "refused"),
+        ("postgresql://127.0.0.1:1/db?collection=x&nonsense=1", "nonsense"),
+        ("postgresql://nohost.invalid/db?collection=x", "nohost.invalid"),
+    ],
+)
+def test_why_there_is_no_connection_is_said(address: str, says: str, encoder: Any):
+    with pytest.raises(UnavailableError, match=says):
+        Collection.open(address, encoder, busy_timeout=0.5)
+
+
 def test_unknown_engines_are_named(encoder: Any):
     with pytest.raises(InputError, match="no engine for addresses mysql://"):
         Collection.open("mysql://host/db", encoder)

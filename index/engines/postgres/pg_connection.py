@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from index.engines.postgres.pg_address import PgAddress
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
+_pool_log = logging.getLogger("psycopg.pool")
 _MOST = 16  # connections of a process
 _ONE_TRY = 2.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
@@ -53,6 +55,8 @@ class PgDatabase:
             max_idle=60,
         )
         self._opening, self._opened = threading.Lock(), False
+        if _pool_log.level == logging.NOTSET:
+            _pool_log.setLevel(logging.ERROR)  # what it warns of is in our errors, if it lasts
 
     def close(self) -> None:
         """Close all connections."""
@@ -136,13 +140,22 @@ def translated(address: PgAddress) -> Iterator[None]:
         yield
     except EncoderToolsError:
         raise
-    except psycopg.Error as error:
-        raise _translated(address, error) from error
     except PoolTimeout as error:
         raise UnavailableError(
-            f"{address} gave no connection in time ({one_line(error)}). Check that the server runs, and how many "
+            f"{address} gave no connection ({_why(address)}). Check the address, that the server runs, and how many "
             "connections it allows."
         ) from error
+    except psycopg.Error as error:
+        raise _translated(address, error) from error
+
+
+def _why(address: PgAddress) -> str:
+    """Why the server gives no connection: the pool tells its log alone."""
+    try:
+        psycopg.connect(address.conninfo, connect_timeout=2).close()
+    except psycopg.Error as error:
+        return one_line(error)
+    return f"all {_MOST} of this process are in use"
 
 
 def _translated(address: PgAddress, error: psycopg.Error) -> EncoderToolsError:
