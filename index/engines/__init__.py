@@ -6,10 +6,12 @@ The address decides: ``Collection.open("postgresql://user@host/database?collecti
 
 from __future__ import annotations
 
+from encoder_tools.extras import require_extra
 from index.collection.engine import EngineType, register
 
 
 def _postgres() -> EngineType:
+    require_extra("postgres", "psycopg", "psycopg_pool", "pgvector")
     from index.engines.postgres.pg_engine import PostgresType
 
     return PostgresType()

@@ -112,6 +112,18 @@ def test_why_there_is_no_connection_is_said(address: str, says: str, encoder: An
         Collection.open(address, encoder, busy_timeout=0.5)
 
 
+def test_a_missing_extra_is_named(encoder: Any):
+    script = (
+        "import sys; sys.modules['psycopg'] = None; import importlib.util; find = importlib.util.find_spec\n"
+        "import encoder_tools.extras as extras\n"
+        "extras.find_spec = lambda name: None if name == 'psycopg' else find(name)\n"
+        "from index import Collection; Collection.open('postgresql://h/d?collection=x', None)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "MissingExtraError" in done.stderr.splitlines()[-1]
+    assert "encoder-tools[postgres]" in done.stderr.splitlines()[-1]
+
+
 def test_unknown_engines_are_named(encoder: Any):
     with pytest.raises(InputError, match="no engine for addresses mysql://"):
         Collection.open("mysql://host/db", encoder)

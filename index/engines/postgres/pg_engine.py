@@ -11,7 +11,6 @@ import numpy as np
 from psycopg import sql
 
 from encoder_tools.errors import FileCorruptError, FingerprintError, InputError
-from encoder_tools.extras import require_extra
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.collection.encoding import Model, about_of
 from index.engines.postgres import pg_schema
@@ -35,9 +34,6 @@ _VERIFIED_AT_ONCE = 2000
 
 class PostgresType:
     """See :class:`index.collection.engine.EngineType`."""
-
-    def __init__(self) -> None:
-        require_extra("postgres", "psycopg", "psycopg_pool", "pgvector")
 
     def create(self, address: str, encoder: TextEncoder, options: Mapping[str, Any]) -> None:
         """Make an empty collection."""
