@@ -190,7 +190,7 @@ class AnnIndex:
         self, queries: FloatMatrix, depth: int, effort: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As :meth:`candidates` of several queries, (n, depth or more); rows of -1 where there is nothing."""
-        count = min(self.kind.asked_for(depth, effort), len(self.rows))
+        count = min(self.kind.candidate_count(depth, effort), len(self.rows))
         if self.coding is not None:
             steps = steps_for(queries)[:, None]
             queries = np.rint(queries / steps)

@@ -94,7 +94,7 @@ class Hnsw:
         """No graph finds more than it looks at."""
         return k
 
-    def asked_for(self, depth: int, effort: int) -> int:
+    def candidate_count(self, depth: int, effort: int) -> int:
         """By codes, two that are nearly as near may have changed places: some more are compared."""
         return max(depth, min(_SPARE_SHARE * depth + _SPARE, effort)) if self.coded else depth
 

@@ -65,21 +65,22 @@ class HnswBits:
         return index
 
     def assigned(self, index: Any, vectors: FloatMatrix) -> NDArray[np.int64] | None:
-        """A graph has no parts."""
-        return None
+        """As the graph's."""
+        return self.graph.assigned(index, vectors)
 
     def reserve(self, index: Any, assigned: NDArray[np.int64]) -> None:
-        """There is room already."""
+        """As the graph's."""
+        self.graph.reserve(index, assigned)
 
     def add(self, index: Any, vectors: FloatMatrix, assigned: NDArray[np.int64] | None) -> None:
-        """Links each to its neighbors."""
-        index.add(vectors)
+        """As the graph's."""
+        self.graph.add(index, vectors, assigned)
 
     def least_effort(self, k: int) -> int:
         """What is compared must have been found."""
         return _TIMES * k + _MORE
 
-    def asked_for(self, depth: int, effort: int) -> int:
+    def candidate_count(self, depth: int, effort: int) -> int:
         """As many as are compared."""
         return max(depth, min(_MOST_TIMES * (_TIMES * depth + _MORE), effort))
 

@@ -71,7 +71,7 @@ class AnnIndexType(Protocol):
     def least_effort(self, k: int) -> int:
         """For ``k`` neighbors, it spends as much in any case."""
 
-    def asked_for(self, depth: int, effort: int) -> int:
+    def candidate_count(self, depth: int, effort: int) -> int:
         """How many candidates are to be compared at an effort, so that the ``depth`` nearest are among them."""
 
     def cosines(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

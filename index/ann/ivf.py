@@ -75,7 +75,7 @@ class Ivf:
         """One list may hold as many."""
         return 1
 
-    def asked_for(self, depth: int, effort: int) -> int:
+    def candidate_count(self, depth: int, effort: int) -> int:
         """No more."""
         return depth
 

@@ -196,9 +196,8 @@ def _queries(
     own = some()
     made: dict[str, tuple[FloatMatrix, NDArray[np.int64] | None]] = {"stored": (snapshot.vectors_at(own), own)}
     for name, cosine in _NOISE.items():
-        vectors, noise = snapshot.vectors_at(some()), _unit(snapshot.vectors_at(some()) - snapshot.vectors_at(some()))
-        across = _unit(noise - np.einsum("ij,ij->i", noise, vectors)[:, None] * vectors)
-        made[name] = (_unit(cosine * vectors + (1 - cosine**2) ** 0.5 * across), None)
+        vectors, noise = snapshot.vectors_at(some()), snapshot.vectors_at(some()) - snapshot.vectors_at(some())
+        made[name] = (turned(vectors, noise, cosine), None)
     made["between"] = (_unit(snapshot.vectors_at(some()) + snapshot.vectors_at(some())), None)
     for name, queries in given.items():
         if len(queries) >= _LEAST:
@@ -243,6 +242,13 @@ def _tried(search: Search, group: _Group, k: int, effort: int) -> _Tried:
     near = (scores >= group.scores[:, count - 1 : count] - _TIE) & (rows >= 0) & (rows != group.own[:, None])
     last = np.where(rows[:, -1] >= 0, scores[:, -1], -1.0) if rows.shape[1] >= k else np.full(len(rows), -1.0)
     return _Tried(effort, np.minimum(near.sum(axis=1), count) / count, last)
+
+
+def turned(vectors: FloatMatrix, noise: FloatMatrix, cosine: float) -> FloatMatrix:
+    """Unit vectors at a cosine to some (n, dim), each in the direction of its noise (n, dim)."""
+    noise = _unit(noise)
+    across = _unit(noise - np.einsum("ij,ij->i", noise, vectors)[:, None] * vectors)
+    return _unit(cosine * vectors + (1 - cosine**2) ** 0.5 * across)
 
 
 def _unit(vectors: FloatMatrix) -> FloatMatrix:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder_tools.errors import InputError
+from encoder_tools.errors import FingerprintError, InputError
 from encoder_tools.model.embedding_space import check_sibling, space_of
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.storage.schema import About
@@ -102,6 +102,47 @@ class Model:
         if any(isinstance(query, str) for query in queries):
             queries = self.any().encode_query(texts_for_ids(queries, len(queries)))
         return unit_vectors(queries, self.about.dim, name="query vector")
+
+
+class KnownModels:
+    """The models of an open collection's vectors: the one that it was opened with, and those that were switched to.
+
+    :param first: of the vectors that it was opened with.
+    """
+
+    def __init__(self, first: Model) -> None:
+        self._models = {first.about: first}
+
+    def add(self, model: Model) -> None:
+        """Know one more."""
+        self._models = {**self._models, model.about: model}
+
+    def get(self, about: About) -> Model | None:
+        """For some vectors, if it is known."""
+        return self._models.get(about)
+
+    def of(self, about: About) -> Model:
+        """For some vectors.
+
+        :raises FingerprintError: if another process has re-embedded the collection.
+        """
+        if about not in self._models:
+            folder = next(iter(self._models.values())).folder
+            raise FingerprintError(
+                f"{folder} was re-embedded with model {about.fingerprint} while it was open. Open it again with that "
+                "model."
+            )
+        return self._models[about]
+
+    def sibling(self, about: About) -> str | None:
+        """Fingerprint of the model that made some vectors, if the encoder is only its sibling."""
+        model = self._models.get(about)
+        return about.fingerprint if model is not None and model.sibling else None
+
+
+def closed(folder: Path | str) -> InputError:
+    """What to raise where a collection is closed."""
+    return InputError(f"The collection {folder} is closed. Open it again with Collection.open.")
 
 
 def encode_documents(encoder: TextEncoder, texts: Sequence[str], show_progress: bool | None) -> FloatMatrix:

@@ -57,8 +57,8 @@ class Searcher:
             raise InputError(f"vectors are not one for each of {len(queries)} queries. Pass (n, dim).")
         rescoring = None if search.rescore is None else Rescoring.checked(self._opened, search, queries)
         extras = _Extras(list(queries) if highlight else None, count, rescoring)
-        asked = queries if vectors is None else vectors
-        return self._opened.run(lambda: self._hits(search, asked, texts, extras))
+        given = queries if vectors is None else vectors
+        return self._opened.run(lambda: self._hits(search, given, texts, extras))
 
     def search_like(self, identifier: DocumentId, search: Search) -> Hits:
         """Hits of a stored document's vector, without the document.

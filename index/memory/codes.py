@@ -106,7 +106,7 @@ class Codes(NamedTuple):
     tail: NDArray[np.int8]
     tail_residual: float
 
-    def places(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def in_shared(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the rows at positions before ``known`` are in ``shared``."""
         return positions if self.order is None else self.order[positions].astype(np.int64)
 
@@ -114,7 +114,7 @@ class Codes(NamedTuple):
         """Of a query's codes (1, dim) with those at ascending positions."""
         products = np.empty(len(positions), dtype=np.float32)
         cut = int(np.searchsorted(positions, self.known))
-        places = self.places(positions[:cut])
+        places = self.in_shared(positions[:cut])
         for start in range(0, cut, _SCANNED_AT_ONCE):
             some = places[start : min(start + _SCANNED_AT_ONCE, cut)]
             taken = self.shared.codes.take(some, axis=0)
@@ -181,7 +181,7 @@ def _seeming(query: FloatMatrix, k: int, codes: Codes, scan: Scan, positions: ND
     most = max(_MOST_SCANNED, 8 * k)
     if len(positions) <= most:
         return positions
-    places = codes.places(positions)
+    places = codes.in_shared(positions)
     return positions[np.isin(places, scan.nearest(query, most, np.unique(places)))]
 
 

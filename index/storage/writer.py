@@ -93,10 +93,7 @@ def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: s
         # fetchall, not fetchone: the statement must be finished before the next one
         for row, text, source in connection.execute(query, (value,)).fetchall():
             if source is not None and (source, type(source)) != (value, type(value)):
-                raise InputError(
-                    f"{value!r} is a piece of the document {source!r}, which would be left without it. Name the "
-                    "document instead. Nothing was changed."
-                )
+                raise chunk_of_another(value, source)
             lexical.take_out(connection, words, row, text)
             gone.append(row)
     connection.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row in gone))
@@ -108,9 +105,20 @@ def _gone(connection: sqlite3.Connection, values: Iterable[DocumentId], query: s
 def _check_free(connection: sqlite3.Connection, ids: Iterable[DocumentId]) -> None:
     for identifier in ids:
         if connection.execute("SELECT 1 FROM documents WHERE id = ?", (identifier,)).fetchone() is not None:
-            raise InputError(
-                f"Another document has the id {identifier!r}, which a piece would get. Rename one of them."
-            )
+            raise id_taken(identifier)
+
+
+def chunk_of_another(identifier: DocumentId, source: DocumentId) -> InputError:
+    """What to raise where a chunk is named whose document would stay."""
+    return InputError(
+        f"{identifier!r} is a piece of the document {source!r}, which would be left without it. Name the document "
+        "instead. Nothing was changed."
+    )
+
+
+def id_taken(identifier: DocumentId) -> InputError:
+    """What to raise where a chunk would get the id of another document."""
+    return InputError(f"Another document has the id {identifier!r}, which a piece would get. Rename one of them.")
 
 
 def _next_row(connection: sqlite3.Connection) -> int:

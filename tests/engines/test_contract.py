@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from encoder_tools.errors import FileMissingError, FingerprintError, InputError
 from index import Chunking, Collection
 from index.query.filters import read_filter
+from tests.engines.load import under_load
 from tests.index.conftest import RoleEncoder
 from tests.index.query.test_filters import FILTERS, METADATA, plainly
 
@@ -224,37 +225,21 @@ def test_other_models_are_refused_and_missing_collections_named(collection: Coll
 
 def test_reembedding_under_load_switches_at_once(collection: Collection, encoder: Any, address: Any):
     fill(collection, 400)
-    new, stop, errors = RoleEncoder(dim=24, fingerprint="new"), threading.Event(), []
+    new, seen = RoleEncoder(dim=24, fingerprint="new"), list[tuple[int, int]]()
 
-    def write() -> None:
-        number = 0
-        with Collection.open(address, encoder) as other:
-            while not stop.is_set():
-                try:
-                    other.upsert([f"w{number % 20}"], [f"written {number}"])
-                except FingerprintError:
-                    return
-                except Exception as error:  # noqa: BLE001
-                    errors.append(error)
-                    return
-                number += 1
+    def search(_: int) -> None:
+        assert collection.search("text 3", 5)
 
-    def search() -> None:
-        while not stop.is_set():
+    with Collection.open(address, encoder) as other:
+
+        def write(number: int) -> bool:
             try:
-                assert collection.search("text 3", 5)
-            except Exception as error:  # noqa: BLE001
-                errors.append(error)
-                return
+                return bool(other.upsert([f"w{number % 20}"], [f"written {number}"]))
+            except FingerprintError:  # the collection has the new model by now
+                return False
 
-    threads = [threading.Thread(target=one) for one in (write, search)]
-    for thread in threads:
-        thread.start()
-    seen: list[tuple[int, int]] = []
-    collection.reembed(new, progress=lambda done, count: seen.append((done, count)))
-    stop.set()
-    for thread in threads:
-        thread.join()
+        with under_load(write, search) as errors:
+            collection.reembed(new, progress=lambda done, count: seen.append((done, count)))
     assert errors == []
     assert seen[-1][0] == seen[-1][1]
     assert collection.about.fingerprint == "new"

@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import pytest
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, UnavailableError
 from index import Collection
 from index.engines.postgres.pg_address import PgAddress, redacted
+from tests.engines.load import under_load
 from tests.engines.test_contract import fill
 from tests.index.conftest import RoleEncoder
 
@@ -208,39 +208,20 @@ def test_writes_and_searches_go_on_when_the_server_is_killed_and_comes_back(own_
     with Collection.create(address, encoder, busy_timeout=60) as collection:
         fill(collection, 200)
         acknowledged: list[int] = []
-        errors: list[Exception] = []
-        stop = threading.Event()
 
-        def write() -> None:
-            number = 0
-            while not stop.is_set():
-                try:
-                    collection.upsert([f"w{number}"], [f"written {number}"], [{"w": number}])
-                    acknowledged.append(number)
-                    number += 1
-                except Exception as error:  # noqa: BLE001
-                    errors.append(error)
-                    return
+        def write(number: int) -> None:
+            collection.upsert([f"w{number}"], [f"written {number}"], [{"w": number}])
+            acknowledged.append(number)
 
-        def search() -> None:
-            while not stop.is_set():
-                try:
-                    assert len(collection.search("text 3", 5)) == 5
-                except Exception as error:  # noqa: BLE001
-                    errors.append(error)
-                    return
+        def search(_: int) -> None:
+            assert len(collection.search("text 3", 5)) == 5
 
-        threads = [threading.Thread(target=one) for one in (write, search)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            time.sleep(0.3)
-            kill(own_server)
-            start(own_server)
-        time.sleep(0.5)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with under_load(write, search) as errors:
+            for _ in range(3):
+                time.sleep(0.3)
+                kill(own_server)
+                start(own_server)
+            time.sleep(0.5)
         assert errors == []
         assert acknowledged
         written = sorted(document.metadata["w"] for document in collection.scan(where={"w": {"$exists": True}}))

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from encoder_tools.errors import FileCorruptError, FingerprintError, InputError, SaveError
+from encoder_tools.errors import FileCorruptError, InputError, SaveError
 from encoder_tools.io.staging import staged_folder
 from encoder_tools.protocols import FloatMatrix
 from index.ann.builder import Builder
@@ -19,7 +19,7 @@ from index.ann.cache import read_manifest
 from index.ann.index_types import IndexType
 from index.ann.tuning import SAMPLE
 from index.collection.embedded.sqlite_writes import SqliteShadow, SqliteWrites
-from index.collection.encoding import Model
+from index.collection.encoding import KnownModels, Model, closed
 from index.query.read_view import CollectionState, ReadView
 from index.rescoring.rescorer import TokenRescorer
 from index.results import Stats
@@ -48,7 +48,7 @@ class OpenState:
         remember_queries: bool,
     ) -> None:
         self.folder, self.database = folder, database
-        self.models = {model.about: model}
+        self.models = KnownModels(model)
         self.tokens = TokenRescorer(folder)
         self._closed = False
         self.state = CollectionState(
@@ -69,8 +69,7 @@ class OpenState:
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        model = self.models.get(self.about)
-        return self.about.fingerprint if model is not None and model.sibling else None
+        return self.models.sibling(self.about)
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
@@ -83,13 +82,7 @@ class OpenState:
 
         :raises FingerprintError: if another process has re-embedded the collection.
         """
-        about = self.state.about
-        if about not in self.models:
-            raise FingerprintError(
-                f"{self.folder} was re-embedded with model {about.fingerprint} while it was open. Open it again with "
-                "that model."
-            )
-        return self.models[about]
+        return self.models.of(self.state.about)
 
     def _query_pieces(self, about: About) -> FloatMatrix | None:
         """Vectors (n, dim) of short pieces of stored texts as queries, if there is a model for them."""
@@ -135,7 +128,7 @@ class OpenState:
 
     def adopt(self, model: Model) -> None:
         """Know one more model, before vectors are switched to it."""
-        self.models = {**self.models, model.about: model}
+        self.models.add(model)
 
     @contextmanager
     def shadow_reading(self) -> Iterator[SqliteShadow]:
@@ -215,7 +208,7 @@ class OpenState:
         :raises InputError: if it is closed.
         """
         if self._closed:
-            raise InputError(f"The collection {self.folder} is closed. Open it again with Collection.open.")
+            raise closed(self.folder)
 
 
 def _behind(path: Path, sequence: int, own: int) -> str:

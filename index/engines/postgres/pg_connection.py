@@ -97,11 +97,33 @@ class PgDatabase:
         while True:
             try:
                 return call()
-            except UnavailableError:
+            except UnavailableError as error:
                 if time.monotonic() + pause > deadline:
-                    raise
+                    raise self._with_reason(error) from error
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients do not come back together
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Have an error say why there was no connection, where the block is not tried again."""
+        try:
+            yield
+        except UnavailableError as error:
+            raise self._with_reason(error) from error
+
+    def _with_reason(self, error: UnavailableError) -> UnavailableError:
+        """An error that says why the server gives no connection: the pool tells its log alone."""
+        if not isinstance(error.__cause__, PoolTimeout):
+            return error
+        reason = f"all {_MOST} of this process are in use"
+        try:
+            psycopg.connect(self.address.conninfo, connect_timeout=2).close()
+        except psycopg.Error as refused:
+            reason = one_line(refused)
+        return UnavailableError(
+            f"{self.address} gave no connection ({reason}). Check the address, that the server runs, and how many "
+            "connections it allows."
+        )
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -140,22 +162,8 @@ def translated(address: PgAddress) -> Iterator[None]:
         yield
     except EncoderToolsError:
         raise
-    except PoolTimeout as error:
-        raise UnavailableError(
-            f"{address} gave no connection ({_why(address)}). Check the address, that the server runs, and how many "
-            "connections it allows."
-        ) from error
     except psycopg.Error as error:
         raise _translated(address, error) from error
-
-
-def _why(address: PgAddress) -> str:
-    """Why the server gives no connection: the pool tells its log alone."""
-    try:
-        psycopg.connect(address.conninfo, connect_timeout=2).close()
-    except psycopg.Error as error:
-        return one_line(error)
-    return f"all {_MOST} of this process are in use"
 
 
 def _translated(address: PgAddress, error: psycopg.Error) -> EncoderToolsError:

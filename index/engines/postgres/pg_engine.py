@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from encoder_tools.errors import FileCorruptError, FingerprintError, InputError
+from encoder_tools.errors import FileCorruptError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.collection.encoding import Model, about_of
+from index.ann.tuning import turned
+from index.collection.encoding import KnownModels, Model, about_of, closed
 from index.engines.postgres import pg_schema
 from index.engines.postgres.pg_address import PgAddress
 from index.engines.postgres.pg_connection import PgDatabase
@@ -66,7 +67,8 @@ class PostgresType:
 def _database(address: str, options: Mapping[str, Any]) -> Iterator[PgDatabase]:
     database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
     try:
-        yield database
+        with database.explained():
+            yield database
     finally:
         database.close()
 
@@ -82,7 +84,7 @@ class PostgresEngine:
         self.writes = PgWrites(database)
         self._about: About = database.retried(self._read_about)
         allow = bool(options.get("allow_sibling", False))
-        self._models = {self._about: Model.checked(self.folder, self._about, encoder, allow_sibling=allow)}
+        self._models = KnownModels(Model.checked(self.folder, self._about, encoder, allow_sibling=allow))
 
     @property
     def folder(self) -> str:
@@ -97,8 +99,7 @@ class PostgresEngine:
     @property
     def sibling(self) -> str | None:
         """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        model = self._models.get(self._about)
-        return self._about.fingerprint if model is not None and model.sibling else None
+        return self._models.sibling(self._about)
 
     @property
     def tokens(self) -> Any:
@@ -111,7 +112,7 @@ class PostgresEngine:
     def check_open(self) -> None:
         """Raise an :class:`InputError` if it is closed."""
         if self._closed:
-            raise InputError(f"The collection {self.folder} is closed. Open it again with Collection.open.")
+            raise closed(self.folder)
 
     def close(self) -> None:
         """Close all connections."""
@@ -120,16 +121,11 @@ class PostgresEngine:
 
     def model(self) -> Model:
         """For the vectors that there are now."""
-        if self._about not in self._models:
-            raise FingerprintError(
-                f"{self.folder} was re-embedded with model {self._about.fingerprint} while it was open. Open it again "
-                "with that model."
-            )
-        return self._models[self._about]
+        return self._models.of(self._about)
 
     def adopt(self, model: Model) -> None:
         """Know one more model."""
-        self._models = {**self._models, model.about: model}
+        self._models.add(model)
 
     def follow(self) -> None:
         """Learn which model the vectors belong to by now."""
@@ -261,9 +257,8 @@ class PostgresEngine:
             exact = view.exact(queries, _K, None)
             effort, share = _EFFORTS[-1], 0.0
             for effort in _EFFORTS:
-                view.reader.meta["ef_search"] = str(effort)
-                found = view.nearest(queries, _K, None)
-                hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(found, exact, strict=True)]
+                rankings = PgView(view.reader, indexed=True, effort=effort).nearest(queries, _K, None)
+                hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(rankings, exact, strict=True)]
                 share = float(np.mean(hits))
                 if share >= self._recall:
                     break
@@ -275,8 +270,4 @@ def _near(view: PgView) -> FloatMatrix:
     """Queries beside stored vectors, in the directions in which stored vectors differ."""
     draw, rows = np.random.default_rng(0), view.rows
     some, left, right = (view.vectors_of(draw.choice(rows, _SAMPLE).tolist()) for _ in range(3))
-    noise = left - right
-    noise -= np.einsum("ij,ij->i", noise, some)[:, None] * some
-    noise /= np.maximum(np.linalg.norm(noise, axis=1, keepdims=True), 1e-9)
-    mixed = _NEAR * some + (1 - _NEAR**2) ** 0.5 * noise
-    return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), dtype=np.float32)
+    return turned(some, left - right, _NEAR)

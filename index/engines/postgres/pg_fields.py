@@ -24,12 +24,12 @@ def indexed_fields(meta: dict[str, str]) -> set[Path]:
     return {tuple(path) for path in json.loads(meta.get("fields", "[]"))}
 
 
-def index_fields(database: PgDatabase, connection: Connection, known: set[Path], asked: Iterable[Path]) -> None:
+def index_fields(database: PgDatabase, connection: Connection, known: set[Path], named: Iterable[Path]) -> None:
     """Index more fields, beside searches and writes.
 
     :param connection: outside of any transaction.
     """
-    new = sorted(set(asked) - known)[: max(0, MOST - len(known))]
+    new = sorted(set(named) - known)[: max(0, MOST - len(known))]
     for path in new:
         for kind, definition in _KINDS.items():
             mark = hashlib.blake2b(json.dumps(path).encode(), digest_size=8).hexdigest()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from encoder_tools.protocols import FloatMatrix
 from index.engines.postgres.pg_connection import Connection, PgDatabase
 from index.engines.postgres.pg_reader import PgReader
-from index.engines.postgres.pg_schema import get_meta, set_meta, type_of
-from index.engines.postgres.pg_writes import _written
+from index.engines.postgres.pg_schema import set_meta, type_of
+from index.engines.postgres.pg_writes import vector_text
 from index.storage.schema import About, vector_checksum
 
 _FILL = "UPDATE {schema}.documents SET next_vector = %s, next_checksum = %s WHERE row = %s"
@@ -63,7 +63,8 @@ class PgShadow:
         """Store new vectors."""
         stored = [vector.astype(about.dtype) for vector in vectors]
         lines = [
-            (_written(vector), vector_checksum(vector.tobytes()), row) for vector, row in zip(stored, rows, strict=True)
+            (vector_text(vector), vector_checksum(vector.tobytes()), row)
+            for vector, row in zip(stored, rows, strict=True)
         ]
         with self._connection.cursor() as cursor:
             cursor.executemany(self._database.named(_FILL), lines)
@@ -73,7 +74,7 @@ class PgShadow:
         for statement in _SWITCH.strip().split("\n"):
             self._do(statement)
         self._forget()
-        sequence = int(get_meta(self._database, self._connection)["sequence"]) + 1
+        sequence = int(self._reader.meta["sequence"]) + 1
         set_meta(self._database, self._connection, {**about._asdict(), "sequence": sequence})
 
     def _forget(self) -> None:

@@ -30,8 +30,8 @@ from index.storage.schema import About
 _SCANNED_SHARE, _SCANNED_LEAST = 0.05, 2000  # of the documents that match, up to which all of them are compared
 _SURE = 4  # times more, or less, than that by the server's estimate: then nothing is counted
 _SPARE, _SPARE_SHARE = 20, 3  # neighbors more than are wanted, and times as many, that the graph is asked for
-_MOST_EFFORT = 1000  # pgvector's
-_MOST_TUPLES = 200_000  # that an iterative scan looks at, as a share of what the filter lets through
+_USUAL_EFFORT, _MOST_EFFORT = 100, 1000  # where none was measured, and pgvector's limit
+_LEAST_TUPLES, _MOST_TUPLES = 20_000, 200_000  # that an iterative scan looks at before it ends
 _EXACT = """
 WITH matches AS MATERIALIZED (SELECT row, vector FROM {schema}.documents WHERE {condition})
 SELECT row, -(vector::vector <#> %s) AS score FROM matches ORDER BY score DESC, row LIMIT %s
@@ -49,13 +49,16 @@ class PgView:
     """See :class:`index.query.view.View`.
 
     :param indexed: whether searches may go through the graph.
-    :param fields: is told which fields filters ask for.
+    :param fields: is told which fields filters name.
+    :param effort: of the graph; None for the measured one.
     """
 
-    def __init__(self, reader: PgReader, *, indexed: bool, fields: set[Path] | None = None) -> None:
-        self._reader, self._indexed = reader, indexed
+    def __init__(
+        self, reader: PgReader, *, indexed: bool, fields: set[Path] | None = None, effort: int | None = None
+    ) -> None:
+        self._reader, self._indexed, self._effort = reader, indexed, effort
         self._fields: set[Path] = set() if fields is None else fields
-        self._asked: set[Path] = set()
+        self._filtered: set[Path] = set()
         self._plans: list[Plan] = []
 
     @property
@@ -90,8 +93,8 @@ class PgView:
 
     def mask(self, condition: Filter) -> PgCondition:
         """A condition of SQL."""
-        self._asked = fields_of(condition)
-        self._fields |= self._asked
+        self._filtered = fields_of(condition)
+        self._fields |= self._filtered
         return compiled(condition, self._reader.database.address, partial(pg_words.rows_with, self._reader))
 
     def matching(self, condition: Filter) -> list[int]:
@@ -107,9 +110,12 @@ class PgView:
             self._plans.append(Plan("exact", matches))
             return self.exact(queries, k, mask)
         depth = _SPARE_SHARE * k + _SPARE
-        effort = min(_MOST_EFFORT, max(depth, int(self._reader.meta.get("ef_search", 100))))
+        effort = self._effort or int(self._reader.meta.get("ef_search", _USUAL_EFFORT))
+        effort = min(_MOST_EFFORT, max(depth, effort))
         settings = {"hnsw.ef_search": effort, "hnsw.iterative_scan": "relaxed_order"}
-        settings["hnsw.max_scan_tuples"] = max(20_000, min(_MOST_TUPLES, 4 * depth * self.count // max(1, matches)))
+        settings["hnsw.max_scan_tuples"] = max(
+            _LEAST_TUPLES, min(_MOST_TUPLES, 4 * depth * self.count // max(1, matches))
+        )
         calls = ", ".join(["set_config(%s, %s, true)"] * len(settings))
         given = [str(part) for pair in settings.items() for part in pair]
         self._reader.connection.execute(f"SELECT {calls}", given)
@@ -136,12 +142,17 @@ class PgView:
         """Whether the graph is walked."""
         if not self._indexed or 2 * k >= matches:
             return False
-        return not filtered or matches > max(_SCANNED_LEAST, _SCANNED_SHARE * self.count)
+        return not filtered or matches > self._scanned
+
+    @property
+    def _scanned(self) -> int:
+        """Of how many matches all are compared."""
+        return max(_SCANNED_LEAST, int(_SCANNED_SHARE * self.count))
 
     def _matches(self, mask: PgCondition) -> int:
         """About how many documents match: by the server's estimate where that leaves no doubt, else counted."""
-        limit = max(_SCANNED_LEAST, int(_SCANNED_SHARE * self.count))
-        if self._asked <= indexed_fields(self._reader.meta):  # of others the server knows nothing
+        limit = self._scanned
+        if self._filtered <= indexed_fields(self._reader.meta):  # of others the server knows nothing
             query = "EXPLAIN (FORMAT JSON) SELECT 1 FROM {schema}.documents WHERE {condition}"
             estimate = self._reader.all(query, mask.values, condition=mask.statement)[0][0][0]["Plan"]["Plan Rows"]
             if not limit / _SURE < estimate < _SURE * limit:

@@ -5,6 +5,7 @@ Each of them may be done twice without harm, so that it can be done again where 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,12 +19,12 @@ from index.collection.metadata_update import metadata_batches
 from index.engines.postgres.pg_conditions import compiled
 from index.engines.postgres.pg_connection import Connection, PgDatabase
 from index.engines.postgres.pg_reader import PgReader, id_of, stored_id
-from index.engines.postgres.pg_schema import about_in, get_meta, set_meta
+from index.engines.postgres.pg_schema import set_meta
 from index.engines.postgres.pg_words import rows_with
 from index.query.filters import Filter
 from index.results import DocumentId
 from index.storage.schema import About, document_checksum, vector_checksum
-from index.storage.writer import Batch
+from index.storage.writer import Batch, chunk_of_another, id_taken
 
 _COLUMNS = ("id", "source", "text", "metadata", "fields", "checksum", "length", "vector", "vector_checksum")
 _GONE = "DELETE FROM {schema}.documents WHERE {chosen} RETURNING row, id, source, length"
@@ -41,10 +42,10 @@ class PgWrites:
 
         def write() -> bool:
             with self._database.writing() as connection:
-                meta = get_meta(self._database, connection)
-                if about_in(meta) != about:
+                run = _Write(self._database, connection)
+                if run.reader.about != about:
                     return False
-                _Write(self._database, connection, meta).upsert(batch, vectors)
+                run.upsert(batch, vectors)
                 return True
 
         return self._database.retried(write)
@@ -54,10 +55,8 @@ class PgWrites:
 
         def write() -> None:
             with self._database.writing() as connection:
-                reader = PgReader(self._database, connection)
-                batches = list(metadata_batches(reader, ids, metadata))
-                run = _Write(self._database, connection, reader.meta)
-                for batch, vectors in batches:
+                run = _Write(self._database, connection)
+                for batch, vectors in list(metadata_batches(run.reader, ids, metadata)):
                     run.upsert(batch, vectors)
 
         self._database.retried(write)
@@ -79,7 +78,7 @@ class PgWrites:
     def _deleted(self, delete: Callable[[_Write], int]) -> int:
         def write() -> int:
             with self._database.writing() as connection:
-                run = _Write(self._database, connection, get_meta(self._database, connection))
+                run = _Write(self._database, connection)
                 count = delete(run)
                 if count:
                     run.note(0)
@@ -91,8 +90,8 @@ class PgWrites:
 class _Write:
     """One transaction that writes."""
 
-    def __init__(self, database: PgDatabase, connection: Connection, meta: dict[str, str]) -> None:
-        self._database, self._connection, self._meta = database, connection, meta
+    def __init__(self, database: PgDatabase, connection: Connection) -> None:
+        self._database, self._connection = database, connection
         self.reader = PgReader(database, connection)
         self._gone, self._length = 0, 0
 
@@ -103,9 +102,9 @@ class _Write:
         :raises SaveError: if another process indexes words by other rules.
         """
         words = self.reader.words
-        if words.rules != self._meta["words"]:
+        if words.rules != self.reader.meta["words"]:
             raise SaveError(
-                f"The words of {self._database.address} are of rules {self._meta['words']!r}, expected "
+                f"The words of {self._database.address} are of rules {self.reader.meta['words']!r}, expected "
                 f"{words.rules!r}. Nothing was written; use the version that made the collection, or make it anew."
             )
         sources: Sequence[DocumentId | None] = batch.sources or [None] * len(batch.ids)
@@ -114,7 +113,7 @@ class _Write:
         if batch.sources is not None:
             self._check_free(batch.ids)
         about = self.reader.about
-        terms = [_postings_of(words, text) for text in batch.texts]
+        terms = [Counter(words.stored(text)) for text in batch.texts]
         lines = []
         for number, (identifier, source, text, metadata) in enumerate(
             zip(batch.ids, sources, batch.texts, batch.metadata, strict=True)
@@ -122,21 +121,23 @@ class _Write:
             vector = vectors[number].astype(about.dtype)
             checksum = document_checksum(identifier, text, metadata, source)
             stored = None if source is None else stored_id(source)
-            length = sum(terms[number].values())
+            length = terms[number].total()
             self._length += length
             lines.append(
                 (
                     *(stored_id(identifier), stored, text, metadata, metadata, checksum),
-                    *(length, _written(vector), vector_checksum(vector.tobytes())),
+                    *(length, vector_text(vector), vector_checksum(vector.tobytes())),
                 )
             )
         self._copy("documents", _COLUMNS, lines)
         rows = dict(
-            self.reader.all("SELECT id, row FROM {schema}.documents WHERE id = ANY(%s)", ([line[0] for line in lines],))
+            self.reader.all(
+                "SELECT id, row FROM {schema}.documents WHERE id = ANY(%s)", ([stored_id(one) for one in batch.ids],)
+            )
         )
         postings = (
-            (term, rows[line[0]], count, line[6])
-            for line, own in zip(lines, terms, strict=True)
+            (term, rows[stored_id(identifier)], count, own.total())
+            for identifier, own in zip(batch.ids, terms, strict=True)
             for term, count in own.items()
         )
         self._copy("postings", ("term", "row", "count", "length"), postings)
@@ -156,10 +157,7 @@ class _Write:
         lines = self.reader.all(_GONE, values, chosen=chosen)
         for _, identifier, source, _ in lines:
             if named is not None and source is not None and source not in named:
-                raise InputError(
-                    f"{id_of(identifier)!r} is a piece of the document {id_of(source)!r}, which would be left without "
-                    "it. Name the document instead. Nothing was changed."
-                )
+                raise chunk_of_another(id_of(identifier), id_of(source))
         rows = [line[0] for line in lines]
         if rows:
             self.reader.connection.execute(
@@ -171,22 +169,21 @@ class _Write:
 
     def note(self, added: int) -> None:
         """Count what was written, as one write."""
-        current = get_meta(self._database, self._connection)
+        meta = self.reader.meta  # which nobody else changes meanwhile
         change = {
-            "sequence": int(current["sequence"]) + 1,
-            "count": int(current["count"]) + added - self._gone,
-            "length": int(current.get("length", 0)) + self._length,
+            "sequence": int(meta["sequence"]) + 1,
+            "count": int(meta["count"]) + added - self._gone,
+            "length": int(meta.get("length", 0)) + self._length,
         }
         set_meta(self._database, self._connection, change)
+        meta |= {key: str(value) for key, value in change.items()}
         self._gone = self._length = 0
 
     def _check_free(self, ids: Sequence[DocumentId]) -> None:
         query = "SELECT id FROM {schema}.documents WHERE id = ANY(%s) LIMIT 1"
         taken = self.reader.all(query, ([stored_id(one) for one in ids],))
         if taken:
-            raise InputError(
-                f"Another document has the id {id_of(taken[0][0])!r}, which a piece would get. Rename one of them."
-            )
+            raise id_taken(id_of(taken[0][0]))
 
     def _copy(self, table: str, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -211,14 +208,6 @@ def check_storable(batch: Batch) -> None:
                 )
 
 
-def _written(vector: Any) -> str:
+def vector_text(vector: Any) -> str:
     """A vector as pgvector reads it; each number so that it is the same again."""
     return "[" + ",".join(map(repr, np.asarray(vector, dtype=np.float32).tolist())) + "]"
-
-
-def _postings_of(words: Any, text: str) -> dict[str, int]:
-    """Terms of a text, and how often it has each."""
-    counts: dict[str, int] = {}
-    for term in words.stored(text):
-        counts[term] = counts.get(term, 0) + 1
-    return counts

@@ -8,24 +8,24 @@ from typing import Any, TypeAlias
 
 import click
 
-Place: TypeAlias = Path | str
+Location: TypeAlias = Path | str
 """A folder, or the address of a collection in another engine."""
 
 
-def PLACE(value: str) -> Place:  # noqa: N802 - a type of click's, as click.INT is
+def LOCATION(value: str) -> Location:  # noqa: N802 - a type of click's, as click.INT is
     """An address as it is: a path has no two slashes behind each other."""
     return value if "://" in str(value) else Path(value)
 
 
-FOLDER = click.argument("folder", type=PLACE)
+FOLDER = click.argument("folder", type=LOCATION)
 WHERE = click.option("--where", help='A filter, as JSON: \'{"lang": "en"}\'.')
 
 
-def beside(place: Place) -> Path:
+def beside(location: Location) -> Path:
     """What files of a run are called by: beside the folder, or in the working folder by the collection's name."""
-    return (
-        place if isinstance(place, Path) else Path(place.rpartition("collection=")[2].partition("&")[0] or "collection")
-    )
+    if isinstance(location, Path):
+        return location
+    return Path(location.rpartition("collection=")[2].partition("&")[0] or "collection")
 
 
 def ids_of(ids: tuple[str, ...]) -> list[str | int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER, Place, beside
+from service.cli.index_commands.arguments import FOLDER, Location, beside
 from service.cli.options import MODEL, READING, gathered, with_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _FILES = (
 )
 @gathered(FileOptions, "options")
 def build(
-    folder: Place,
+    folder: Location,
     files: tuple[Path, ...],
     model: str,
     stemming: str | None,
@@ -104,7 +104,7 @@ def build(
 @click.command("add", short_help="Add files to an existing collection.")
 @with_options(_FILES)
 @gathered(FileOptions, "options")
-def add(folder: Place, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
+def add(folder: Location, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
     """Add the contents of FILES to the collection FOLDER, which must exist; otherwise as `build`."""
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -113,7 +113,7 @@ def add(folder: Place, files: tuple[Path, ...], model: str, options: FileOptions
         _add_all(collection, folder, files, options)
 
 
-def _add_all(collection: Any, folder: Place, files: tuple[Path, ...], options: FileOptions) -> None:
+def _add_all(collection: Any, folder: Location, files: tuple[Path, ...], options: FileOptions) -> None:
     import time
 
     from encoder_tools.io.columns import DocumentColumns

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER, WHERE, Place, ids_of, read_where
+from service.cli.index_commands.arguments import FOLDER, WHERE, Location, ids_of, read_where
 
 
 @click.command("list", short_help="List documents, page by page.")
@@ -17,7 +17,7 @@ from service.cli.index_commands.arguments import FOLDER, WHERE, Place, ids_of, r
 @WHERE
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Number of documents.")
 @click.option("--after", help="Id of the last document of the page before.")
-def list_(folder: Place, where: str | None, limit: int, after: str | None) -> None:
+def list_(folder: Location, where: str | None, limit: int, after: str | None) -> None:
     """Print documents of FOLDER, one JSON object per line, in the order in which they were last written.
 
     The next page follows --after the last id.
@@ -34,7 +34,7 @@ def list_(folder: Place, where: str | None, limit: int, after: str | None) -> No
 @click.command("get", short_help="Show documents by id.")
 @FOLDER
 @click.argument("ids", nargs=-1, required=True)
-def get(folder: Place, ids: tuple[str, ...]) -> None:
+def get(folder: Location, ids: tuple[str, ...]) -> None:
     """Print the documents of FOLDER with these IDS, one JSON object per line; of a document in chunks, its chunks."""
     from index import Collection
 
@@ -52,7 +52,7 @@ def get(folder: Place, ids: tuple[str, ...]) -> None:
 @WHERE
 @click.option("-n", "count", type=click.IntRange(min=1), default=10, show_default=True, help="Number of documents.")
 @click.option("--seed", type=int, help="The same documents again.  [default: other ones each time]")
-def sample(folder: Place, where: str | None, count: int, seed: int | None) -> None:
+def sample(folder: Location, where: str | None, count: int, seed: int | None) -> None:
     """Print random documents of FOLDER, or of those that match a filter, one JSON object per line."""
     import random
 
@@ -74,7 +74,7 @@ def sample(folder: Place, where: str | None, count: int, seed: int | None) -> No
 @click.option("--id", "ids", multiple=True, help="Id of a document, text or number; repeat it for several.")
 @WHERE
 @click.option("--all", "everything", is_flag=True, help="All documents.")
-def delete(folder: Place, ids: tuple[str, ...], where: str | None, everything: bool) -> None:
+def delete(folder: Location, ids: tuple[str, ...], where: str | None, everything: bool) -> None:
     """Delete documents of FOLDER by their ids, by a filter, or all of them."""
     from index import Collection
 
@@ -94,7 +94,7 @@ def delete(folder: Place, ids: tuple[str, ...], where: str | None, everything: b
 @FOLDER
 @click.argument("out", type=click.Path(path_type=Path))
 @WHERE
-def export(folder: Place, out: Path, where: str | None) -> None:
+def export(folder: Location, out: Path, where: str | None) -> None:
     """Write the documents of FOLDER, or those that match a filter, to OUT, as JSON Lines or Parquet (.parquet).
 
     `build` reads both; in Parquet, ids that are numbers beside others that are texts become texts. Chunks are

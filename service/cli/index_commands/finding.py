@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER, WHERE, Place, read_where
+from service.cli.index_commands.arguments import FOLDER, WHERE, Location, read_where
 from service.cli.options import MODEL
 
 _SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and before the first word of the query
@@ -33,7 +33,7 @@ _SHOWN, _BEFORE = 160, 40  # characters of a text that are printed, at most, and
 @click.option("--allow-sibling", is_flag=True, help="Accept a model of the same embedding space.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def search(
-    folder: Place,
+    folder: Location,
     query: str,
     model: str,
     k: int,

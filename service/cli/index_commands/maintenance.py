@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER, Place
+from service.cli.index_commands.arguments import FOLDER, Location
 from service.cli.options import MODEL
 
 
 @click.command("stats", short_help="Show contents, index and recall.")
 @FOLDER
-def stats(folder: Place) -> None:
+def stats(folder: Location) -> None:
     """Show what FOLDER holds, how it is searched, and the measured recall."""
     from index import Collection
 
@@ -46,7 +46,7 @@ def stats(folder: Place) -> None:
 @FOLDER
 @MODEL
 @click.option("--restart", is_flag=True, help="Start over, if a run with another model was interrupted.")
-def reembed(folder: Place, model: str, restart: bool) -> None:
+def reembed(folder: Location, model: str, restart: bool) -> None:
     """Change the model of FOLDER: encode all stored texts with MODEL, then switch to it at once.
 
     Searches and writes go on meanwhile, with the old model. An interrupted run resumes when it is started again.
@@ -74,7 +74,7 @@ def reembed(folder: Place, model: str, restart: bool) -> None:
 
 @click.command("compact", short_help="Build the index and shrink the file.")
 @FOLDER
-def compact(folder: Place) -> None:
+def compact(folder: Location) -> None:
     """Build the approximate index of FOLDER now, and give back disk space that deletes have left."""
     from index import Collection
 
@@ -86,7 +86,7 @@ def compact(folder: Place) -> None:
 @click.command("prepare-rescoring", short_help="Store token vectors for search --rescore.")
 @FOLDER
 @MODEL
-def prepare_rescoring(folder: Place, model: str) -> None:
+def prepare_rescoring(folder: Location, model: str) -> None:
     """Store the vectors of all tokens beside FOLDER, so that a search with --rescore tokens encodes its query alone."""
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -97,7 +97,7 @@ def prepare_rescoring(folder: Place, model: str) -> None:
 
 @click.command("verify", short_help="Check everything against its checksums.")
 @FOLDER
-def verify(folder: Place) -> None:
+def verify(folder: Location) -> None:
     """Read everything in FOLDER and check it against its checksums."""
     from index import Collection
 
@@ -108,7 +108,7 @@ def verify(folder: Place) -> None:
 @click.command("backup", short_help="Copy a collection while it is in use.")
 @FOLDER
 @click.argument("out", type=click.Path(path_type=Path))
-def backup(folder: Place, out: Path) -> None:
+def backup(folder: Location, out: Path) -> None:
     """Copy FOLDER as it is now to OUT; others may read and write it meanwhile."""
     from index import Collection
 

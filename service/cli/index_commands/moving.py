@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.index_commands.arguments import PLACE, Place
+from service.cli.index_commands.arguments import LOCATION, Location
 
 if TYPE_CHECKING:
     from index.storage.precision import Storage
 
 
 @click.command("copy", short_help="Copy a collection to another place or engine.")
-@click.argument("source", type=PLACE)
-@click.argument("target", type=PLACE)
+@click.argument("source", type=LOCATION)
+@click.argument("target", type=LOCATION)
 @click.option(
     "--storage",
     type=click.Choice(["float32", "float16", "int8", "binary"]),
     help="How TARGET keeps vectors.  [default: as SOURCE, or float16 where the engine has no such storage]",
 )
-def copy(source: Place, target: Place, storage: Storage | None) -> None:
+def copy(source: Location, target: Location, storage: Storage | None) -> None:
     """Copy the collection SOURCE to TARGET; each is a folder or an address such as
     postgresql://user@host/database?collection=NAME.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from service.cli.index_commands.arguments import FOLDER, Place
+from service.cli.index_commands.arguments import FOLDER, Location
 from service.cli.options import MODEL
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -23,7 +23,7 @@ _NAMED = 5
 @click.option("--qrels", type=_FILE, required=True, help="Rows with query_id, doc_id, relevance; or TREC's columns.")
 @click.option("--allow-sibling", is_flag=True, help="Accept a model of the same embedding space.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(folder: Place, model: str, queries: Path, qrels: Path, allow_sibling: bool, as_json: bool) -> None:
+def evaluate(folder: Location, model: str, queries: Path, qrels: Path, allow_sibling: bool, as_json: bool) -> None:
     """Measure dense, lexical and hybrid search in FOLDER by queries whose relevant documents are known.
 
     Printed are nDCG of the first 10, recall of the first 100 and the mean reciprocal rank, each with the interval that
@@ -78,7 +78,7 @@ def _in_words(advice: Any) -> str:
 @click.option("--cosine", default=0.95, show_default=True, help="Of vectors, from which documents are near.")
 @click.option("--share", default=0.8, show_default=True, help="Of three-word pieces in common, from which they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per group.")
-def duplicates(folder: Place, by: Any, cosine: float, share: float, as_json: bool) -> None:
+def duplicates(folder: Location, by: Any, cosine: float, share: float, as_json: bool) -> None:
     """Print groups of documents in FOLDER that are nearly the same; the first of each was written first."""
     from index import Collection
     from index.quality.similar_documents import similar_documents
