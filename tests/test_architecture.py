@@ -20,6 +20,7 @@ FLOOR = tuple(
     for name in (
         "aliases",
         "arguments",
+        "bulk",
         "errors",
         "extras",
         "io",
@@ -33,7 +34,17 @@ FLOOR = tuple(
 """The torch-free floor of encoder_tools; all else there is the torch floor."""
 ROOM_NEEDS = tuple(
     f"encoder_tools.{name}"
-    for name in ("aliases", "arguments", "errors", "extras", "io", "model.embedding_space", "protocols", "vectors")
+    for name in (
+        "aliases",
+        "arguments",
+        "bulk.vector_shards",
+        "errors",
+        "extras",
+        "io",
+        "model.embedding_space",
+        "protocols",
+        "vectors",
+    )
 )
 """What heads and index may know of encoder_tools: files, and a protocol, not a class."""
 LAYERS = {
@@ -43,7 +54,7 @@ LAYERS = {
         "io machine",
         "model",
         "runtime families",
-        "extraction onnx_export gguf_export evaluation",
+        "bulk extraction onnx_export gguf_export evaluation",
         "training trimming",
         "distillation",
     ),

@@ -26,6 +26,17 @@ def forget_rejected() -> None:
     _here.clear()
 
 
+def count_rejected(path: Path, count: int) -> None:
+    """Add to what :func:`rejected_here` tells."""
+    if count:
+        _here[path] = _here.get(path, 0) + count
+
+
+def rejected_line(file: str, number: int, reason: str, row: Any) -> str:
+    """What is written about a row."""
+    return json.dumps({"file": file, "row": number, "reason": reason, "data": _plain(row)}, allow_nan=False)
+
+
 class RejectedRows:
     """Takes rows as :data:`encoder_tools.io.rows.Reject` does.
 
@@ -51,11 +62,10 @@ class RejectedRows:
         if number <= self._after:
             return
         self.count += 1
-        _here[self.path] = _here.get(self.path, 0) + 1
+        count_rejected(self.path, 1)
         self.first = self.first or reason
-        line = {"file": str(self._file), "row": number, "reason": reason, "data": _plain(row)}
         with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line, allow_nan=False) + "\n")
+            out.write(rejected_line(str(self._file), number, reason, row) + "\n")
 
     def _forget(self) -> None:
         """Drop the lines about this file."""

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "Describe this machine, for bug reports.",
     },
     "Use a model": {
+        "embed": "Embed very many texts into files.",
         "head": "Fit and use classifiers.",
         "index": "Build and search collections of texts.",
         "serve": "Serve models over HTTP.",

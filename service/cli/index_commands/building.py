@@ -36,7 +36,7 @@ class FileOptions:
 
 _FILES = (
     FOLDER,
-    click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True),
+    click.argument("files", type=click.Path(path_type=Path), nargs=-1),
     MODEL,
     click.option("--text", default="text", show_default=True, help="Column of the texts."),
     click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
@@ -65,6 +65,7 @@ _FILES = (
     type=click.Choice(["float32", "float16", "int8", "binary"]),
     help="How vectors are kept: float16 takes half the room, int8 a quarter of the memory.  [default: float32]",
 )
+@click.option("--from", "vectors", help="Folder or address of vectors that `encoder-tools embed` made.")
 @gathered(FileOptions, "options")
 def build(
     folder: Location,
@@ -72,9 +73,11 @@ def build(
     model: str,
     stemming: str | None,
     storage: Storage | None,
+    vectors: str | None,
     options: FileOptions,
 ) -> None:
-    """Add the contents of FILES to the collection FOLDER, which is created if it does not exist.
+    """Add the contents of FILES, or vectors that are made already (--from), to the collection FOLDER, which is created
+    if it does not exist.
 
     FILES are CSV, TSV, JSON Lines, JSON arrays (each also .gz), Parquet, folders of datasets, text files (.txt, .rst,
     .md, .html), documents (.pdf, .docx, .pptx, .xlsx, .epub, .eml, .mbox; extra: documents) and folders of them, whose
@@ -88,6 +91,8 @@ def build(
     from encoder_tools.errors import FileMissingError
     from index import Collection
 
+    if bool(files) == (vectors is not None):
+        raise click.UsageError("Name FILES, or a folder of vectors with --from.")
     encoder = OnnxEncoder(model)
     opened = None
     if isinstance(folder, str) or (folder / "collection.db").exists():
@@ -98,7 +103,10 @@ def build(
             opened.close()
             raise click.UsageError(f"{name} is chosen when a collection is made, and the collection is there.")
     with opened or Collection.create(folder, encoder, stemming=stemming, storage=storage or "float32") as collection:
-        _add_all(collection, folder, files, options)
+        if vectors is None:
+            _add_all(collection, folder, files, options)
+        else:
+            _add_vectors(collection, folder, vectors)
 
 
 @click.command("add", short_help="Add files to an existing collection.")
@@ -109,6 +117,8 @@ def add(folder: Location, files: tuple[Path, ...], model: str, options: FileOpti
     from encoder_tools import OnnxEncoder
     from index import Collection
 
+    if not files:
+        raise click.UsageError("Missing argument 'FILES...'.")
     with Collection.open(folder, OnnxEncoder(model)) as collection:
         _add_all(collection, folder, files, options)
 
@@ -138,6 +148,19 @@ def _add_all(collection: Any, folder: Location, files: tuple[Path, ...], options
     if options.watch:
         click.echo("following " + ", ".join(map(str, files)) + " until interrupted")
         watch_folders(collection, beside(folder), files, adding, click.echo, since=start)
+
+
+def _add_vectors(collection: Any, folder: Location, vectors: str) -> None:
+    from encoder_tools.bulk import VectorShards
+    from index.ingest.rows import Ingested
+    from index.ingest.vector_rows import ingest_vectors
+
+    shards = VectorShards(vectors)
+    total = Ingested()
+    for part in _with_bar(vectors, shards.rows, ingest_vectors(collection, shards, beside(folder))):
+        total = total.plus(part)
+    click.echo(f"{vectors}: {total.stored} stored, {total.unchanged} unchanged, {total.rejected} rejected")
+    click.echo(f"{collection.folder}: {collection.count()} documents")
 
 
 def _with_bar(name: str, expected: int | None, parts: Iterable[Any]) -> Iterator[Any]:

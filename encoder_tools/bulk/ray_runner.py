@@ -1,0 +1,121 @@
+"""Shards embedded on a cluster, by Ray Data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from encoder_tools.bulk.embed_job import EmbedJob
+from encoder_tools.bulk.shard_embedding import ShardDone, embed_shard, encoder_of
+from encoder_tools.bulk.shard_files import ShardMark
+from encoder_tools.bulk.shard_rows import Shard, shards_of
+from encoder_tools.errors import EncoderToolsError, InferenceError, InputError, one_line
+from encoder_tools.extras import require_extra
+
+_READING_CPUS = 0.01  # of the one task that reads: on a cluster whose cores all embed it must still run
+_READING_MEMORY = 2**28  # bytes, about what it takes beside the shards
+
+
+def run_on_ray(job: EmbedJob, processes: int | None, address: str | None) -> Iterator[ShardDone]:
+    """Embed shards by actors of a cluster; an actor that dies, or its machine, is replaced, and its shard begun again.
+
+    One task reads the inputs and hands on whole shards, so that they are the same as in a run without a cluster.
+
+    :param processes: actors, of one core each (of one GPU each with another provider); None for as many as there is
+        room for.
+    :param address: of the cluster; None for the one that ``RAY_ADDRESS`` names, or a new one on this machine.
+    :raises InferenceError: if Ray gives up.
+    """
+    require_extra("ray", "ray")
+    ray: Any = import_module("ray")
+
+    gpu = dict(job.settings).get("provider", "cpu") in ("cuda", "tensorrt")
+    started = not ray.is_initialized()
+    if started:
+        _connect(ray, address)
+    try:
+        room = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        if room < 1:
+            raise InputError(f"The Ray cluster has no {'GPU' if gpu else 'core'} to embed with. Add a node that has.")
+        yield from _results(ray, job, processes or room, {"num_gpus": 1} if gpu else {"num_cpus": 1})
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False,
+                 logging_level="error")  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"There is no Ray cluster at {address} ({one_line(error)}). Start it: ray start.") from None
+
+
+def _results(ray: Any, job: EmbedJob, processes: int, needs: dict[str, int]) -> Iterator[ShardDone]:
+    import_module("ray.data")
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = context.target_min_block_size = 1  # a block is one shard, whatever its size
+    context.enable_progress_bars = False
+    source = ray.data.read_datasource(
+        _source(job), override_num_blocks=1, num_cpus=_READING_CPUS, memory=_READING_MEMORY
+    )
+    marks = source.map_batches(
+        _Embedder,
+        fn_constructor_args=(job,),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=processes, max_tasks_in_flight_per_actor=2),
+        **needs,
+    )
+    try:
+        for line in marks.iter_rows():
+            yield ShardDone(msgspec.json.decode(line["mark"], type=ShardMark), bool(line["skipped"]))
+    except ray.exceptions.RayError as error:
+        raise _error_of(error) from error
+
+
+class _Embedder:
+    """What an actor does."""
+
+    def __init__(self, job: EmbedJob) -> None:
+        self._job = job
+        encoder_of(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        shards = zip(batch["number"].tolist(), batch["payload"].tolist(), strict=True)
+        done = [embed_shard(self._job, Shard(number, payload)) for number, payload in shards]
+        return {"mark": [msgspec.json.encode(one.mark) for one in done], "skipped": [one.skipped for one in done]}
+
+
+def _source(job: EmbedJob) -> Any:
+    """A source of shards, of one task: where a row belongs is known when all before it are read."""
+    import pyarrow
+
+    ray_data: Any = import_module("ray.data")
+    datasource: Any = import_module("ray.data.datasource")
+    block: Any = import_module("ray.data.block")
+
+    def read() -> Iterator[Any]:
+        for shard in shards_of(job):
+            payload = pyarrow.array([shard.payload], pyarrow.large_binary())
+            yield pyarrow.table({"number": [shard.number], "payload": payload})
+
+    class Shards(ray_data.Datasource):  # type: ignore[misc]
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+        def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
+            return [datasource.ReadTask(read, block.BlockMetadata(None, None, None, None))]
+
+    return Shards()
+
+
+def _error_of(error: Exception) -> EncoderToolsError:
+    """The error of ours that a task raised, else one that says what Ray says."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, EncoderToolsError):
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return cause or InferenceError(f"Ray gave up: {one_line(error, most=500)}. Its logs are in /tmp/ray.")
