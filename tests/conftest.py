@@ -18,6 +18,8 @@ SLOW = (
     "encoder_tools/training",
     "encoder_tools/trimming",
     "encoder_tools/distillation",
+    "encoder_tools/bulk/test_ray.py",
+    "encoder_tools/bulk/test_embed_files.py",
     "encoder_tools/runtime/test_runtime.py",
     "encoder_tools/extraction/test_quirks.py",
     "index/storage/test_kills.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -9,23 +11,26 @@ from typing import Any
 import msgspec
 
 from encoder_tools.bulk.embed_job import EmbedJob
-from encoder_tools.bulk.shard_embedding import ShardDone, embed_shard, encoder_of
+from encoder_tools.bulk.shard_embedding import ShardDone, embed_shard
 from encoder_tools.bulk.shard_files import ShardMark
 from encoder_tools.bulk.shard_rows import Shard, shards_of
 from encoder_tools.errors import EncoderToolsError, InferenceError, InputError, one_line
 from encoder_tools.extras import require_extra
 
+_RAY_ADDS = "\nFailed to apply UDF"
 _READING_CPUS = 0.01  # of the one task that reads: on a cluster whose cores all embed it must still run
+_NEW = "local"  # else Ray looks for a cluster that anyone may have left on this machine
+_REACH_S = 10.0
 _READING_MEMORY = 2**28  # bytes, about what it takes beside the shards
 
 
 def run_on_ray(job: EmbedJob, processes: int | None, address: str | None) -> Iterator[ShardDone]:
-    """Embed shards by actors of a cluster; an actor that dies, or its machine, is replaced, and its shard begun again.
+    """Embed shards by tasks of a cluster; what a process or a machine that is gone had begun is begun again.
 
     One task reads the inputs and hands on whole shards, so that they are the same as in a run without a cluster.
 
-    :param processes: actors, of one core each (of one GPU each with another provider); None for as many as there is
-        room for.
+    :param processes: tasks at a time, of one core each (of one GPU each with another provider); None for as many as
+        there is room for.
     :param address: of the cluster; None for the one that ``RAY_ADDRESS`` names, or a new one on this machine.
     :raises InferenceError: if Ray gives up.
     """
@@ -35,7 +40,7 @@ def run_on_ray(job: EmbedJob, processes: int | None, address: str | None) -> Ite
     gpu = dict(job.settings).get("provider", "cpu") in ("cuda", "tensorrt")
     started = not ray.is_initialized()
     if started:
-        _connect(ray, address)
+        _connect(ray, address or os.environ.get("RAY_ADDRESS") or _NEW)
     try:
         room = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
         if room < 1:
@@ -46,12 +51,20 @@ def run_on_ray(job: EmbedJob, processes: int | None, address: str | None) -> Ite
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def _connect(ray: Any, address: str) -> None:
     try:
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False,
+        _reach(address)
+        ray.init(address=address, include_dashboard=False if address == _NEW else None, log_to_driver=False,
                  logging_level="error")  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"There is no Ray cluster at {address} ({one_line(error)}). Start it: ray start.") from None
+
+
+def _reach(address: str) -> None:
+    """Knock at the head node of ``host:port``: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), _REACH_S).close()
 
 
 def _results(ray: Any, job: EmbedJob, processes: int, needs: dict[str, int]) -> Iterator[ShardDone]:
@@ -63,11 +76,12 @@ def _results(ray: Any, job: EmbedJob, processes: int, needs: dict[str, int]) -> 
         _source(job), override_num_blocks=1, num_cpus=_READING_CPUS, memory=_READING_MEMORY
     )
     marks = source.map_batches(
-        _Embedder,
-        fn_constructor_args=(job,),
+        _embed,
+        fn_args=(job,),
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=processes, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.TaskPoolStrategy(size=processes),
+        max_calls=0,  # a process that embedded one shard, on a GPU too, keeps its model for the next one
         **needs,
     )
     try:
@@ -77,17 +91,14 @@ def _results(ray: Any, job: EmbedJob, processes: int, needs: dict[str, int]) -> 
         raise _error_of(error) from error
 
 
-class _Embedder:
-    """What an actor does."""
+def _embed(batch: dict[str, Any], job: EmbedJob) -> dict[str, Any]:
+    """What a task does.
 
-    def __init__(self, job: EmbedJob) -> None:
-        self._job = job
-        encoder_of(job)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        shards = zip(batch["number"].tolist(), batch["payload"].tolist(), strict=True)
-        done = [embed_shard(self._job, Shard(number, payload)) for number, payload in shards]
-        return {"mark": [msgspec.json.encode(one.mark) for one in done], "skipped": [one.skipped for one in done]}
+    It is no method of an actor: one whose machine is gone waits for another machine, and what it had begun with it.
+    """
+    shards = zip(batch["number"].tolist(), batch["payload"].tolist(), strict=True)
+    done = [embed_shard(job, Shard(number, payload)) for number, payload in shards]
+    return {"mark": [msgspec.json.encode(one.mark) for one in done], "skipped": [one.skipped for one in done]}
 
 
 def _source(job: EmbedJob) -> Any:
@@ -115,7 +126,7 @@ def _source(job: EmbedJob) -> Any:
 
 def _error_of(error: Exception) -> EncoderToolsError:
     """The error of ours that a task raised, else one that says what Ray says."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, EncoderToolsError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return cause or InferenceError(f"Ray gave up: {one_line(error, most=500)}. Its logs are in /tmp/ray.")
+    kind = next((one for one in type(error).__mro__ if one.__module__ == EncoderToolsError.__module__), None)
+    if kind is None or not issubclass(kind, EncoderToolsError):
+        return InferenceError(f"Ray gave up: {one_line(error, most=500)}. Its logs are in /tmp/ray.")
+    return kind(str(getattr(error, "cause", error)).partition(_RAY_ADDS)[0])
