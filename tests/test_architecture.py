@@ -68,7 +68,7 @@ LAYERS = {
         "query",
         "collection",
         "engines",
-        "ingest quality",
+        "ingest quality sizing",
     ),
     "integrations": (
         "filter_language opening",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,13 +45,35 @@ class Measurement:
     held_out: bool = False
 
 
-class _File(msgspec.Struct):
+@dataclass(frozen=True)
+class EncodingSpeed:
+    """How fast a model embeds on one core.
+
+    :ivar text_bytes: of the texts, and ``tokens`` in them.
+    :ivar texts_per_s: in one second.
+    """
+
+    model: str
+    text_bytes: int
+    tokens: float
+    texts_per_s: float
+    date: str
+
+
+class Measurements(msgspec.Struct, frozen=True):
+    """All that were made, and on what.
+
+    :ivar machine: cores and versions.
+    """
+
+    machine: dict[str, Any]
     rows: list[Measurement]
+    encoding: list[EncodingSpeed] = msgspec.field(default_factory=list)
 
 
-def read_measurements(path: Path = MEASURED) -> list[Measurement]:
-    """All that were made.
+def read_measurements(path: Path = MEASURED) -> Measurements:
+    """What ships with the package.
 
     :raises FileCorruptError: if the file is damaged.
     """
-    return checked_as(read_json(path), _File, str(path)).rows
+    return checked_as(read_json(path), Measurements, str(path))

@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "embed": "Embed very many texts into files.",
         "head": "Fit and use classifiers.",
         "index": "Build and search collections of texts.",
+        "plan": "Estimate machines for many documents.",
         "serve": "Serve models over HTTP.",
         "demo": "Serve the shipped model and texts.",
     },
