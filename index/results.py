@@ -86,6 +86,7 @@ class Stats(NamedTuple):
     :ivar recall_by_group: for each group of queries (:mod:`index.ann.tuning`) and for 1, 10 and 100 nearest.
     :ivar bytes: on disk.
     :ivar storage: how the vectors are kept; see :data:`index.storage.precision.Storage`.
+    :ivar advice: what should be done, most urgent first, where an engine can tell.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
     """
 
@@ -99,3 +100,4 @@ class Stats(NamedTuple):
     reembedding: tuple[str, int] | None = None
     recall_by_group: Mapping[str, Mapping[int, float]] | None = None
     storage: str = "float32"
+    advice: tuple[str, ...] = ()

@@ -25,12 +25,14 @@ from service.serving.state import ServiceState
 
 _LAST_SECONDS = 2  # for the answers that say that the server stopped
 _IDLE_SECONDS = 30
+_TICKS_PER_SECOND = 10
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Reserve an address without answering on it yet: a port in use shows before a model is loaded.
 
     :param port: 0 takes a free one.
+    :param shared: with other processes of the same user that say so too; the kernel hands connections out.
     :raises OSError: if the address cannot be had; the message says what to do.
     """
     try:
@@ -42,6 +44,8 @@ def bind(host: str, port: int) -> socket.socket:
         raise OSError(errno.EADDRNOTAVAIL, f"{host!r} is not an address of this machine ({error.strerror}).") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -132,6 +136,8 @@ class _Server(uvicorn.Server):
         if self._reload and (self._reloading is None or self._reloading.done()):
             self._reload = False
             self._reloading = asyncio.create_task(self._open_again())
+        if counter % _TICKS_PER_SECOND == 0 and self._state.each_second is not None:
+            self._state.each_second()
         if self._state.draining and not self.should_exit:
             self._stop_at = self._stop_at or time.monotonic() + self._drain_seconds
             if not self._state.under_way or time.monotonic() >= self._stop_at:

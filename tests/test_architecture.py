@@ -86,7 +86,7 @@ LAYERS = {
         "routes workflows",
         "app",
         "server",
-        "demo",
+        "demo workers",
         "cli",
     ),
 }

@@ -90,6 +90,9 @@ class Engine(Protocol):
     def check_open(self) -> None:
         """Raise an :class:`InputError` if it is closed."""
 
+    def ping(self) -> None:
+        """Raise an :class:`UnavailableError`, within seconds, if what holds it cannot be reached now."""
+
     def close(self) -> None:
         """Let go of it; a second call does nothing."""
 

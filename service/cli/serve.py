@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from service.config import ServeConfig
     from service.http.middleware import Observer
     from service.serving.state import ServiceState
+    from service.workers import WorkerPlace
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ServeOptions:
     auto_truncate: bool
     token_ids: str
     max_wait: float
+    workers: int
     access_log: bool
     traces: bool
     api_key: tuple[str, ...]
@@ -110,6 +113,13 @@ class ServeOptions:
     help="Seconds that a request may wait in the queue; beyond that it is rejected with 429.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share the port and the cores; for many small requests on many cores (Linux).",
+)
+@click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -136,21 +146,54 @@ def command(host: str, port: int, drain_timeout: float, options: ServeOptions) -
     from service.observability.logs import log_packages_as_json
     from service.server import bind, run, url_of
     from service.serving.loading import Reloader, load
+    from service.workers import WorkerPlace, Workers
 
     log_packages_as_json()
     keys = Keys.of(options.api_key, options.read_key)
+    place = WorkerPlace.mine()
     with ExitStack() as stack:
-        listener = stack.enter_context(bind(host, port))
-        _check_exposure(listener, keys, options.no_auth)
+        several = options.workers > 1
+        listener = stack.enter_context(place.bind() if place else bind(host, port, shared=several))
+        if place is None:
+            _check_exposure(listener, keys, options.no_auth)
+            if several:
+                _check_workers(options)
+                sys.exit(Workers(options.workers, host, listener, drain_timeout).run())
         observers = _observers(options, stack)
         config = _config(options)
-        state = load(config, _state(options, config))
+        state = _state(options, config, place)
+        load(config, state, threads=None if place is None else place.threads())
         state.reload = Reloader(state, partial(_config, options)).reload
+        if place is not None:
+            _be_one_of_several(state, place)
         state.access = Access(keys, frozenset(options.allow_host), frozenset(options.allow_origin))
         _describe(state)
         say_listening = partial(_say_listening, url_of(listener), state, bool(keys))
         run(state, listener, say_listening, drain_seconds=drain_timeout, observers=observers)
     click.echo("stopped")
+
+
+def _check_workers(options: ServeOptions) -> None:
+    from encoder_tools.machine.processor import this_processor
+
+    if not sys.platform.startswith("linux"):
+        raise click.UsageError("--workers needs Linux, whose kernel shares one port among processes.")
+    if options.workers > this_processor().cores:
+        raise click.UsageError(f"--workers {options.workers} are more than the {this_processor().cores} cores.")
+    if options.data is not None:
+        raise click.UsageError(
+            "--data makes collections in one process, which the others would not know. Leave one out."
+        )
+
+
+def _be_one_of_several(state: ServiceState, place: WorkerPlace) -> None:
+    from service.observability.combined import leave
+    from service.workers import metrics_of_all
+
+    state.metrics_text = metrics_of_all(place)
+    state.each_second = lambda: leave(Path(place.folder), place.number, state.metrics.text())
+    state.tell_others_to_reload = place.reload_others
+    place.end_with_the_first()
 
 
 def _observers(options: ServeOptions, stack: ExitStack) -> list[Observer]:
@@ -204,15 +247,16 @@ def _config(options: ServeOptions) -> ServeConfig:
     return checked(config)
 
 
-def _state(options: ServeOptions, config: ServeConfig) -> ServiceState:
+def _state(options: ServeOptions, config: ServeConfig, place: WorkerPlace | None) -> ServiceState:
     from service.batching import QueueLimits
     from service.serving.openai_tokens import decoder_of
     from service.serving.state import Limits, ServiceState
 
     ids = options.token_ids
     data = options.data or (Path(config.data) if config.data else None)
+    limits = Limits(queue=QueueLimits(max_wait=options.max_wait))
     return ServiceState(
-        Limits(queue=QueueLimits(max_wait=options.max_wait)),
+        limits if place is None else place.share_of(limits),
         data=data,
         native_ids=ids == "native",
         decode_ids=None if ids in ("refuse", "native") else decoder_of(ids),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -72,9 +72,21 @@ class Metrics:
         self._provider = Gauge(
             "encoder_tools_provider_info", "Provider in use, always 1.", ["model", "provider"], registry=self._registry
         )
+        self._collections = Gauge(
+            "encoder_tools_collection_up",
+            "Whether what holds a collection can be reached.",
+            ["collection", "engine"],
+            registry=self._registry,
+        )
         self._under_way = Gauge(
             "encoder_tools_requests_under_way", "Requests that have come and are not answered.", registry=self._registry
         )
+
+    def collections(self, reached: Mapping[str, tuple[str, bool]]) -> None:
+        """Show of each collection which engine holds it, and whether that can be reached."""
+        self._collections.clear()
+        for name, (engine, up) in reached.items():
+            self._collections.labels(name, engine).set(up)
 
     def watch(self, model: str, engine: Engine, provider: str) -> None:
         """Show a model's queue."""

@@ -31,6 +31,8 @@ async def reload(context: Context, _: None) -> Reloaded:
     except EncoderToolsError as error:
         message = f"Nothing was exchanged: {error}"
         raise ApiError(409, message, code="reload_failed") from None
+    if context.state.tell_others_to_reload is not None:
+        context.state.tell_others_to_reload()
     return Reloaded(list(parts.heads), list(parts.collections))
 
 

@@ -27,6 +27,7 @@ from service.schemas.collections import (
 )
 from service.schemas.common import Usage
 from service.serving.embedder import EmbedOptions
+from service.serving.generations import with_its_model
 from service.serving.registry import ServedCollection, serve_collection
 from service.serving.state import ServiceState
 
@@ -84,16 +85,21 @@ async def drop_collection(context: Context, _: None) -> Dropped:
 
 async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertResponse:
     """Store documents, replacing those of the same ids; all or nothing, on disk when this answers."""
-    state, call, _ = context
-    _, served = _named(context)
-    model = state.registry.models[served.model]
+    state = context.state
+    _named(context)
     check_count(body.documents, state.limits.max_items, "documents")
     ids = [document.id for document in body.documents]
     twice = next((one for one, count in Counter((type(one), one) for one in ids).items() if count > 1), None)
     if twice is not None:
         message = f"Two documents are called {twice[1]!r}, expected distinct ids in a request."
         raise ApiError(409, message, param="documents", code="ids_not_distinct")
-    texts = [document.text for document in body.documents]
+    return await with_its_model(state, context.request.path_params["name"], partial(_upserted, context, body))
+
+
+async def _upserted(context: Context, body: UpsertRequest, served: ServedCollection) -> UpsertResponse:
+    state, call, _ = context
+    model = state.registry.models[served.model]
+    ids, texts = [document.id for document in body.documents], [document.text for document in body.documents]
     with served.shared.used() as collection:
         if collection.sibling is not None:
             message = "The vectors of this collection are another model's, so this server cannot add to it."
@@ -102,7 +108,8 @@ async def upsert_documents(context: Context, body: UpsertRequest) -> UpsertRespo
         vectors, tokens = await model.embedder.embed(texts, call, options)
         metadata = [document.metadata for document in body.documents]
         with call.timed("write"), refused("documents"):
-            written = await state.worker.run_long(collection.upsert, ids, texts, metadata, vectors)
+            run = state.worker.runner(remote=served.remote, long=True)
+            written = await run(collection.upsert, ids, texts, metadata, vectors)
     return UpsertResponse(written, Usage(tokens, tokens))
 
 
@@ -111,7 +118,8 @@ async def get_documents(context: Context, body: GetRequest) -> GetResponse:
     _, served = _named(context)
     check_count(body.ids, context.state.limits.max_items, "ids")
     with served.shared.used() as collection:
-        documents = await context.state.worker.run(collection.get, body.ids)
+        run = context.state.worker.runner(remote=served.remote, long=False)
+        documents = await run(collection.get, body.ids)
     return GetResponse([None if document is None else StoredDocument(*document) for document in documents])
 
 
@@ -120,10 +128,11 @@ async def delete_documents(context: Context, body: DeleteRequest) -> Deleted:
     _, served = _named(context)
     if (body.ids is not None) + (body.where is not None) + body.all != 1:
         raise bad_request("Deleting takes ids, where or all, one of them.", param="ids")
+    run = context.state.worker.runner(remote=served.remote, long=True)
     with served.shared.used() as collection:
         if body.all:
-            return Deleted(await context.state.worker.run_long(collection.delete_all))
-        return Deleted(await context.state.worker.run_long(collection.delete, body.ids, where=body.where))
+            return Deleted(await run(collection.delete_all))
+        return Deleted(await run(collection.delete, body.ids, where=body.where))
 
 
 def _named(context: Context) -> tuple[str, ServedCollection]:
@@ -132,9 +141,17 @@ def _named(context: Context) -> tuple[str, ServedCollection]:
 
 async def _card(state: ServiceState, name: str, served: ServedCollection) -> CollectionCard:
     with served.shared.used() as collection:
-        stats = await state.worker.run_long(collection.stats)
+        stats = await state.worker.runner(remote=served.remote, long=True)(collection.stats)
     return CollectionCard(
-        name, served.model, stats.documents, stats.dim, stats.kind, stats.recall, stats.bytes, stats.storage
+        name,
+        served.model,
+        stats.documents,
+        stats.dim,
+        stats.kind,
+        stats.recall,
+        stats.bytes,
+        stats.storage,
+        list(stats.advice),
     )
 
 

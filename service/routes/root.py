@@ -63,18 +63,27 @@ async def health(_: Context, __: None) -> Status:
 
 
 async def ready(context: Context, _: None) -> Response:
-    """Say whether requests are taken: not any more once the server has been told to stop, or a model's thread ended."""
+    """Say whether requests are taken: not any more once the server has been told to stop, or a model's thread ended.
+
+    Collections that cannot be served, for instance while their database is away, are named; all else is served.
+    """
     if context.state.draining:
         return JsonResponse(Status("draining"), status_code=503, headers={"retry-after": "5"})
     if not all(model.embedder.engine.alive for model in context.state.registry.models.values()):
         return JsonResponse(Status("broken"), status_code=503)
-    unavailable = dict(context.state.registry.unavailable)
+    away = (await context.state.reachability.now()).away
+    unavailable = {**context.state.registry.unavailable, **away}
     return JsonResponse(Ready("ready", unavailable) if unavailable else Status("ready"))
 
 
 async def show_metrics(context: Context, _: None) -> Response:
     """Figures for Prometheus."""
-    return Response(context.state.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
+    reached = await context.state.reachability.now()
+    context.state.metrics.collections(
+        {name: (engine, name not in reached.away) for name, engine in reached.engines.items()}
+    )
+    text = context.state.metrics_text(context.state.metrics.text())
+    return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
 
 async def openapi(context: Context, _: None) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from index import Hit
@@ -11,6 +13,8 @@ from service.routes.inputs import check_count
 from service.schemas.collections import Neighbor, SearchHit, SearchPart, SearchPlan, SearchRequest, SearchResponse
 from service.schemas.common import Usage
 from service.serving.embedder import EmbedOptions
+from service.serving.generations import with_its_model
+from service.serving.registry import ServedCollection
 
 _OPTIONS = (
     "mode",
@@ -39,8 +43,11 @@ async def search_named(context: Context, body: SearchRequest) -> SearchResponse:
 
 
 async def _search(context: Context, body: SearchRequest, name: str | None) -> SearchResponse:
+    return await with_its_model(context.state, name, partial(_searched, context, body))
+
+
+async def _searched(context: Context, body: SearchRequest, served: ServedCollection) -> SearchResponse:
     state, call, _ = context
-    _, served = state.registry.collection(name)
     queries = _queries(body)
     vectors, tokens = None, 0
     with served.shared.used() as collection:
@@ -49,7 +56,7 @@ async def _search(context: Context, body: SearchRequest, name: str | None) -> Se
             vectors, tokens = await state.registry.models[served.model].embedder.embed(queries, call, embed_options)
         options = {name: getattr(body, name) for name in _OPTIONS}
         options["weights"] = None if body.weights is None else msgspec.structs.asdict(body.weights)
-        run = state.worker.run if len(queries) == 1 and body.rescore is None else state.worker.run_long
+        run = state.worker.runner(remote=served.remote, long=len(queries) > 1 or body.rescore is not None)
         with call.timed("search"):
             results = await run(collection.search_many, queries, body.k, vectors=vectors, **options)
     written = [[_hit(hit) for hit in hits] for hits in results]

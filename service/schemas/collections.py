@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -133,6 +133,7 @@ class CollectionCard:
     """A collection: how many documents, of which model's vectors, and how it is searched.
 
     :ivar kind: "flat", or the kind of index; ``recall`` is what that was measured to find of the true ten nearest.
+    :ivar advice: what should be done, most urgent first, where a database can tell.
     """
 
     name: str
@@ -143,6 +144,7 @@ class CollectionCard:
     recall: float | None
     bytes: int
     storage: str = "float32"
+    advice: list[str] = field(default_factory=list)
     object: str = "collection"
 
 

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encoder_tools.errors import EncoderToolsError, FingerprintError, InputError, one_line
+from encoder_tools.errors import EncoderToolsError, InputError, one_line
 from encoder_tools.model.shipped import DEFAULT_MODEL
 from encoder_tools.protocols import TextEncoder
 from heads import load_head
 from index import Collection
 from service.config import PartConfig, ServeConfig
 from service.observability.logs import log_line
+from service.serving.generations import open_with_its_model
 from service.serving.registry import NAME, Parts, ServedCollection, ServedHead, serve_collection
 from service.serving.state import ServiceState
 
@@ -35,9 +36,10 @@ def load_encoder(
     return OnnxEncoder(model, variant=variant, provider=provider, threads=threads)
 
 
-def load(config: ServeConfig, state: ServiceState) -> ServiceState:
+def load(config: ServeConfig, state: ServiceState, *, threads: int | None = None) -> ServiceState:
     """Open all that ``config`` names into ``state``, which is closed if something cannot be opened.
 
+    :param threads: of models for which ``config`` names none; None takes the cores this process may use.
     :raises FileMissingError: if a folder or file is not there.
     :raises FileCorruptError: if a file is damaged.
     :raises FingerprintError: if a collection or a head belongs to another model.
@@ -45,13 +47,15 @@ def load(config: ServeConfig, state: ServiceState) -> ServiceState:
     with ExitStack() as on_error:
         on_error.callback(state.close)
         for name, model in config.models.items():
-            encoder = load_encoder(model.path, variant=model.variant, provider=model.provider, threads=model.threads)
+            encoder = load_encoder(
+                model.path, variant=model.variant, provider=model.provider, threads=model.threads or threads
+            )
             others = [encoder.on_device(number) for number in range(1, model.gpus)]
             state.add_model(encoder, (name, *model.aliases), others)
         for name, reranker in config.rerankers.items():
             from encoder_tools.runtime import OnnxCrossEncoder
 
-            encoder_ = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads)
+            encoder_ = OnnxCrossEncoder(reranker.path, provider=reranker.provider, threads=reranker.threads or threads)
             state.add_reranker(name, encoder_, [encoder_.on_device(number) for number in range(1, reranker.gpus)])
         exchange(open_parts(config, state), state)
         on_error.pop_all()
@@ -68,14 +72,14 @@ def open_parts(config: ServeConfig, state: ServiceState) -> Parts:
             head = load_head(part.path, encoder=encoder, allow_sibling=part.allow_sibling)
             heads[name] = ServedHead(head, str(part.model), Path(part.path))
         for name, part in config.collections.items():
-            opened = Collection.open(part.path, _encoder_of(state, part), allow_sibling=part.allow_sibling)
+            opened, model = _opened(part, state)
             on_error.callback(opened.close)
             folder = None if "://" in part.path else Path(part.path)
-            collections[name] = serve_collection(opened, str(part.model), folder)
+            collections[name] = serve_collection(opened, model, folder, address=part.path)
         unavailable: dict[str, str] = {}
         for folder in _made_here(state, set(collections)):
             try:
-                opened, model = _open_with_its_model(folder, state)
+                opened, model = open_with_its_model(str(folder), state.registry.models)
             except (EncoderToolsError, OSError) as error:  # one of many: the others are served
                 unavailable[folder.name] = one_line(error, 500)
                 log_line(event="collection", name=folder.name, failed=str(error))
@@ -124,6 +128,17 @@ def _encoder_of(state: ServiceState, part: PartConfig) -> TextEncoder:
     return state.registry.models[str(part.model)].encoder
 
 
+def _opened(part: PartConfig, state: ServiceState) -> tuple[Collection, str]:
+    """A collection with its model, or, where it was re-embedded since, with the one of those served that made it."""
+    named = str(part.model)
+    if part.allow_sibling:
+        return Collection.open(part.path, _encoder_of(state, part), allow_sibling=True), named
+    opened, model = open_with_its_model(part.path, state.registry.models, named)
+    if model != named:
+        log_line(event="collection", path=str(opened.folder), model=model, configured=named)
+    return opened, model
+
+
 def _made_here(state: ServiceState, taken: set[str]) -> list[Path]:
     """The folders of collections that were made over HTTP."""
     if state.data is None:
@@ -134,14 +149,3 @@ def _made_here(state: ServiceState, taken: set[str]) -> list[Path]:
     if twice:
         raise InputError(f"{sorted(twice)[0]!r} is a collection's name and a folder in {state.data}. Rename one.")
     return folders
-
-
-def _open_with_its_model(folder: Path, state: ServiceState) -> tuple[Collection, str]:
-    """A collection with whichever of the models made it."""
-    reason: FingerprintError | None = None
-    for name, model in state.registry.models.items():
-        try:
-            return Collection.open(folder, model.encoder), name
-        except FingerprintError as error:
-            reason = error
-    raise reason or InputError("There is no model to open collections with.")

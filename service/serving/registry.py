@@ -139,19 +139,32 @@ class ServedCollection:
     """A collection, and the name of the model that answers queries over it.
 
     :ivar ours: whether it was made over HTTP, and may be dropped so.
+    :ivar address: by which it is opened again; None where it was opened elsewhere.
     """
 
     shared: Shared[Collection]
     model: str
     folder: Path | None = None
     ours: bool = False
+    address: str | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether a database holds it, which may be away."""
+        return isinstance(self.shared.value.folder, str)
 
 
 def serve_collection(
-    collection: Collection, model: str, folder: Path | None = None, *, ours: bool = False
+    collection: Collection,
+    model: str,
+    folder: Path | None = None,
+    *,
+    ours: bool = False,
+    address: str | None = None,
 ) -> ServedCollection:
     """An open collection, to be closed after its last use."""
-    return ServedCollection(Shared(collection, Collection.close), model, folder, ours)
+    at = address or (None if folder is None else str(folder))
+    return ServedCollection(Shared(collection, Collection.close), model, folder, ours, at)
 
 
 class Parts(NamedTuple):

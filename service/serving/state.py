@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from service.observability.metrics import Metrics
 from service.request_context import ByteLedger
 from service.serving.embedder import Embedder, ServedEncoder
 from service.serving.projection_cache import Maps
+from service.serving.reachability import Reachability
 from service.serving.registry import (
     PairEncoder,
     Parts,
@@ -48,6 +49,14 @@ class Limits:
     request_seconds: float = 600.0
     queue: QueueLimits = field(default_factory=QueueLimits)
 
+    def divided(self, count: int, held_bytes: int) -> Limits:
+        """Those of one of several workers, which together admit what one process would.
+
+        :param held_bytes: of this worker.
+        """
+        queue = replace(self.queue, max_tokens=max(self.max_tokens, self.queue.max_tokens // count))
+        return replace(self, held_bytes=held_bytes, queue=queue)
+
 
 class ServiceState:
     """What is served, and what is under way.
@@ -59,6 +68,9 @@ class ServiceState:
     :param auto_truncate: whether what is too long is cut where a request does not say.
     :ivar access: who may call.
     :ivar reload: hot-reloads heads and collections; None where they are not from folders.
+    :ivar metrics_text: makes what ``/metrics`` answers of this process's own figures.
+    :ivar each_second: called by the server.
+    :ivar tell_others_to_reload: where several processes serve.
     :ivar draining: the server is about to stop and takes nothing new.
     :ivar under_way: requests that have come and have not been answered.
     """
@@ -79,8 +91,12 @@ class ServiceState:
         self.registry = Registry()
         self.worker = Worker()
         self.metrics = Metrics()
+        self.reachability = Reachability(self.registry, self.worker)
         self.maps = Maps()
         self.ledger = ByteLedger(self.limits.held_bytes)
+        self.metrics_text: Callable[[bytes], bytes] = lambda own: own
+        self.each_second: Callable[[], None] | None = None
+        self.tell_others_to_reload: Callable[[], None] | None = None
         self.draining = False
         self.under_way = 0
 

@@ -77,6 +77,10 @@ class OpenState:
         self.state.close()
         self.database.close()
 
+    def ping(self) -> None:
+        """Nothing is between this process and a folder."""
+        self.check_open()
+
     def model(self) -> Model:
         """For the vectors that there are now.
 

@@ -62,6 +62,14 @@ class PgDatabase:
         """Close all connections."""
         self._pool.close()
 
+    def ping(self) -> None:
+        """Connect once, beside the pool, whose connections may all be in use.
+
+        :raises UnavailableError: if the server is away.
+        """
+        with translated(self.address):
+            psycopg.connect(self.address.conninfo, connect_timeout=2).close()
+
     def named(self, text: str, **parts: sql.Composable) -> sql.Composed:
         """A statement, in which ``{schema}`` is the collection's."""
         return sql.SQL(text).format(schema=sql.Identifier(self.address.schema), **parts)

@@ -16,6 +16,7 @@ from index.ann.tuning import turned
 from index.collection.encoding import KnownModels, Model, about_of, closed
 from index.engines.postgres import pg_schema
 from index.engines.postgres.pg_address import PgAddress
+from index.engines.postgres.pg_advice import advice
 from index.engines.postgres.pg_connection import PgDatabase
 from index.engines.postgres.pg_fields import index_fields, indexed_fields
 from index.engines.postgres.pg_reader import PgReader
@@ -157,6 +158,11 @@ class PostgresEngine:
         with self.database.writing() as connection:
             yield PgShadow(self.database, connection)
 
+    def ping(self) -> None:
+        """Raise an :class:`UnavailableError` if the server cannot be reached now."""
+        self.check_open()
+        self.database.ping()
+
     def run(self, call: Any) -> Any:
         """A read, made again while the server is away."""
         return self.database.retried(call)
@@ -182,6 +188,12 @@ class PostgresEngine:
                 done,
                 None,
                 reader.about.storage,
+                advice(
+                    self.database,
+                    reader.connection,
+                    due=self._due(reader.count()) and not indexed,
+                    unindexed=len(self._fields - indexed_fields(reader.meta)),
+                ),
             )
 
     def verify(self) -> int:

@@ -29,6 +29,8 @@ def stats(folder: Location) -> None:
         "index": f"{figures.kind}: {figures.why}",
         "storage": figures.storage,
     }
+    for number, line in enumerate(figures.advice):
+        lines["advice" if number == 0 else f"       {number + 1}"] = line
     if figures.reembedding is not None:
         model, done = figures.reembedding
         lines["re-embedding"] = f"{done} of {figures.documents} re-embedded with model {model}"
