@@ -23,6 +23,8 @@ SLOW = (
     "encoder_tools/runtime/test_runtime.py",
     "encoder_tools/extraction/test_quirks.py",
     "index/storage/test_kills.py",
+    "engines/test_replicas.py",
+    "service/serving/test_workers.py",
     "service/http/test_openapi.py",
     "service/cli",
     "service/serving/test_operations.py",

@@ -40,9 +40,11 @@ class Server:
 
 
 @contextmanager
-def ours(model: str, port: int = 18080) -> Iterator[Server]:
+def ours(model: str, port: int = 18080, workers: int = 1, threads: int | None = None) -> Iterator[Server]:
     """``encoder-tools serve``."""
     command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--no-access-log"]
+    command += ["--workers", str(workers)] if workers > 1 else []
+    command += ["--threads", str(threads)] if threads is not None else []
     with _running([*command, "--model", f"m={model}", "--port", str(port)], f"http://127.0.0.1:{port}/ready") as server:
         yield Server("encoder-tools", f"http://127.0.0.1:{port}", "/v1/embeddings", "m", *server)
 

@@ -63,13 +63,11 @@ class Replicas:
 
 
 def searching(url: str) -> Callable[[int], None]:
-    client = httpx.Client(timeout=60)
-
     def search(number: int) -> None:
         position = number % len(TEXTS)
         mode = ("dense", "hybrid", "lexical")[number % 3]
         body = {"query": TEXTS[position], "k": 1, "mode": mode, "collection": "faq"}
-        answer = client.post(f"{url}/search", json=body)
+        answer = httpx.post(f"{url}/search", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["hits"][0]["id"] == f"d{position}"
 
@@ -77,11 +75,9 @@ def searching(url: str) -> Callable[[int], None]:
 
 
 def writing(url: str, written: list[str]) -> Callable[[int], None]:
-    client = httpx.Client(timeout=60)
-
     def write(number: int) -> None:
         documents = [{"id": f"w{number}-{part}", "text": f"Note {number} of part {part}"} for part in range(3)]
-        answer = client.post(f"{url}/v1/collections/faq/documents", json={"documents": documents})
+        answer = httpx.post(f"{url}/v1/collections/faq/documents", json={"documents": documents}, timeout=60)
         assert answer.status_code == 200, answer.text
         written.extend(document["id"] for document in documents)
         time.sleep(0.02)
@@ -90,10 +86,8 @@ def writing(url: str, written: list[str]) -> Callable[[int], None]:
 
 
 def embedding(url: str) -> Callable[[int], None]:
-    client = httpx.Client(timeout=60)
-
     def embed(number: int) -> None:
-        answer = client.post(f"{url}/v1/embeddings", json={"model": "m", "input": [f"text {number}"] * 3})
+        answer = httpx.post(f"{url}/v1/embeddings", json={"model": "m", "input": [f"text {number}"] * 3}, timeout=60)
         assert answer.status_code == 200, answer.text
 
     return embed
