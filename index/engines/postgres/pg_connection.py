@@ -7,12 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from encoder_tools.errors import EncoderToolsError, FileMissingError, InputError, SaveError, UnavailableError, one_line
@@ -26,26 +27,40 @@ _ONE_TRY = 2.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
 # The lock first: a table that is altered is another one at once for those too who still see the rows of before.
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {schema}.documents IN ACCESS SHARE MODE"
+_WRITTEN = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
+_CAUGHT_UP = "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() - '0/0'::pg_lsn >= %s"
 _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
 
 
 class PgDatabase:
     """The database of one collection.
 
+    An address of several servers is one of a primary and its replicas: reads are given to the first that answers, as
+    libpq's ``target_session_attrs`` says if it is in the address, writes to the primary, whichever that is.
+
     :param timeout: seconds to wait for another writer, and for a server that went away.
     """
 
     def __init__(self, address: PgAddress, timeout: float) -> None:
         self.address, self.timeout = address, timeout
-        self._pool = ConnectionPool(
-            address.conninfo,
+        self._reads = self._pool(address.conninfo)
+        several = _has_several_hosts(address.conninfo)
+        self._writes = self._pool(_of_primary(address.conninfo)) if several else self._reads
+        self._written = 0  # where the primary's log was after this client's last write
+        self._opening, self._opened = threading.Lock(), False
+        if _pool_log.level == logging.NOTSET:
+            _pool_log.setLevel(logging.ERROR)  # what it warns of is in our errors, if it lasts
+
+    def _pool(self, conninfo: str) -> ConnectionPool[Connection]:
+        return ConnectionPool(
+            conninfo,
             min_size=0,
             max_size=_MOST,
             open=False,
             # nothing is prepared: a switch to another model's vectors changes what prepared statements give
             kwargs={
                 "autocommit": True,
-                "connect_timeout": max(2, round(timeout)),
+                "connect_timeout": max(2, round(self.timeout)),
                 "application_name": "encoder-tools",
                 "prepare_threshold": None,
             },
@@ -54,13 +69,11 @@ class PgDatabase:
             reconnect_timeout=0,
             max_idle=60,
         )
-        self._opening, self._opened = threading.Lock(), False
-        if _pool_log.level == logging.NOTSET:
-            _pool_log.setLevel(logging.ERROR)  # what it warns of is in our errors, if it lasts
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        self._reads.close()
+        self._writes.close()
 
     def ping(self) -> None:
         """Connect once, beside the pool, whose connections may all be in use.
@@ -75,25 +88,42 @@ class PgDatabase:
         return sql.SQL(text).format(schema=sql.Identifier(self.address.schema), **parts)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """One committed state for every read in the block."""
-        with self._connection() as connection:
-            with _within(connection, self.named(_READ)):
-                yield connection
+    def reading(self, *, newest: bool = False) -> Iterator[Connection]:
+        """One committed state for every read in the block.
+
+        What this client has written is in it: a replica that has not got it yet is passed over for the primary.
+
+        :param newest: of the primary, whatever a replica has.
+        """
+        with ExitStack() as stack:
+            connection = stack.enter_context(self._connection(self._writes if newest else self._reads))
+            if not newest and not self._has_own_writes(connection):
+                connection = stack.enter_context(self._connection(self._writes))
+            stack.enter_context(_within(connection, self.named(_READ)))
+            yield connection
+
+    def _has_own_writes(self, connection: Connection) -> bool:
+        if not self._written:
+            return True
+        row = connection.execute(_CAUGHT_UP, (self._written,)).fetchone()
+        return bool(row and row[0])
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction, the only one that writes to this collection meanwhile."""
-        with self._connection() as connection:
+        with self._connection(self._writes) as connection:
             with _within(connection, sql.SQL("BEGIN")):
                 connection.execute(f"SET LOCAL lock_timeout = {round(1000 * self.timeout)}")
                 connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self.address.schema,))
                 yield connection
+            if self._writes is not self._reads:
+                row = connection.execute(_WRITTEN).fetchone()
+                self._written = max(self._written, int(row[0]) if row else 0)
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
-        """A connection outside of transactions."""
-        with self._connection() as connection:
+        """A connection to the primary, outside of transactions."""
+        with self._connection(self._writes) as connection:
             yield connection
 
     def retried(self, call: Callable[[], T]) -> T:
@@ -134,14 +164,15 @@ class PgDatabase:
         )
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connection(self, pool: ConnectionPool[Connection]) -> Iterator[Connection]:
         with translated(self.address):
             with self._opening:
                 if not self._opened:
-                    self._pool.open()
+                    self._reads.open()
+                    self._writes.open()
                     self._opened = True
             # not longer: a pool that failed to connect once does not try again for those who wait
-            with self._pool.connection(timeout=min(max(self.timeout, 0.5), _ONE_TRY)) as connection:
+            with pool.connection(timeout=min(max(self.timeout, 0.5), _ONE_TRY)) as connection:
                 yield connection
 
     def _configure(self, connection: Connection) -> None:
@@ -149,6 +180,16 @@ class PgDatabase:
         connection.execute("SET client_min_messages = warning; SET random_page_cost = 1.1; SET jit = off")
         if connection.execute("SELECT 1 FROM pg_type WHERE typname = 'vector'").fetchone():
             register_vector(connection)
+
+
+def _has_several_hosts(conninfo: str) -> bool:
+    parts = conninfo_to_dict(conninfo)
+    return any("," in str(parts.get(name) or "") for name in ("host", "hostaddr"))
+
+
+def _of_primary(conninfo: str) -> str:
+    """The same servers, of which the one that takes writes is meant."""
+    return make_conninfo(conninfo, target_session_attrs="read-write", load_balance_hosts="disable")
 
 
 @contextmanager

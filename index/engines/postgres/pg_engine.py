@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class PostgresEngine:
 
     def follow(self) -> None:
         """Learn which model the vectors belong to by now."""
-        self._about = self.database.retried(self._read_about)
+        self._about = self.database.retried(partial(self._read_about, newest=True))
 
     @contextmanager
     def reading(self) -> Iterator[PgReader]:
@@ -149,7 +150,7 @@ class PostgresEngine:
     @contextmanager
     def shadow_reading(self) -> Iterator[PgShadow]:
         """A transaction that reads."""
-        with self.database.reading() as connection:
+        with self.database.reading(newest=True) as connection:
             yield PgShadow(self.database, connection)
 
     @contextmanager
@@ -243,8 +244,8 @@ class PostgresEngine:
             f"'\"{self.database.address.schema}\"', or a base backup."
         )
 
-    def _read_about(self) -> About:
-        with self.database.reading() as connection:
+    def _read_about(self, *, newest: bool = False) -> About:
+        with self.database.reading(newest=newest) as connection:
             return PgReader(self.database, connection).about
 
     def _due(self, count: int) -> bool:
