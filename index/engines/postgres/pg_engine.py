@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from psycopg import sql
 
 from encoder_tools.errors import FileCorruptError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
@@ -218,17 +217,12 @@ class PostgresEngine:
         """Build the graph if there should be one, index the fields that filters asked for, and measure."""
         self.check_open()
         with self.reading() as reader:
-            due = self._due(reader.count()) and "graph" not in reader.meta
+            count = reader.count()
+            due = self._due(count) and "graph" not in reader.meta
             known = indexed_fields(reader.meta)
         with self.database.alone() as connection:
             if due:
-                statement = "CREATE INDEX CONCURRENTLY {name} ON {schema}.documents USING hnsw (vector {operators})"
-                operators = sql.SQL(f"{pg_schema.STORAGES[self._about.storage]}_ip_ops")
-                drop = self.database.named("DROP INDEX IF EXISTS {schema}.{name}", name=sql.Identifier(pg_schema.GRAPH))
-                connection.execute(drop)  # one that an interrupted build has left
-                connection.execute(
-                    self.database.named(statement, name=sql.Identifier(pg_schema.GRAPH), operators=operators)
-                )
+                pg_schema.build_graph(self.database, connection, self._about, count)
             index_fields(self.database, connection, known, self._fields)
             connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.documents"))
             connection.execute(self.database.named("VACUUM (ANALYZE) {schema}.postings"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from psycopg import sql
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
@@ -21,6 +22,14 @@ STORAGES = {"float32": "vector", "float16": "halfvec"}
 """How vectors are kept, and pgvector's type for it."""
 GRAPH = "documents_by_vector"
 """Name of the index over vectors."""
+_GRAPH_ROOM, _GRAPH_LINKS = 1.5, 300
+"""Memory of a graph while it is built, in proportion to its vectors and to the bytes of a row's links."""
+# Not beyond shared_buffers, which is a share of the machine's memory that somebody chose: by default 128 MB.
+_GRAPH_MEMORY = """
+SELECT set_config('maintenance_work_mem', greatest(
+    pg_size_bytes(current_setting('maintenance_work_mem')),
+    least(%s, pg_size_bytes(current_setting('shared_buffers')))) / 1024 || 'kB', false)
+"""
 _META = """
 SELECT key, value FROM {schema}.meta
 UNION ALL SELECT 'graph', 'valid' FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid
@@ -92,6 +101,26 @@ def drop(database: PgDatabase) -> None:
         if not exists(database, connection):
             raise FileMissingError(f"{database.address} does not exist.")
         connection.execute(database.named("DROP SCHEMA {schema} CASCADE"))
+
+
+def build_graph(database: PgDatabase, connection: Connection, about: About, count: int) -> None:
+    """Build the graph anew, beside searches and writes.
+
+    :param connection: outside of any transaction.
+    :param count: of the documents, by which it is given memory: a graph that does not fit goes through the disk.
+    """
+    needed = int(_GRAPH_ROOM * count * (about.dim * np.dtype(about.dtype).itemsize + _GRAPH_LINKS))
+    connection.execute(_GRAPH_MEMORY, (needed,))
+    try:
+        name = sql.Identifier(GRAPH)
+        drop = database.named("DROP INDEX IF EXISTS {schema}.{name}", name=name)
+        connection.execute(drop)  # one that an interrupted build has left
+        statement = "CREATE INDEX CONCURRENTLY {name} ON {schema}.documents USING hnsw (vector {operators})"
+        operators = sql.SQL(f"{STORAGES[about.storage]}_ip_ops")
+        connection.execute(database.named(statement, name=name, operators=operators))
+    finally:
+        if not connection.closed:
+            connection.execute("RESET maintenance_work_mem")
 
 
 def set_meta(database: PgDatabase, connection: Connection, values: dict[str, Any]) -> None:
