@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
+from tqdm import tqdm
+
 from encoder_tools.bulk.embed_job import EmbedJob
 from encoder_tools.bulk.shard_embedding import ShardDone, embed_shard
 from encoder_tools.bulk.shard_rows import Shard
@@ -89,14 +91,17 @@ class _Pool:
 
     def close(self) -> None:
         """Let the processes go; what one still does, after an error or an interrupt, would be thrown away."""
-        for process in list((self._executor._processes or {}).values()) if self._running else []:
+        processes = list((self._executor._processes or {}).values()) if self._running else []
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
             process.terminate()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=True)
 
 
 def _begin_process() -> None:
     """Leave an interrupt to the first process, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is terminated leaves behind
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -151,7 +151,7 @@ def named_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
 
     A ``*`` in the address of an object store stands for the files that there are, in the order of their names.
 
-    :raises InputError: if there is none, or one is of no known kind.
+    :raises InputError: if there is none, one is named twice, or one is of no known kind.
     :raises FileMissingError: if one is not there.
     """
     files = [file for name in inputs for file in _expanded(name)]
@@ -162,6 +162,9 @@ def named_inputs(inputs: Sequence[str]) -> list[tuple[str, str]]:
             raise InputError(f"{file} is of no known kind, expected a file of rows: JSON Lines, CSV or Parquet.")
     if not files:
         raise InputError(f"There is no file at {', '.join(inputs) or 'no name'}, expected a file of rows.")
+    twice = next((file for file in files if files.count(file) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is named twice: its rows would have the same ids. Leave one out.")
     short = [file.rstrip("/").rpartition("/")[2] for file in files]
     return list(zip(files, files if len(set(short)) < len(short) else short, strict=True))
 
@@ -198,6 +201,8 @@ def _file_system(address: str) -> tuple[Any, str]:
         raise InputError(
             f"There is no file system for {address} ({one_line(error)}). Install the package of fsspec for it."
         ) from None
+    except Exception as error:  # of the library for it, which may connect at once
+        raise UnavailableError(f"{address} cannot be reached ({one_line(error)}). Try again later.") from error
     return files, str(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +88,15 @@ def build(
     from contextlib import suppress
 
     from encoder_tools import OnnxEncoder
+    from encoder_tools.bulk import VectorShards
     from encoder_tools.errors import FileMissingError
     from index import Collection
 
     if bool(files) == (vectors is not None):
         raise click.UsageError("Name FILES, or a folder of vectors with --from.")
+    if vectors is not None:
+        _check_no_file_options()
+        VectorShards(vectors)  # before a collection is made
     encoder = OnnxEncoder(model)
     opened = None
     if isinstance(folder, str) or (folder / "collection.db").exists():
@@ -148,6 +152,15 @@ def _add_all(collection: Any, folder: Location, files: tuple[Path, ...], options
     if options.watch:
         click.echo("following " + ", ".join(map(str, files)) + " until interrupted")
         watch_folders(collection, beside(folder), files, adding, click.echo, since=start)
+
+
+def _check_no_file_options() -> None:
+    """What was said about files has no meaning for vectors that are made already."""
+    context = click.get_current_context()
+    for option in fields(FileOptions):
+        if context.get_parameter_source(option.name) == click.core.ParameterSource.COMMANDLINE:
+            flag = next(one.opts[0] for one in context.command.params if one.name == option.name)
+            raise click.UsageError(f"{flag} is of FILES; with --from it was decided when the vectors were made.")
 
 
 def _add_vectors(collection: Any, folder: Location, vectors: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from encoder_tools.bulk.embed_job import EmbedJob, ModelMark
 from encoder_tools.bulk.shard_rows import shards_of
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, UnavailableError
 from encoder_tools.io.columns import DocumentColumns
 
 MODEL = ModelMark("m", "f", "s", 4)
@@ -114,6 +114,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
         list(shards_of(job("nosuch://bucket/rows.jsonl")))
     with pytest.raises(InputError, match="There is no file"):
         list(shards_of(job("memory://nothing/*.jsonl")))
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(InputError, match="named twice"):
+        list(shards_of(job(tmp_path / "a.jsonl", tmp_path / "a.jsonl")))
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        list(shards_of(job("ftp://127.0.0.1:1/a.jsonl")))
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
     with pytest.raises(FileCorruptError, match=r"cut\.parquet"):
         list(shards_of(job(tmp_path / "cut.parquet")))

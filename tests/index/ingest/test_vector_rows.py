@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from encoder_tools import OnnxEncoder
 from encoder_tools.bulk import VectorShards, embed_files
-from encoder_tools.errors import FileCorruptError, FingerprintError
+from encoder_tools.errors import FileCorruptError, FileMissingError, FingerprintError
 from index import Collection
 from index.ingest.vector_rows import ingest_vectors
 from service.cli import cli
@@ -98,4 +98,12 @@ def test_files_or_vectors_are_named(tmp_path: Path, vectors: Path, rows: Path):
         done = CliRunner().invoke(cli, ["index", "build", str(tmp_path / "c"), *arguments])
         assert done.exit_code == 2
         assert "Name FILES, or a folder of vectors" in done.output
+    done = CliRunner().invoke(
+        cli, ["index", "build", str(tmp_path / "c"), "--from", str(vectors), "--chunk-tokens", "9"]
+    )
+    assert (done.exit_code, "--chunk-tokens is of FILES" in done.output) == (2, True)
+    assert isinstance(
+        CliRunner().invoke(cli, ["index", "build", str(tmp_path / "c"), "--from", str(tmp_path / "gone")]).exception,
+        FileMissingError,
+    )
     assert not (tmp_path / "c").exists()
