@@ -3,8 +3,8 @@
     python -m benchmarks.sizing                 # about half an hour; what is in the result is not measured again
     python -m benchmarks.sizing --check         # the plan's figures beside those that were held out
 
-Collections of three sizes, two widths and two lengths of text, each built in a process of its own and searched in
-another. ``HELD_OUT`` are of a size and a width that the plan is not fitted on.
+Collections of three sizes and one of a million documents, of two widths and two lengths of text, each built in a
+process of its own and searched in another. ``HELD_OUT`` are of a size and a width that the plan is not fitted on.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ from benchmarks.collection_scale import BATCH, block, memory, queries_of
 from benchmarks.embedded_engines import Model
 from benchmarks.serve_startup import machine
 from encoder_tools.io.files import write_json
+from index.sizing.estimates import QUANTITIES, fitted
 from index.sizing.measurements import MEASURED, EncodingSpeed, Measurement, Measurements, read_measurements
 
 STORAGES = {"folder": ("float32", "float16", "int8", "binary"), "postgresql": ("float32", "float16")}
 _SIZES = ((20_000, 384, 12), (50_000, 384, 12), (100_000, 384, 12), (50_000, 128, 12), (100_000, 128, 12),
           (50_000, 384, 100))  # fmt: skip
 """Documents, width, words of a text."""
-_HELD_OUT = {"folder": ((200_000, 256, 30), (1_000_000, 384, 12)), "postgresql": ((150_000, 256, 30),)}
-_LARGE = 500_000
-_LARGE_STORAGE = "int8"  # which is taken at that size
+_HELD_OUT = {"folder": (200_000, 256, 30), "postgresql": (150_000, 256, 30)}
 _K, _WORDS = 10, 50_000
 
 
@@ -55,16 +54,17 @@ class Run:
     held_out: bool = False
 
 
+_LARGE = Run("folder", "int8", 1_000_000, 384, 12)
+
+
 def runs() -> Iterator[Run]:
     """All of them, the held-out ones last."""
     for engine, storages in STORAGES.items():
         for storage in storages:
             yield from (Run(engine, storage, *size) for size in _SIZES)
     for engine, storages in STORAGES.items():
-        for storage in storages:
-            for size in _HELD_OUT[engine]:
-                if size[0] < _LARGE or storage == _LARGE_STORAGE:
-                    yield Run(engine, storage, *size, held_out=True)
+        yield from (Run(engine, storage, *_HELD_OUT[engine], held_out=True) for storage in storages)
+    yield _LARGE
 
 
 def texts(start: int, count: int, words: int) -> list[str]:
@@ -199,8 +199,6 @@ def _today() -> str:
 
 def check(rows: list[Measurement]) -> None:
     """What the plan says of what it was not fitted on, as a table."""
-    from index.sizing.estimates import QUANTITIES, fitted
-
     known = [row for row in rows if not row.held_out]
     for row in [row for row in rows if row.held_out]:
         estimate = fitted(known, row.engine, row.storage)
@@ -211,11 +209,37 @@ def check(rows: list[Measurement]) -> None:
                 click.echo(f"{row.engine} {row.storage:8} {name:15} {value:>14,.2f} {says:>14,.2f} {says / value:6.2f}")
 
 
+def plot(rows: list[Measurement], folder: Path) -> None:
+    """Memory and disk from ten thousand to ten billion documents, with what was measured, as SVG."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    plt: Any = import_module("matplotlib.pyplot")
+    known = [row for row in rows if not row.held_out]
+    counts = np.logspace(4, 10, 61)
+    for name, title in {"resident_bytes": "memory", "disk_bytes": "disk"}.items():
+        figure, axes = plt.subplots(figsize=(5, 3.2))
+        for number, (engine, storage) in enumerate(dict.fromkeys((row.engine, row.storage) for row in known)):
+            estimate = fitted(known, engine, storage)
+            axes.plot(
+                counts, [estimate.of(name, n, 384, 45) for n in counts], f"C{number}", label=f"{engine} {storage}"
+            )
+            own = [
+                row for row in rows if (row.engine, row.storage, row.dim) == (engine, storage, 384) and row.words == 12
+            ]
+            axes.plot([row.documents for row in own], [getattr(row, name) for row in own], f"C{number}o", markersize=4)
+        axes.set(xscale="log", yscale="log", xlabel="documents of width 384", ylabel=f"{title}, bytes")
+        axes.legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(folder / f"plan_{title}.svg", metadata={"Date": None})
+
+
 @click.command()
 @click.option("--check", "checked", is_flag=True, help="Compare with what was held out instead.")
+@click.option("--plot", "plotted", type=click.Path(path_type=Path), help="Draw the growth into this folder instead.")
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(STORAGES)), default=tuple(STORAGES))
 @click.option("--step", hidden=True, nargs=3)
-def main(checked: bool, engines: tuple[str, ...], step: tuple[str, str, str] | None) -> None:
+def main(checked: bool, plotted: Path | None, engines: tuple[str, ...], step: tuple[str, str, str] | None) -> None:
     """Measure, and write after each run."""
     if step is not None:
         run = Run(**json.loads(step[2]))
@@ -223,6 +247,9 @@ def main(checked: bool, engines: tuple[str, ...], step: tuple[str, str, str] | N
         return
     before = read_measurements() if MEASURED.is_file() else Measurements({}, [])
     rows, encoding = list(before.rows), list(before.encoding) or encoding_speeds()
+    if plotted is not None:
+        plot(rows, plotted)
+        return
     if checked:
         check(rows)
         return

@@ -4,7 +4,7 @@
 
 The simulation runs the scheduler itself (:class:`service.batching.scheduler.FairQueue`) with a clock of its own. Its
 constants are measured here: what a batch costs on one core, and what a request costs the event loop, where one runs at
-a time. The servers that were measured say how far to believe it.
+a time; both need a core. The servers that were measured say how far to believe it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import heapq
 import random
 import statistics
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,13 +45,14 @@ _SIMULATED_S = 10.0
 class Worker:
     """A simulated process.
 
-    :ivar loop_free: when its event loop has time again.
-    :ivar idle: lanes that compute nothing.
+    :ivar cores: that nothing runs on; the event loop takes one of them while it works.
+    :ivar python: what the event loop has to do, which it does one after the other.
     """
 
     queue: FairQueue
-    idle: int
-    loop_free: float = 0.0
+    cores: int
+    python: deque[Callable[[], None]] = field(default_factory=deque)
+    in_python: bool = False
 
 
 @dataclass
@@ -75,8 +77,7 @@ class Simulation:
     def run(self) -> dict[str, float]:
         """Answers per second, and milliseconds."""
         draw = random.Random(0)
-        lanes = max(1, self.cores // self.workers)
-        workers = [Worker(FairQueue(self.costs), lanes) for _ in range(self.workers)]
+        workers = [Worker(FairQueue(self.costs), max(1, self.cores // self.workers)) for _ in range(self.workers)]
         for client in range(self.clients):
             self._send(client, draw.choice(workers))  # as the kernel hands connections out: by a hash
         while self.events and self.now < self.seconds:
@@ -94,8 +95,25 @@ class Simulation:
 
     def _on_loop(self, worker: Worker, call: Callable[[], None]) -> None:
         """Half of a request's Python, when the loop has time."""
-        worker.loop_free = max(worker.loop_free, self.now) + self.python_s / 2
-        self._at(worker.loop_free, call)
+        worker.python.append(call)
+        self._dispatch(worker)
+
+    def _dispatch(self, worker: Worker) -> None:
+        """Give free cores something to do, the event loop first: lanes have a lower priority."""
+        while worker.cores:
+            if worker.python and not worker.in_python:
+                worker.in_python, worker.cores = True, worker.cores - 1
+                self._at(self.now + self.python_s / 2, partial(self._said, worker, worker.python.popleft()))
+            elif (batch := worker.queue.take(self.now, _LANE_BUDGET)) is not None:
+                worker.cores -= 1
+                self._at(self.now + self.costs.seconds(batch.padded), partial(self._computed, worker, batch))
+            else:
+                return
+
+    def _said(self, worker: Worker, call: Callable[[], None]) -> None:
+        worker.in_python, worker.cores = False, worker.cores + 1
+        call()
+        self._dispatch(worker)
 
     def _send(self, client: int, worker: Worker) -> None:
         job = Job([[0] * self.tokens], Flow(client), owner=partial(self._answered, client, worker, self.now))
@@ -103,18 +121,11 @@ class Simulation:
 
     def _admitted(self, worker: Worker, job: Job) -> None:
         worker.queue.admit(job, self.now)
-        self._compute(worker)
-
-    def _compute(self, worker: Worker) -> None:
-        while worker.idle and (batch := worker.queue.take(self.now, _LANE_BUDGET)) is not None:
-            worker.idle -= 1
-            self._at(self.now + self.costs.seconds(batch.padded), partial(self._computed, worker, batch))
 
     def _computed(self, worker: Worker, batch: Batch) -> None:
-        worker.idle += 1
-        for job in worker.queue.done(batch):
-            self._on_loop(worker, job.owner)
-        self._compute(worker)
+        worker.cores += 1
+        worker.python.extend(job.owner for job in worker.queue.done(batch))
+        self._dispatch(worker)
 
     def _answered(self, client: int, worker: Worker, begun: float) -> None:
         self.times.append(self.now - begun)

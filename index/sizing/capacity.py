@@ -145,6 +145,8 @@ def _notes(workload: Workload, machine: MachineKind, estimate: Estimate, parts: 
         notes.append(f"needs {parts} servers, by partitions or Citus, which was not measured")
     if peak is not None and peak / parts > machine.memory:
         notes.append("building the graph takes more memory than a machine has")
+    if estimate.storage == "binary":
+        notes.append("where one bit a number misses the recall, int8 is taken, with its memory; both are built then")
     if workload.documents > 2 * estimate.largest:
         times = workload.documents / estimate.largest
         notes.append(f"extrapolated {times:,.0f} times from {estimate.largest:,} documents")

@@ -25,12 +25,14 @@ def _in_proportion(n: float, dim: float, text: float) -> tuple[float, ...]:
 
 
 def _graph(n: float, dim: float, _text: float) -> tuple[float, ...]:
-    return 1.0, n * math.log2(n), n * dim * math.log2(n), n * dim
+    return 1.0, n * math.log2(n), n * dim * math.log2(n)
 
 
 def _at_the_peak(n: float, dim: float, text: float) -> tuple[float, ...]:
-    """What is held beside the collection, a batch of vectors for instance, grows with their width alone."""
-    return 1.0, dim, n, n * dim, n * text
+    """What is held beside the collection, a batch of vectors for instance, grows with their width alone, or slower
+    than the collection.
+    """
+    return 1.0, dim, math.sqrt(n) * dim, n, n * dim, n * text
 
 
 def _search(n: float, dim: float, _text: float) -> tuple[float, ...]:
@@ -92,16 +94,21 @@ def fitted(rows: Sequence[Measurement], engine: str, storage: str) -> Estimate:
     for name, terms in QUANTITIES.items():
         values = [getattr(row, name) for row in own]
         if None not in values:
-            weights[name] = _weights([terms(row.documents, row.dim, row.text_bytes) for row in own], values)
+            matrix = [terms(row.documents, row.dim, row.text_bytes) for row in own]
+            weights[name] = _weights(matrix, values, [row.documents for row in own])
     recalls = [row.recall for row in own if row.recall is not None]
     return Estimate(engine, storage, weights, max(row.documents for row in own), min(recalls) if recalls else None)
 
 
-def _weights(terms: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[float, ...]:
-    """Least squares of the errors in proportion to the values, without negative weights."""
+def _weights(terms: Sequence[Sequence[float]], values: Sequence[float], documents: Sequence[int]) -> tuple[float, ...]:
+    """Least squares of the errors in proportion to the values, without negative weights.
+
+    Larger collections count more, because a plan is of larger ones: of small ones much is what they all have.
+    """
     from scipy.optimize import nnls
 
     matrix, target = np.array(terms, dtype=np.float64), np.maximum(np.array(values, dtype=np.float64), 1e-9)
     scale = np.abs(matrix).max(axis=0)  # terms differ by many powers of ten
-    solution, _ = nnls(matrix / scale / target[:, None], np.ones(len(values)))
+    importance = np.sqrt(np.array(documents) / max(documents))
+    solution, _ = nnls(importance[:, None] * matrix / scale / target[:, None], importance)
     return tuple((solution / scale).tolist())

@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, UnavailableError
 from index import Collection
 from index.engines.postgres.pg_address import PgAddress, redacted
+from index.engines.postgres.pg_schema import GRAPH_MEMORY
+from service.cli import cli
 from tests.engines.load import under_load
 from tests.engines.test_contract import fill
 from tests.index.conftest import RoleEncoder
@@ -327,3 +330,53 @@ def test_drop_leaves_others_alone(postgres_address: Callable[[], str], encoder: 
         Collection.open(first, encoder)
     with Collection.open(second, RoleEncoder()) as collection:
         assert collection.count() == 1
+
+
+def test_advice_says_what_to_do_until_it_is_done(postgres_address: Callable[[], str], encoder: Any):
+    address = postgres_address()
+    with Collection.create(address, encoder) as collection:
+        collection.upsert(list(range(3000)), [f"text {number}" for number in range(3000)])
+        assert collection.stats().advice == ()
+    with Collection.open(address, encoder, index="hnsw") as collection:
+        assert any("there is no graph" in line for line in collection.stats().advice)
+        collection.compact()
+        assert not any("there is no graph" in line for line in collection.stats().advice)
+        with psycopg.connect(PgAddress.read(address).conninfo, autocommit=True) as connection:
+            schema = PgAddress.read(address).schema
+            connection.execute(f'ALTER TABLE "{schema}".documents SET (autovacuum_enabled = false)')
+        assert any("autovacuum is off" in line for line in collection.stats().advice)
+        collection.delete(list(range(2000)))
+        until = time.monotonic() + 20
+        while not any("not yet vacuumed" in line for line in collection.stats().advice):  # statistics come late
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        shown = CliRunner().invoke(cli, ["index", "stats", address]).output
+        assert "advice" in shown
+        assert "not yet vacuumed" in shown
+        collection.search("text", where={"n": 1})
+        assert any("1 fields that filters ask for have no index" in line for line in collection.stats().advice)
+        collection.compact()
+        until = time.monotonic() + 20
+        while any("not yet" in line or "no index" in line for line in collection.stats().advice):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_a_graph_is_built_in_memory_where_there_is_some(postgres_address: Callable[[], str], encoder: Any):
+    address = postgres_address()
+    with Collection.create(address, encoder) as collection:
+        collection.upsert(list(range(300)), [f"text {number}" for number in range(300)])
+    with Collection.open(address, encoder, index="hnsw") as collection:
+        database = collection.opened.database  # type: ignore[attr-defined]
+        with database.alone() as connection:
+            (before,) = connection.execute("SHOW maintenance_work_mem").fetchone()
+            assert connection.execute(GRAPH_MEMORY, (2**40,)).fetchone() == (
+                connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers')) / 1024 || 'kB'").fetchone()
+            )
+            connection.execute("RESET maintenance_work_mem")
+            connection.execute(GRAPH_MEMORY, (1,))
+            assert connection.execute("SHOW maintenance_work_mem").fetchone() == (before,)
+        collection.compact()
+        for _ in range(3):  # whichever connection of the pool
+            with database.alone() as connection:
+                assert connection.execute("SHOW maintenance_work_mem").fetchone() == (before,)

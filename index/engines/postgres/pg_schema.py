@@ -25,7 +25,7 @@ GRAPH = "documents_by_vector"
 _GRAPH_ROOM, _GRAPH_LINKS = 1.5, 300
 """Memory of a graph while it is built, in proportion to its vectors and to the bytes of a row's links."""
 # Not beyond shared_buffers, which is a share of the machine's memory that somebody chose: by default 128 MB.
-_GRAPH_MEMORY = """
+GRAPH_MEMORY = """
 SELECT set_config('maintenance_work_mem', greatest(
     pg_size_bytes(current_setting('maintenance_work_mem')),
     least(%s, pg_size_bytes(current_setting('shared_buffers')))) / 1024 || 'kB', false)
@@ -110,7 +110,7 @@ def build_graph(database: PgDatabase, connection: Connection, about: About, coun
     :param count: of the documents, by which it is given memory: a graph that does not fit goes through the disk.
     """
     needed = int(_GRAPH_ROOM * count * (about.dim * np.dtype(about.dtype).itemsize + _GRAPH_LINKS))
-    connection.execute(_GRAPH_MEMORY, (needed,))
+    connection.execute(GRAPH_MEMORY, (needed,))
     try:
         name = sql.Identifier(GRAPH)
         drop = database.named("DROP INDEX IF EXISTS {schema}.{name}", name=name)

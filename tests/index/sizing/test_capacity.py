@@ -95,7 +95,7 @@ def test_what_is_not_known_is_said():
         assert any("extrapolated" in note for note in option.notes)
         assert any("recall" in note for note in option.notes)
     for option in plan_capacity(Workload(5e4)):
-        assert option.notes == ()
+        assert (option.notes == ()) == (option.storage != "binary")  # which may become int8
 
 
 def test_faster_models_take_fewer_hours():
