@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 from encoder_tools.arguments import checked_integer
 from encoder_tools.bulk.embed_job import SHARD_ROWS, EmbedJob, ModelMark
 from encoder_tools.bulk.shard_embedding import ShardDone
-from encoder_tools.bulk.shard_files import ShardMark, begin, done_before, finish, read_mark, rejected_name
+from encoder_tools.bulk.shard_files import ShardMark, begin, done_before, finish, mark_name, read_mark, rejected_name
 from encoder_tools.bulk.shard_rows import Shard, shards_of
 from encoder_tools.bulk.stores import Store, is_address, named_inputs, open_store
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
+from encoder_tools.errors import FileCorruptError, InputError
 from encoder_tools.extras import require_extra
 from encoder_tools.io.columns import DocumentColumns
 from encoder_tools.io.rejected_rows import count_rejected
@@ -144,6 +144,7 @@ class _Run:
         self._marks: dict[int, ShardMark] = {}
         self._skipped = self._embedded = self._rows = 0
         self._expected = _expected_rows(job.inputs)
+        self._there = set(store.names())  # one question instead of one for each shard of a first run
 
     def here(self, processes: int) -> Iterator[ShardDone]:
         """What processes of this machine embed."""
@@ -160,7 +161,8 @@ class _Run:
     def _not_done(self) -> Iterator[Shard]:
         """Shards that are not sent to another process only to be skipped there."""
         for shard in shards_of(self._job):
-            mark = done_before(self._store, self._job, shard)
+            known = mark_name(shard.number) in self._there
+            mark = done_before(self._store, self._job, shard) if known else None
             if mark is None:
                 yield shard
             else:
@@ -188,8 +190,7 @@ class _Run:
         """
         if not self._marks:
             raise InputError(f"There is no row in {', '.join(self._job.inputs)}. Check the files.")
-        for number in range(len(self._marks)):
-            self._check(number)
+        self._check()
         finish(self._store, self._job, self._marks)
         rejected = {number: mark.rejected for number, mark in self._marks.items() if mark.rejected}
         for number, count in sorted(rejected.items()):
@@ -200,17 +201,19 @@ class _Run:
             *(self._store.address, rows, sum(rejected.values())), len(self._marks), self._skipped, seconds, rate
         )
 
-    def _check(self, number: int) -> None:
-        """That a shard is where it should be: a machine of a cluster may have written to a disk of its own."""
-        try:
-            written = read_mark(self._store, number)
-        except FileMissingError:
-            written = None
-        if number not in self._marks or written != self._marks[number]:
-            raise FileCorruptError(
-                f"Shard {number} is not in {self._store.address}, though it was written. Do all machines see this "
-                "folder? Use one that they share, or an object store."
-            )
+    def _check(self) -> None:
+        """That shards are where they should be: a machine of a cluster may have written to a disk of its own."""
+        names = set(self._store.names())
+        for number in range(len(self._marks)):
+            if number not in self._marks or mark_name(number) not in names or not self._is_as_written(number):
+                raise FileCorruptError(
+                    f"Shard {number} is not in {self._store.address}, though it was written. Do all machines see this "
+                    "folder? Use one that they share, or an object store."
+                )
+
+    def _is_as_written(self, number: int) -> bool:
+        """Of a folder: an object store is the same one for all machines."""
+        return is_address(self._store.address) or read_mark(self._store, number) == self._marks[number]
 
 
 def _expected_rows(inputs: Sequence[str]) -> int | None:

@@ -127,9 +127,7 @@ class _IdKind:
     def __init__(self) -> None:
         self._kind: type | None = None
 
-    def checked(self, value: Any, otherwise: str) -> int | str:
-        missing = value in (None, "")
-        value = otherwise if missing else value
+    def checked(self, value: Any, *, missing: bool) -> int | str:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise InputError(f"The id is a {type(value).__name__}, expected a text or an integer.")
         self._kind = self._kind or type(value)
@@ -146,18 +144,12 @@ def _named(kind: type) -> str:
 
 
 def _document(number: int, row: Row, columns: DocumentColumns, ids: _IdKind) -> _Document:
-    text = row.get(columns.text)
-    if columns.text not in row:
-        raise InputError(f"There is no column {columns.text!r}, but {', '.join(map(str, row))}.")
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"The text is {str(text)[:40]!r}, expected a text that is not empty.")
-    others = [name for name in row if name not in (columns.text, columns.identifier)]
-    kept = others if columns.metadata is None else [name for name in columns.metadata if name in row]
-    metadata = _as_json({name: row[name] for name in kept if row[name] is not None})
-    for what, value in {"text": text, "id": row.get(columns.identifier), "metadata": metadata}.items():
+    identifier, text, fields = columns.parts(number, row)
+    metadata = _as_json(fields)
+    for what, value in {"text": text, "id": identifier, "metadata": metadata}.items():
         if isinstance(value, str) and not _is_unicode(value):
             raise InputError(f"The {what} holds half of a surrogate pair, expected valid Unicode.")
-    return _Document(ids.checked(row.get(columns.identifier), f"{columns.name}:{number}"), text, metadata)
+    return _Document(ids.checked(identifier, missing=row.get(columns.identifier) in (None, "")), text, metadata)
 
 
 def _is_unicode(text: str) -> bool:

@@ -134,8 +134,11 @@ class _RemoteStore:
 
     def write(self, name: str, data: bytes) -> None:
         with _remote(f"{self.address}/{name}", SaveError):
-            self._files.makedirs(self._root, exist_ok=True)
-            self._files.pipe_file(self._at(name), data)
+            try:
+                self._files.pipe_file(self._at(name), data)
+            except FileNotFoundError:  # a file system with real folders; object stores have none to make
+                self._files.makedirs(self._root, exist_ok=True)
+                self._files.pipe_file(self._at(name), data)
 
     def delete(self, name: str) -> None:
         with _remote(f"{self.address}/{name}", SaveError):

@@ -34,6 +34,21 @@ class DocumentColumns:
     metadata: tuple[str, ...] | None = None
     name: str = "row"
 
+    def parts(self, number: int, row: Row) -> tuple[Any, str, dict[str, Any]]:
+        """The id, as it is written or made of the row's number, the text, and the metadata that have a value.
+
+        :raises InputError: if there is no text.
+        """
+        text, identifier = row.get(self.text), row.get(self.identifier)
+        if self.text not in row:
+            raise InputError(f"There is no column {self.text!r}, but {', '.join(map(str, row))}.")
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"The text is {str(text)[:40]!r}, expected a text that is not empty.")
+        others = [name for name in row if name not in (self.text, self.identifier)]
+        names = others if self.metadata is None else [name for name in self.metadata if name in row]
+        metadata = {name: row[name] for name in names if row[name] is not None}
+        return (f"{self.name}:{number}" if identifier in (None, "") else identifier), text, metadata
+
 
 @dataclass(frozen=True)
 class LabeledColumns:

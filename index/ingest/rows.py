@@ -72,15 +72,8 @@ class _Waiting(NamedTuple):
 
 
 def _document(number: int, row: Row, columns: DocumentColumns) -> Document:
-    text, identifier = row.get(columns.text), row.get(columns.identifier)
-    if columns.text not in row:
-        raise InputError(f"There is no column {columns.text!r}, but {', '.join(map(str, row))}.")
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"The text is {str(text)[:40]!r}, expected a text that is not empty.")
-    others = [name for name in row if name not in (columns.text, columns.identifier)]
-    names = others if columns.metadata is None else [name for name in columns.metadata if name in row]
-    metadata = {name: row[name] for name in names if row[name] is not None}
-    (checked,) = check_ids([f"{columns.name}:{number}" if identifier in (None, "") else identifier])
+    identifier, text, metadata = columns.parts(number, row)
+    (checked,) = check_ids([identifier])
     texts_for_ids([text], 1)
     check_metadata([metadata], 1)
     return Document(checked, text, metadata)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.options import MODEL, READING, gathered, with_options
+from service.cli.options import DOCUMENT_COLUMNS, MODEL, gathered, with_options
 
 if TYPE_CHECKING:
     from encoder_tools.bulk.embed_files import Embedded, Runner
@@ -38,12 +38,6 @@ class RunOptions:
     ray_address: str | None
 
 
-_ROWS = (
-    click.option("--text", default="text", show_default=True, help="Column of the texts."),
-    click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
-    click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
-    *READING,
-)
 _RUN = (
     click.option("--variant", default="fp32", show_default=True, help="Graph of the model, or auto."),
     click.option(
@@ -70,7 +64,7 @@ _RUN = (
 @click.argument("inputs", nargs=-1, required=True)
 @click.argument("out")
 @MODEL
-@with_options(_ROWS)
+@with_options(DOCUMENT_COLUMNS)
 @with_options(_RUN)
 @gathered(RowOptions, "rows")
 @gathered(RunOptions, "run")

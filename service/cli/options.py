@@ -17,6 +17,12 @@ READING = (
     click.option("--encoding", help="Encoding of text files.  [default: UTF-8, or UTF-16 by its byte order mark]"),
     click.option("--delimiter", help="Character between the cells of a CSV file.  [default: detected]"),
 )
+DOCUMENT_COLUMNS = (
+    click.option("--text", default="text", show_default=True, help="Column of the texts."),
+    click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
+    click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
+    *READING,
+)
 _LABELS = (
     click.option(
         "--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeat it for several."

@@ -153,11 +153,12 @@ def command(host: str, port: int, drain_timeout: float, options: ServeOptions) -
     place = WorkerPlace.mine()
     with ExitStack() as stack:
         several = options.workers > 1
+        if several and place is None:
+            _check_workers(options)
         listener = stack.enter_context(place.bind() if place else bind(host, port, shared=several))
         if place is None:
             _check_exposure(listener, keys, options.no_auth)
             if several:
-                _check_workers(options)
                 sys.exit(Workers(options.workers, host, listener, drain_timeout).run())
         observers = _observers(options, stack)
         config = _config(options)

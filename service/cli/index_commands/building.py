@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.index_commands.arguments import FOLDER, Location, beside
-from service.cli.options import MODEL, READING, gathered, with_options
+from service.cli.options import DOCUMENT_COLUMNS, MODEL, gathered, with_options
 
 if TYPE_CHECKING:
     from index.storage.precision import Storage
@@ -38,10 +38,7 @@ _FILES = (
     FOLDER,
     click.argument("files", type=click.Path(path_type=Path), nargs=-1),
     MODEL,
-    click.option("--text", default="text", show_default=True, help="Column of the texts."),
-    click.option("--id", "identifier", default="id", show_default=True, help="Column of the ids.  [else: file:row]"),
-    click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
-    *READING,
+    *DOCUMENT_COLUMNS,
     click.option(
         "--chunk-tokens",
         type=click.IntRange(min=0),
