@@ -96,6 +96,8 @@ def embed_files(
         [(2, 384)]
     """
     require_extra("parquet", "pyarrow")
+    if runner == "ray":
+        require_extra("ray", "ray")
     checked_integer(shard_rows, "shard_rows", 1)
     workers = None if processes is None else checked_integer(processes, "processes", 1)
     started = time.monotonic()

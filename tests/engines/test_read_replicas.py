@@ -126,8 +126,10 @@ def test_reads_may_be_a_replica_s(pair: Pair, encoder: RoleEncoder):
     Collection.create(pair.address, encoder).close()
     address = f"{pair.address}&target_session_attrs=prefer-standby"
     with Collection.open(address, encoder) as collection:
+        assert collection.count() == 0  # whether the replica knows of the collection yet or not
         collection.upsert([1, 2], ["one", "two"])
-        assert collection.count() == 2  # whether the replica has it yet or not
+        assert collection.count() == 2
+        assert collection.search("one", k=1)[0].id == 1
         pair.caught_up()
         assert collection.count() == 2
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'encoder-tools'"

@@ -46,7 +46,7 @@ class PgDatabase:
         self._reads = self._pool(address.conninfo)
         several = _has_several_hosts(address.conninfo)
         self._writes = self._pool(_of_primary(address.conninfo)) if several else self._reads
-        self._written = 0  # where the primary's log was after this client's last write
+        self._seen = 0  # how far the primary's log was when this client last wrote, or asked the primary
         self._opening, self._opened = threading.Lock(), False
         if _pool_log.level == logging.NOTSET:
             _pool_log.setLevel(logging.ERROR)  # what it warns of is in our errors, if it lasts
@@ -91,21 +91,35 @@ class PgDatabase:
     def reading(self, *, newest: bool = False) -> Iterator[Connection]:
         """One committed state for every read in the block.
 
-        What this client has written is in it: a replica that has not got it yet is passed over for the primary.
+        What this client has written, or has seen of the primary, is in it: a replica that has not got it yet is passed
+        over for the primary.
 
         :param newest: of the primary, whatever a replica has.
         """
         with ExitStack() as stack:
             connection = stack.enter_context(self._connection(self._writes if newest else self._reads))
-            if not newest and not self._has_own_writes(connection):
+            if newest:
+                self._remember(connection)
+            elif not self._has_seen(connection):
                 connection = stack.enter_context(self._connection(self._writes))
             stack.enter_context(_within(connection, self.named(_READ)))
             yield connection
 
-    def _has_own_writes(self, connection: Connection) -> bool:
-        if not self._written:
+    @property
+    def has_replicas(self) -> bool:
+        """Whether reads may be of another server than writes."""
+        return self._writes is not self._reads
+
+    def _remember(self, connection: Connection) -> None:
+        """Note how far the primary is, of which this connection is."""
+        if self.has_replicas:
+            row = connection.execute(_WRITTEN).fetchone()
+            self._seen = max(self._seen, int(row[0]) if row else 0)
+
+    def _has_seen(self, connection: Connection) -> bool:
+        if not self._seen:
             return True
-        row = connection.execute(_CAUGHT_UP, (self._written,)).fetchone()
+        row = connection.execute(_CAUGHT_UP, (self._seen,)).fetchone()
         return bool(row and row[0])
 
     @contextmanager
@@ -116,9 +130,7 @@ class PgDatabase:
                 connection.execute(f"SET LOCAL lock_timeout = {round(1000 * self.timeout)}")
                 connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self.address.schema,))
                 yield connection
-            if self._writes is not self._reads:
-                row = connection.execute(_WRITTEN).fetchone()
-                self._written = max(self._written, int(row[0]) if row else 0)
+            self._remember(connection)
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
@@ -173,17 +185,27 @@ class PgDatabase:
                     self._opened = True
             # not longer: a pool that failed to connect once does not try again for those who wait
             with pool.connection(timeout=min(max(self.timeout, 0.5), _ONE_TRY)) as connection:
+                if connection.adapters.types.get("vector") is None:
+                    _know_vectors(connection)  # a replica gets the extension later than the primary
                 yield connection
 
     def _configure(self, connection: Connection) -> None:
         # the server's planner takes a disk that turns for granted, and compiles what runs for milliseconds
         connection.execute("SET client_min_messages = warning; SET random_page_cost = 1.1; SET jit = off")
-        if connection.execute("SELECT 1 FROM pg_type WHERE typname = 'vector'").fetchone():
-            register_vector(connection)
+        _know_vectors(connection)
+
+
+def _know_vectors(connection: Connection) -> None:
+    """Let vectors be sent and received, if the database knows what they are."""
+    if connection.execute("SELECT 1 FROM pg_type WHERE typname = 'vector'").fetchone():
+        register_vector(connection)
 
 
 def _has_several_hosts(conninfo: str) -> bool:
-    parts = conninfo_to_dict(conninfo)
+    try:
+        parts = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:  # who connects is told what is wrong
+        return False
     return any("," in str(parts.get(name) or "") for name in ("host", "hostaddr"))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder_tools.errors import FileCorruptError, InputError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
 from encoder_tools.protocols import FloatMatrix, TextEncoder
 from index.ann.tuning import turned
 from index.collection.encoding import KnownModels, Model, about_of, closed
@@ -83,7 +83,7 @@ class PostgresEngine:
         self._closed = False
         self._fields: set[FieldPath] = set()  # that filters asked for
         self.writes = PgWrites(database)
-        self._about: About = database.retried(self._read_about)
+        self._about: About = database.retried(self._first_about)
         allow = bool(options.get("allow_sibling", False))
         self._models = KnownModels(Model.checked(self.folder, self._about, encoder, allow_sibling=allow))
 
@@ -237,6 +237,14 @@ class PostgresEngine:
             f"{self.folder} is backed up by the server's own means: pg_dump --schema "
             f"'\"{self.database.address.schema}\"', or a base backup."
         )
+
+    def _first_about(self) -> About:
+        try:
+            return self._read_about()
+        except FileMissingError:
+            if not self.database.has_replicas:
+                raise
+            return self._read_about(newest=True)  # a replica may not have it yet
 
     def _read_about(self, *, newest: bool = False) -> About:
         with self.database.reading(newest=newest) as connection:
