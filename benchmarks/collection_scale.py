@@ -51,9 +51,9 @@ def block(start: int, count: int, dim: int, seed: int = 0) -> Any:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def texts(start: int, count: int) -> list[str]:
+def texts(start: int, count: int, words: int = _LENGTH) -> list[str]:
     """Of words whose frequency falls with their rank, as in a language."""
-    ranks = np.random.default_rng((2, start)).zipf(1.3, size=(count, _LENGTH)) % _WORDS
+    ranks = np.random.default_rng((2, start)).zipf(1.3, size=(count, words)) % _WORDS
     return [" ".join(f"w{rank}" for rank in line) for line in ranks.tolist()]
 
 

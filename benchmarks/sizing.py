@@ -27,7 +27,7 @@ import click
 import msgspec
 import numpy as np
 
-from benchmarks.collection_scale import BATCH, block, memory, queries_of
+from benchmarks.collection_scale import BATCH, block, memory, queries_of, texts
 from benchmarks.embedded_engines import Model
 from benchmarks.serve_startup import machine
 from encoder_tools.io.files import write_json
@@ -39,7 +39,7 @@ _SIZES = ((20_000, 384, 12), (50_000, 384, 12), (100_000, 384, 12), (50_000, 128
           (50_000, 384, 100))  # fmt: skip
 """Documents, width, words of a text."""
 _HELD_OUT = {"folder": (200_000, 256, 30), "postgresql": (150_000, 256, 30)}
-_K, _WORDS = 10, 50_000
+_K = 10
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,6 @@ def runs() -> Iterator[Run]:
     for engine, storages in STORAGES.items():
         yield from (Run(engine, storage, *_HELD_OUT[engine], held_out=True) for storage in storages)
     yield _LARGE
-
-
-def texts(start: int, count: int, words: int) -> list[str]:
-    """Of words whose frequency falls with their rank, as in a language."""
-    ranks = np.random.default_rng((2, start)).zipf(1.3, size=(count, words)) % _WORDS
-    return [" ".join(f"w{rank}" for rank in line) for line in ranks.tolist()]
 
 
 def build(run: Run, address: str) -> dict[str, Any]:

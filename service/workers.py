@@ -16,15 +16,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from encoder_tools.machine.processor import this_processor
 from service.observability.logs import log_line
 from service.server import bind
-from service.serving.state import Limits
 
 _VARIABLE = "ENCODER_TOOLS_WORKER"
 _POLL_S = 0.1
@@ -57,11 +55,6 @@ class WorkerPlace:
     def bind(self) -> socket.socket:
         """Bind a socket of its own to the common port."""
         return bind(self.host, self.port, shared=True)
-
-    def share_of(self, limits: Limits) -> Limits:
-        """What of the limits of a server is this worker's."""
-        held = max(limits.held_bytes // self.count, 2 * limits.max_body_bytes)
-        return limits.divided(self.count, held)
 
     def threads(self) -> int:
         """Cores for its models."""
@@ -127,6 +120,8 @@ class Workers:
             pass_fds=[self._alive],
         )
         self._running[number] = _Worker(process, time.monotonic())
+        if self._stopping:  # since it was decided to start it: it has not been told
+            process.send_signal(signal.SIGTERM)
         return self._running[number]
 
     @staticmethod
@@ -184,13 +179,6 @@ class Workers:
                 worker.process.send_signal(number)
 
 
-def _pass_on(output: object) -> None:
-    for line in output:  # type: ignore[attr-defined]
+def _pass_on(output: Iterable[str]) -> None:
+    for line in output:
         print(line, end="", flush=True)  # noqa: T201 - it is the worker's
-
-
-def metrics_of_all(place: WorkerPlace) -> Callable[[bytes], bytes]:
-    """Takes a worker's metrics in Prometheus' text format, and gives those of all workers, each with its number."""
-    from service.observability.combined import combined
-
-    return lambda own: combined(Path(place.folder), place.number, own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -60,7 +59,7 @@ def embed_files(
     runner: Runner = "local",
     processes: int | None = None,
     ray_address: str | None = None,
-    progress: Progress = lambda _done, _of: None,
+    progress: Progress | None = None,
 ) -> Embedded:
     r"""Embed the rows of files, as documents, into checked shards of Parquet.
 
@@ -79,6 +78,7 @@ def embed_files(
         inputs, model and output under the same names.
     :param processes: None takes the cores there are, or one with a GPU.
     :param ray_address: of a cluster; None for what ``RAY_ADDRESS`` says, else a new one on this machine.
+    :param progress: is told as shards are done. The rows are counted first for it, which reads the inputs once more.
     :raises FileMissingError: if an input is missing.
     :raises InputError: if an input is of no known kind, or ``out`` holds something else.
     :raises FileCorruptError: if an input is damaged; shards before it are kept.
@@ -105,7 +105,7 @@ def embed_files(
     store = open_store(job.out)
     begin(store, job)
     run = _Run(job, store, progress)
-    run.results(run.on_ray(workers, ray_address) if runner == "ray" else run.here(workers or _cores(provider)))
+    run.results(run.on_ray(workers, ray_address) if runner == "ray" else run.here(workers or _cores(job)))
     return run.finished(time.monotonic() - started)
 
 
@@ -134,18 +134,18 @@ def _absolute(name: str | Path) -> str:
     return str(name) if is_address(str(name)) else str(Path(name).absolute())
 
 
-def _cores(provider: Provider) -> int:
-    return this_processor().cores if provider == "cpu" else 1
+def _cores(job: EmbedJob) -> int:
+    return 1 if job.on_gpu else this_processor().cores
 
 
 class _Run:
     """One call of :func:`embed_files`."""
 
-    def __init__(self, job: EmbedJob, store: Store, progress: Progress) -> None:
+    def __init__(self, job: EmbedJob, store: Store, progress: Progress | None) -> None:
         self._job, self._store, self._progress = job, store, progress
         self._marks: dict[int, ShardMark] = {}
         self._skipped = self._embedded = self._rows = 0
-        self._expected = _expected_rows(job.inputs)
+        self._expected = None if progress is None else _expected_rows(job.inputs)
         self._there = set(store.names())  # one question instead of one for each shard of a first run
 
     def here(self, processes: int) -> Iterator[ShardDone]:
@@ -183,7 +183,8 @@ class _Run:
         else:
             self._embedded += mark.rows
         self._rows += mark.rows + mark.rejected
-        self._progress(self._rows, self._expected)
+        if self._progress is not None:
+            self._progress(self._rows, self._expected)
 
     def finished(self, seconds: float) -> Embedded:
         """Say that all is there.
@@ -221,4 +222,4 @@ class _Run:
 def _expected_rows(inputs: Sequence[str]) -> int | None:
     counts = [None if is_address(name) else count_rows(Path(name)) for name in inputs]
     known = [count for count in counts if count is not None]
-    return sum(chain(known)) if len(known) == len(counts) else None
+    return sum(known) if len(known) == len(counts) else None

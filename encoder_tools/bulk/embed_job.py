@@ -7,6 +7,7 @@ from typing import Any
 
 from encoder_tools.io.columns import DocumentColumns
 from encoder_tools.io.rows import Reading
+from encoder_tools.runtime.providers import provider_settings
 
 SHARD_ROWS = 16_384
 """Rows of a shard: 25 MB of vectors of 384 numbers, half a minute of one core."""
@@ -47,6 +48,11 @@ class EmbedJob:
     columns: DocumentColumns = field(default_factory=DocumentColumns)
     reading: Reading = field(default_factory=Reading)
     shard_rows: int = SHARD_ROWS
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a graphics card computes, which takes one process; else a core does."""
+        return provider_settings(dict(self.settings).get("provider", "cpu")).device is not None
 
     def described(self) -> dict[str, Any]:
         """What an unfinished folder of shards must have been begun with, for another run to go on with it."""

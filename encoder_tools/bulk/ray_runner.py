@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from encoder_tools.bulk.embed_job import EmbedJob
-from encoder_tools.bulk.shard_embedding import ShardDone, embed_shard
+from encoder_tools.bulk.shard_embedding import ShardDone, embed_if_needed
 from encoder_tools.bulk.shard_files import ShardMark
 from encoder_tools.bulk.shard_rows import Shard, shards_of
 from encoder_tools.errors import EncoderToolsError, InferenceError, InputError, one_line
@@ -36,16 +36,16 @@ def run_on_ray(job: EmbedJob, processes: int | None, address: str | None) -> Ite
     """
     require_extra("ray", "ray")
     ray: Any = import_module("ray")
-
-    gpu = dict(job.settings).get("provider", "cpu") in ("cuda", "tensorrt")
     started = not ray.is_initialized()
     if started:
         _connect(ray, address or os.environ.get("RAY_ADDRESS") or _NEW)
     try:
-        room = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        room = int(ray.cluster_resources().get("GPU" if job.on_gpu else "CPU", 0))
         if room < 1:
-            raise InputError(f"The Ray cluster has no {'GPU' if gpu else 'core'} to embed with. Add a node that has.")
-        yield from _results(ray, job, processes or room, {"num_gpus": 1} if gpu else {"num_cpus": 1})
+            raise InputError(
+                f"The Ray cluster has no {'GPU' if job.on_gpu else 'core'} to embed with. Add a node that has."
+            )
+        yield from _results(ray, job, processes or room, {"num_gpus": 1} if job.on_gpu else {"num_cpus": 1})
     finally:
         if started:
             ray.shutdown()
@@ -97,7 +97,7 @@ def _embed(batch: dict[str, Any], job: EmbedJob) -> dict[str, Any]:
     It is no method of an actor: one whose machine is gone waits for another machine, and what it had begun with it.
     """
     shards = zip(batch["number"].tolist(), batch["payload"].tolist(), strict=True)
-    done = [embed_shard(job, Shard(number, payload)) for number, payload in shards]
+    done = [embed_if_needed(job, Shard(number, payload)) for number, payload in shards]
     return {"mark": [msgspec.json.encode(one.mark) for one in done], "skipped": [one.skipped for one in done]}
 
 

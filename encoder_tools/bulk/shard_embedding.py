@@ -35,18 +35,20 @@ class ShardDone(NamedTuple):
     skipped: bool = False
 
 
+def embed_if_needed(job: EmbedJob, shard: Shard) -> ShardDone:
+    """Embed and write a shard as :func:`embed_shard` does, unless it is there already."""
+    done = done_before(open_store(job.out), job, shard)
+    return embed_shard(job, shard) if done is None else ShardDone(done, skipped=True)
+
+
 def embed_shard(job: EmbedJob, shard: Shard) -> ShardDone:
-    """Embed and write a shard, unless it is there already.
+    """Embed and write a shard.
 
     Texts are encoded by themselves, sorted by length, so that a shard's vectors do not depend on who embeds it.
 
     :raises InferenceError: if ONNX Runtime fails.
     :raises SaveError: if writing fails.
     """
-    store = open_store(job.out)
-    done = done_before(store, job, shard)
-    if done is not None:
-        return ShardDone(done, skipped=True)
     rows = shard.rows
     vectors = encoder_of(job).encode_document(rows.texts, show_progress=False)  # type: ignore[call-arg]
-    return ShardDone(write_shard(store, job, shard, rows, vectors))
+    return ShardDone(write_shard(open_store(job.out), job, shard, rows, vectors))

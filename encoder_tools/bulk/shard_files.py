@@ -231,9 +231,10 @@ def finish(store: Store, job: EmbedJob, marks: Mapping[int, ShardMark]) -> None:
         "rows": sum(mark.rows for mark in marks.values()),
         "rejected": sum(mark.rejected for mark in marks.values()),
     }
-    stale = [name for name in store.names() if (number_of(name) or 0) >= len(marks) and number_of(name) is not None]
-    for name in sorted(stale):  # descriptions (.json) before vectors (.parquet)
-        store.delete(name)
+    for name in store.names():  # sorted: descriptions (.json) before vectors (.parquet)
+        number = number_of(name)
+        if number is not None and number >= len(marks):
+            store.delete(name)
     _write_manifest(store, msgspec.to_builtins(job.described()), counts)
 
 

@@ -19,7 +19,7 @@ from encoder_tools.errors import (
     one_line,
 )
 from encoder_tools.extras import require_extra
-from encoder_tools.io.files import open_regular, sweep, temporary_prefix, write_bytes
+from encoder_tools.io.files import open_regular, write_bytes
 from encoder_tools.io.rows import is_dataset, kind_of
 
 EXTRA = "bulk"
@@ -100,7 +100,6 @@ class _Folder:
 
     def delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
-        sweep(self._path, temporary_prefix(self._path / name))
 
 
 class _RemoteStore:

@@ -7,23 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.options import DOCUMENT_COLUMNS, MODEL, gathered, with_options
+from service.cli.options import DOCUMENT_COLUMNS, MODEL, ColumnOptions, gathered, with_options
 
 if TYPE_CHECKING:
     from encoder_tools.bulk.embed_files import Embedded, Runner
     from encoder_tools.runtime.providers import Provider
-
-
-@dataclass(frozen=True)
-class RowOptions:
-    """Which columns are what, and how files are read."""
-
-    text: str
-    identifier: str
-    keep: tuple[str, ...]
-    split: str
-    encoding: str | None
-    delimiter: str | None
 
 
 @dataclass(frozen=True)
@@ -66,9 +54,9 @@ _RUN = (
 @MODEL
 @with_options(DOCUMENT_COLUMNS)
 @with_options(_RUN)
-@gathered(RowOptions, "rows")
+@gathered(ColumnOptions, "rows")
 @gathered(RunOptions, "run")
-def command(inputs: tuple[str, ...], out: str, model: str, rows: RowOptions, run: RunOptions) -> None:
+def command(inputs: tuple[str, ...], out: str, model: str, rows: ColumnOptions, run: RunOptions) -> None:
     """Embed the texts of INPUTS into shards of Parquet in OUT.
 
     INPUTS are JSON Lines, CSV or Parquet files, or addresses of object stores such as s3://bucket/part-*.parquet
@@ -79,8 +67,6 @@ def command(inputs: tuple[str, ...], out: str, model: str, rows: RowOptions, run
     from tqdm import tqdm
 
     from encoder_tools.bulk.embed_files import embed_files
-    from encoder_tools.io.columns import DocumentColumns
-    from encoder_tools.io.rows import Reading
 
     with tqdm(unit="row", disable=None) as bar:
 
@@ -94,13 +80,13 @@ def command(inputs: tuple[str, ...], out: str, model: str, rows: RowOptions, run
             model,
             variant=run.variant,
             provider=run.provider,
-            columns=DocumentColumns(rows.text, rows.identifier, rows.keep or None),
-            reading=Reading(rows.split, rows.encoding, rows.delimiter),
+            columns=rows.columns,
+            reading=rows.reading,
             shard_rows=run.shard_rows,
             runner=run.runner,
             processes=run.processes,
             ray_address=run.ray_address,
-            progress=progress,
+            progress=None if bar.disable else progress,
         )
     click.echo(_told(embedded))
 

@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from encoder_tools.io.columns import DocumentColumns
+    from encoder_tools.io.rows import Reading
 
 PATH = click.Path(path_type=Path)
 MODEL = click.option("--model", default="default", show_default=True, help='Exported model folder, or "default".')
@@ -23,6 +27,34 @@ DOCUMENT_COLUMNS = (
     click.option("--keep", multiple=True, help="Column to keep as metadata; repeat it for several.  [default: all]"),
     *READING,
 )
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Which columns of documents are what, and how their files are read."""
+
+    text: str
+    identifier: str
+    keep: tuple[str, ...]
+    split: str
+    encoding: str | None
+    delimiter: str | None
+
+    @property
+    def columns(self) -> DocumentColumns:
+        """Of tables."""
+        from encoder_tools.io.columns import DocumentColumns
+
+        return DocumentColumns(self.text, self.identifier, self.keep or None)
+
+    @property
+    def reading(self) -> Reading:
+        """Of files."""
+        from encoder_tools.io.rows import Reading
+
+        return Reading(self.split, self.encoding, self.delimiter)
+
+
 _LABELS = (
     click.option(
         "--text", multiple=True, default=("text",), show_default=True, help="Column of the text; repeat it for several."

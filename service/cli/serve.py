@@ -188,11 +188,11 @@ def _check_workers(options: ServeOptions) -> None:
 
 
 def _be_one_of_several(state: ServiceState, place: WorkerPlace) -> None:
-    from service.observability.combined import leave
-    from service.workers import metrics_of_all
+    from service.observability.combined import combined, leave
 
-    state.metrics_text = metrics_of_all(place)
-    state.each_second = lambda: leave(Path(place.folder), place.number, state.metrics.text())
+    folder = Path(place.folder)
+    state.metrics_text = partial(combined, folder, place.number)
+    state.each_second = lambda: leave(folder, place.number, state.metrics.text())
     state.tell_others_to_reload = place.reload_others
     place.end_with_the_first()
 
@@ -257,7 +257,7 @@ def _state(options: ServeOptions, config: ServeConfig, place: WorkerPlace | None
     data = options.data or (Path(config.data) if config.data else None)
     limits = Limits(queue=QueueLimits(max_wait=options.max_wait))
     return ServiceState(
-        limits if place is None else place.share_of(limits),
+        limits if place is None else limits.divided(place.count),
         data=data,
         native_ids=ids == "native",
         decode_ids=None if ids in ("refuse", "native") else decoder_of(ids),

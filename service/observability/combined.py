@@ -11,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from encoder_tools.io.files import write_bytes
-
 
 def leave(folder: Path, worker: int, text: bytes) -> None:
-    """Leave a worker's metrics where the others find them."""
-    write_bytes(folder / f"{worker}.prom", text)
+    """Leave a worker's metrics where the others find them; not flushed to disk, for which the event loop would wait."""
+    temporary = folder / f"{worker}.tmp"
+    temporary.write_bytes(text)
+    temporary.replace(folder / f"{worker}.prom")
 
 
 def combined(folder: Path, worker: int, text: bytes) -> bytes:

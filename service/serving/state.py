@@ -49,13 +49,12 @@ class Limits:
     request_seconds: float = 600.0
     queue: QueueLimits = field(default_factory=QueueLimits)
 
-    def divided(self, count: int, held_bytes: int) -> Limits:
-        """Those of one of several workers, which together admit what one process would.
-
-        :param held_bytes: of this worker.
+    def divided(self, count: int) -> Limits:
+        """Those of one of several workers, which together admit what one process would, and each the largest request
+        that is allowed.
         """
         queue = replace(self.queue, max_tokens=max(self.max_tokens, self.queue.max_tokens // count))
-        return replace(self, held_bytes=held_bytes, queue=queue)
+        return replace(self, held_bytes=max(2 * self.max_body_bytes, self.held_bytes // count), queue=queue)
 
 
 class ServiceState:

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.index_commands.arguments import FOLDER, Location, beside
-from service.cli.options import DOCUMENT_COLUMNS, MODEL, gathered, with_options
+from service.cli.options import DOCUMENT_COLUMNS, MODEL, ColumnOptions, gathered, with_options
 
 if TYPE_CHECKING:
+    from encoder_tools.bulk import VectorShards
     from index.storage.precision import Storage
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How files are read and stored."""
+    """How what is read is cut and stored."""
 
-    text: str
-    identifier: str
-    keep: tuple[str, ...]
-    split: str
-    encoding: str | None
-    delimiter: str | None
     chunk_tokens: int | None
     overlap: int
     main_text: bool
@@ -63,6 +58,7 @@ _FILES = (
     help="How vectors are kept: float16 takes half the room, int8 a quarter of the memory.  [default: float32]",
 )
 @click.option("--from", "vectors", help="Folder or address of vectors that `encoder-tools embed` made.")
+@gathered(ColumnOptions, "rows")
 @gathered(FileOptions, "options")
 def build(
     folder: Location,
@@ -71,6 +67,7 @@ def build(
     stemming: str | None,
     storage: Storage | None,
     vectors: str | None,
+    rows: ColumnOptions,
     options: FileOptions,
 ) -> None:
     """Add the contents of FILES, or vectors that are made already (--from), to the collection FOLDER, which is created
@@ -85,15 +82,12 @@ def build(
     from contextlib import suppress
 
     from encoder_tools import OnnxEncoder
-    from encoder_tools.bulk import VectorShards
     from encoder_tools.errors import FileMissingError
     from index import Collection
 
     if bool(files) == (vectors is not None):
         raise click.UsageError("Name FILES, or a folder of vectors with --from.")
-    if vectors is not None:
-        _check_no_file_options()
-        VectorShards(vectors)  # before a collection is made
+    shards = None if vectors is None else _shards(vectors)  # before a collection is made
     encoder = OnnxEncoder(model)
     opened = None
     if isinstance(folder, str) or (folder / "collection.db").exists():
@@ -104,16 +98,17 @@ def build(
             opened.close()
             raise click.UsageError(f"{name} is chosen when a collection is made, and the collection is there.")
     with opened or Collection.create(folder, encoder, stemming=stemming, storage=storage or "float32") as collection:
-        if vectors is None:
-            _add_all(collection, folder, files, options)
+        if shards is None:
+            _add_all(collection, folder, files, rows, options)
         else:
-            _add_vectors(collection, folder, vectors)
+            _add_vectors(collection, folder, shards)
 
 
 @click.command("add", short_help="Add files to an existing collection.")
 @with_options(_FILES)
+@gathered(ColumnOptions, "rows")
 @gathered(FileOptions, "options")
-def add(folder: Location, files: tuple[Path, ...], model: str, options: FileOptions) -> None:
+def add(folder: Location, files: tuple[Path, ...], model: str, rows: ColumnOptions, options: FileOptions) -> None:
     """Add the contents of FILES to the collection FOLDER, which must exist; otherwise as `build`."""
     from encoder_tools import OnnxEncoder
     from index import Collection
@@ -121,20 +116,20 @@ def add(folder: Location, files: tuple[Path, ...], model: str, options: FileOpti
     if not files:
         raise click.UsageError("Missing argument 'FILES...'.")
     with Collection.open(folder, OnnxEncoder(model)) as collection:
-        _add_all(collection, folder, files, options)
+        _add_all(collection, folder, files, rows, options)
 
 
-def _add_all(collection: Any, folder: Location, files: tuple[Path, ...], options: FileOptions) -> None:
+def _add_all(
+    collection: Any, folder: Location, files: tuple[Path, ...], rows: ColumnOptions, options: FileOptions
+) -> None:
     import time
 
-    from encoder_tools.io.columns import DocumentColumns
-    from encoder_tools.io.rows import Reading
     from index.ingest.add_files import AddOptions, add_files
     from index.ingest.watch import check_watched, watch_folders
 
     adding = AddOptions(
-        DocumentColumns(options.text, options.identifier, options.keep or None),
-        Reading(options.split, options.encoding, options.delimiter),
+        rows.columns,
+        rows.reading,
         chunk_tokens=options.chunk_tokens,
         overlap=options.overlap,
         main_text=options.main_text,
@@ -151,25 +146,26 @@ def _add_all(collection: Any, folder: Location, files: tuple[Path, ...], options
         watch_folders(collection, beside(folder), files, adding, click.echo, since=start)
 
 
-def _check_no_file_options() -> None:
-    """What was said about files has no meaning for vectors that are made already."""
+def _shards(vectors: str) -> VectorShards:
+    """Vectors that are made already, of which nothing may be said that is of files."""
+    from encoder_tools.bulk import VectorShards
+
     context = click.get_current_context()
-    for option in fields(FileOptions):
+    for option in (*fields(ColumnOptions), *fields(FileOptions)):
         if context.get_parameter_source(option.name) == click.core.ParameterSource.COMMANDLINE:
             flag = next(one.opts[0] for one in context.command.params if one.name == option.name)
             raise click.UsageError(f"{flag} is of FILES; with --from it was decided when the vectors were made.")
+    return VectorShards(vectors)
 
 
-def _add_vectors(collection: Any, folder: Location, vectors: str) -> None:
-    from encoder_tools.bulk import VectorShards
+def _add_vectors(collection: Any, folder: Location, shards: VectorShards) -> None:
     from index.ingest.rows import Ingested
     from index.ingest.vector_rows import ingest_vectors
 
-    shards = VectorShards(vectors)
     total = Ingested()
-    for part in _with_bar(vectors, shards.rows, ingest_vectors(collection, shards, beside(folder))):
+    for part in _with_bar(shards.address, shards.rows, ingest_vectors(collection, shards, beside(folder))):
         total = total.plus(part)
-    click.echo(f"{vectors}: {total.stored} stored, {total.unchanged} unchanged, {total.rejected} rejected")
+    click.echo(f"{shards.address}: {total.stored} stored, {total.unchanged} unchanged, {total.rejected} rejected")
     click.echo(f"{collection.folder}: {collection.count()} documents")
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from encoder_tools import OnnxEncoder
 from encoder_tools.bulk import VectorShards, embed_files
 from encoder_tools.errors import FileCorruptError, FileMissingError, InferenceError, InputError
 from service.cli import cli
+from tests.waiting import until
 
 ROWS, SHARD = 150, 32
 
@@ -192,13 +192,6 @@ def started(rows: Path, out: Path) -> subprocess.Popen[bytes]:
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("victim", ["worker", "all"])

@@ -10,15 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 import pytest
 
 from encoder_tools.bulk import embed_files
+from tests.waiting import until
 
 pytest.importorskip("ray")
 ROOT = Path(__file__).parents[3]
@@ -37,15 +38,9 @@ class Node(NamedTuple):
         except psutil.NoSuchProcess:
             return
         for process in everything:
-            with suppress_gone():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait(30)
-
-
-class suppress_gone:  # noqa: N801 - as contextlib's are called
-    def __enter__(self) -> None: ...
-    def __exit__(self, kind: Any, *_: object) -> bool:
-        return kind is not None and issubclass(kind, psutil.NoSuchProcess)
 
 
 def start_node(*arguments: str) -> Node:
@@ -81,13 +76,6 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[Node]]]:
 def can_connect(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -22,18 +19,11 @@ from service.batching import QueueLimits
 from service.serving.state import Limits
 from service.workers import WorkerPlace
 from tests.serving import COMMAND, ROOT, Started, started
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or this_processor().cores < 2, reason="needs Linux and two cores"
 )
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return value
 
 
 def workers_of(server: Started) -> list[psutil.Process]:
@@ -132,7 +122,7 @@ def test_what_cannot_be_is_said_once(arguments: list[str], message: str):
 def test_all_together_admit_what_one_would():
     limits = Limits(queue=QueueLimits(max_wait=3))
     for count in (1, 2, 3, 32):
-        part = WorkerPlace(0, count, "127.0.0.1", 1, 0, "").share_of(limits)
+        part = limits.divided(count)
         assert part.queue.max_wait == 3
         assert count * part.queue.max_tokens <= max(limits.queue.max_tokens, count * limits.max_tokens)
         assert part.held_bytes >= part.max_body_bytes  # the largest request that is allowed is admitted
