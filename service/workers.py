@@ -104,7 +104,8 @@ class Workers:
         with tempfile.TemporaryDirectory(prefix="encoder-tools-") as folder:
             first = self._start(0, folder, echo=True)
             if not self._listens(first):
-                return first.process.wait()
+                code = first.process.wait()
+                return 0 if self._stopping else abs(code)  # a signal's number, where one ended it
             for number in range(1, self._count):
                 self._start(number, folder)
             return self._watch(folder)
