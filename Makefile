@@ -82,7 +82,7 @@ clean:
 	@echo "installing torch and the tools for training and testing into .venv-dev; this happens once ..."
 	@.venv-dev/bin/python -m pip --disable-pip-version-check install --quiet 'pip>=25.1'  # the first that reads groups
 	@.venv-dev/bin/python $(PIP) torch
-	@.venv-dev/bin/python $(PIP) --editable '.[train,bulk,code,documents,gguf,postgres,openvino,otel,ray,stemming]' --group dev --group docs --group clients
+	@.venv-dev/bin/python $(PIP) --editable '.[train,bulk,code,documents,gguf,postgres,milvus,openvino,otel,ray,stemming]' --group dev --group docs --group clients
 	@touch $@
 
 define fresh-venv

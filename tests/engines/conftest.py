@@ -1,4 +1,4 @@
-"""A collection on each engine: in a folder, and in a real PostgreSQL server of this session."""
+"""A collection on each engine: in a folder, and in real servers of this session: PostgreSQL, and Milvus Lite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from index import Collection
+from tests.engines.milvus_server import MilvusServer
 from tests.index.conftest import RoleEncoder
 
-ENGINES = ("folder", "postgresql")
+ENGINES = ("folder", "postgresql", "milvus")
 _numbers = itertools.count()
 
 
@@ -45,12 +46,28 @@ def postgres_address(server: Any) -> Iterator[Callable[[], str]]:
             pass
 
 
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """Milvus Lite, started for these tests."""
+    pytest.importorskip("milvus_lite")
+    started = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def milvus_address(milvus: MilvusServer) -> Callable[[], str]:
+    """Gives addresses of collections that are not there yet."""
+    return lambda: milvus.address(f"c{next(_numbers)}")
+
+
 @pytest.fixture(params=ENGINES)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """Where a collection may be made, on each engine."""
     if request.param == "folder":
         return tmp_path / "collection"
-    return request.getfixturevalue("postgres_address")()
+    name = {"postgresql": "postgres_address", "milvus": "milvus_address"}[request.param]
+    return request.getfixturevalue(name)()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -18,13 +16,13 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from encoder_tools.errors import EncoderToolsError, FileMissingError, InputError, SaveError, UnavailableError, one_line
 from index.engines.postgres.pg_address import PgAddress
+from index.engines.retrying import retried
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
 _pool_log = logging.getLogger("psycopg.pool")
 _MOST = 16  # connections of a process
 _ONE_TRY = 2.0  # seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
 # The lock first: a table that is altered is another one at once for those too who still see the rows of before.
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {schema}.documents IN ACCESS SHARE MODE"
 _WRITTEN = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
@@ -143,15 +141,7 @@ class PgDatabase:
 
         A write may have been done before the connection broke: to do it again must change nothing.
         """
-        deadline, pause = time.monotonic() + self.timeout, _FIRST_PAUSE
-        while True:
-            try:
-                return call()
-            except UnavailableError as error:
-                if time.monotonic() + pause > deadline:
-                    raise self._with_reason(error) from error
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients do not come back together
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return retried(call, self.timeout, self._with_reason)
 
     @contextmanager
     def explained(self) -> Iterator[None]:

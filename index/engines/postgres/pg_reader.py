@@ -14,6 +14,7 @@ from encoder_tools.errors import FileCorruptError
 from encoder_tools.protocols import FloatMatrix
 from index.engines.postgres.pg_connection import Connection, PgDatabase
 from index.engines.postgres.pg_schema import about_in, get_meta
+from index.engines.stored_ids import id_of, stored_id
 from index.results import Document, DocumentId
 from index.storage.schema import About, document_checksum, vector_checksum
 from index.text.words import Words, words_by
@@ -21,16 +22,6 @@ from index.text.words import Words, words_by
 _AT_ONCE = 5000
 _CHECKSUMS = "SELECT row, id, checksum, vector_checksum FROM {schema}.documents"
 _DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM {schema}.documents"
-
-
-def stored_id(identifier: DocumentId) -> str:
-    """An id as the table has it: 1 and "1" are two."""
-    return f"i{identifier}" if isinstance(identifier, int) else f"s{identifier}"
-
-
-def id_of(stored: str) -> DocumentId:
-    """The id that a table has."""
-    return int(stored[1:]) if stored[0] == "i" else stored[1:]
 
 
 class PgReader:

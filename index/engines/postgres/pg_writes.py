@@ -18,9 +18,10 @@ from encoder_tools.protocols import FloatMatrix
 from index.collection.metadata_update import metadata_batches
 from index.engines.postgres.pg_conditions import compiled
 from index.engines.postgres.pg_connection import Connection, PgDatabase
-from index.engines.postgres.pg_reader import PgReader, id_of, stored_id
+from index.engines.postgres.pg_reader import PgReader
 from index.engines.postgres.pg_schema import set_meta
 from index.engines.postgres.pg_words import rows_with
+from index.engines.stored_ids import id_of, stored_id
 from index.query.filters import Filter
 from index.results import DocumentId
 from index.storage.schema import About, document_checksum, vector_checksum
