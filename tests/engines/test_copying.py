@@ -19,12 +19,15 @@ from tests.engines.test_contract import Counting, fill
 from tests.index.conftest import RoleEncoder
 
 PAIRS = [("folder", "postgresql"), ("postgresql", "folder"), ("postgresql", "postgresql"), ("folder", "folder")]
+PAIRS += [("folder", "milvus"), ("milvus", "postgresql")]
 
 
 @pytest.fixture
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str, str], Any]:
     def of(engine: str, name: str) -> Any:
-        return tmp_path / name if engine == "folder" else request.getfixturevalue("postgres_address")()
+        if engine == "folder":
+            return tmp_path / name
+        return request.getfixturevalue("milvus_address" if engine == "milvus" else "postgres_address")()
 
     return of
 
@@ -70,7 +73,7 @@ def test_a_copy_is_equal_and_a_second_one_writes_nothing(place: Any, first: str,
             assert target.delete([hit.metadata["document"]]) > 100  # chunks know their document
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS[:2])
+@pytest.mark.parametrize(("first", "second"), [*PAIRS[:2], *PAIRS[-2:]])
 def test_an_interrupted_copy_resumes(place: Any, first: str, second: str):
     target = str(place(second, "target"))
 
@@ -93,7 +96,7 @@ def test_an_interrupted_copy_resumes(place: Any, first: str, second: str):
             assert_equal(source, other)
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS[:2])
+@pytest.mark.parametrize(("first", "second"), [*PAIRS[:2], *PAIRS[-2:]])
 def test_what_is_written_meanwhile_is_caught_up_with(place: Any, first: str, second: str):
     address, target = place(first, "source"), str(place(second, "target"))
     with filled(address) as source:

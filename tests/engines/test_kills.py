@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from index import Collection
-from tests.engines.test_postgres import kill, own_server, start
+from tests.engines.conftest import ENGINES
+from tests.engines.postgres_server import PostgresServer
 from tests.index.conftest import RoleEncoder
 
-__all__ = ["own_server"]
 KILLS, SEED = int(os.environ.get("ENCODER_TOOLS_KILLS", "15")), int(os.environ.get("ENCODER_TOOLS_SEED", "0"))
 ROOT = Path(__file__).parents[2]
 Truth = dict[str, tuple[str, dict[str, Any]]]
@@ -79,9 +79,16 @@ with Collection.open(address, RoleEncoder(), busy_timeout=60) as collection:
 """
 
 
-@pytest.mark.parametrize("engine", ["folder", "postgresql"])
-def test_what_was_acknowledged_is_there_and_nothing_else(engine: str, own_server: Any, tmp_path: Path):
-    address = str(tmp_path / "c") if engine == "folder" else f"{own_server.get_uri()}&collection=c"
+@pytest.fixture(params=ENGINES)
+def server(request: pytest.FixtureRequest) -> Any:
+    """Of the engine, if it has one; see :func:`tests.engines.conftest.killable`."""
+    if request.param == "milvus":
+        return request.getfixturevalue("own_milvus")
+    return PostgresServer(request.getfixturevalue("own_server")) if request.param == "postgresql" else None
+
+
+def test_what_was_acknowledged_is_there_and_nothing_else(server: Any, tmp_path: Path):
+    address = str(tmp_path / "c") if server is None else server.address("c")
     encoder, draw = RoleEncoder(), random.Random(SEED)
     Collection.create(address, encoder).close()
     truth: Truth = {}
@@ -94,9 +101,9 @@ def test_what_was_acknowledged_is_there_and_nothing_else(engine: str, own_server
             told = [client.stdout.readline().strip() for _ in range(draw.randint(0, 6))]
             assert all(told), "the client ended by itself"
             time.sleep(draw.uniform(0, 0.05))  # on a fast machine into the middle of the next operations
-            if engine == "postgresql" and turn % 5 == 4:
-                kill(own_server)
-                start(own_server)
+            if server is not None and turn % 5 == 4:
+                server.kill()
+                server.start()
                 time.sleep(draw.uniform(0, 0.3))
             client.kill()
             told += client.stdout.read().split()

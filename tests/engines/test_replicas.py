@@ -17,10 +17,9 @@ from encoder_tools import OnnxEncoder
 from index import Collection
 from tests.engines.balancer import balancing
 from tests.engines.load import under_load
-from tests.engines.test_postgres import kill, own_server, start
+from tests.engines.postgres_server import kill, start
 from tests.serving import Started, started
 
-__all__ = ["own_server"]
 TEXTS = ["Block a lost card", "Exchange rates for travelers", "Open a savings account", "The weather in the mountains"]
 CONFIG = """
 [models.a]

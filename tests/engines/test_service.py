@@ -13,10 +13,8 @@ from index import Collection
 from service.config import ModelConfig, PartConfig, ServeConfig, checked, read_config
 from service.serving.loading import load
 from service.serving.state import ServiceState
-from tests.engines.test_postgres import kill, own_server, start
+from tests.engines.postgres_server import kill, start
 from tests.serving import serving
-
-__all__ = ["own_server"]
 
 
 def config(address: str) -> ServeConfig:

@@ -23,6 +23,7 @@ _AT_ONCE = 8 * 2**20  # bytes of one write, of 64 MiB that a server takes by def
 _LINES_AT_ONCE = 1000
 _LOST = (1, 2, 14, 4)  # Milvus's codes and gRPC's: unexpected error, connect failed, unavailable, deadline exceeded
 _ABSENT = (4, 100)  # Milvus's codes for collections that are not there, of old and of now
+_NOT_LOADED = 101
 _BUSY = ("not loaded", "not ready", "timeout", "deadline", "unavailable", "rate limit")
 _logs = [logging.getLogger(f"pymilvus.{name}") for name in ("decorators", "client")]
 
@@ -63,8 +64,22 @@ class MvDatabase:
         :raises UnavailableError: if the server is away.
         :raises SaveError: if it refuses.
         """
-        with self._translated():
-            return getattr(self._connected(), method)(*args, timeout=CALL, **options)
+        client = None
+        try:
+            with self._translated():
+                client = self._connected()
+                try:
+                    return getattr(client, method)(*args, timeout=CALL, **options)
+                except MilvusException as error:
+                    if error.code != _NOT_LOADED:
+                        raise
+                    client.load_collection(args[0], timeout=CALL)  # Milvus Lite loads none when it starts
+                    return getattr(client, method)(*args, timeout=CALL, **options)
+        except NoSuchCollectionError:
+            raise
+        except UnavailableError:
+            self._leave(client)  # one that has lost its server does not find it again
+            raise
 
     def query(self, collection: str, condition: str, fields: Sequence[str], limit: int = MOST_LINES) -> list[Any]:
         """Lines that match, with what was written before this call.
@@ -108,6 +123,13 @@ class MvDatabase:
                 )
             return self._client
 
+    def _leave(self, client: MilvusClient | None) -> None:
+        """Connect anew with the next call."""
+        with self._opening:
+            if client is not None and client is self._client:
+                self._client = None
+                client.close()
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -123,6 +145,8 @@ class MvDatabase:
         number = getattr(code, "value", code)
         number = number[0] if isinstance(number, tuple) else number
         low = said.lower()
+        if "alias" in low and "exist" in low:  # of one client or of none: see WriterLock
+            return SaveError(f"{self.address}: {said}.")
         if number in _ABSENT or ("collection" in low and ("not found" in low or "not exist" in low)):
             return NoSuchCollectionError(f"{self.address} lacks a part ({said}). Restore a backup.")
         if not isinstance(error, MilvusException) or number in _LOST or any(word in low for word in _BUSY):

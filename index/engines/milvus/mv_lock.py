@@ -21,7 +21,7 @@ from uuid import uuid4
 from pymilvus import DataType, MilvusClient
 
 from encoder_tools.errors import SaveError, UnavailableError
-from index.engines.milvus.mv_connection import CALL, MvDatabase, NoSuchCollectionError
+from index.engines.milvus.mv_connection import CALL, MvDatabase
 
 LEASE = 3 * CALL  # seconds without a sign of a writer on another machine, after which it is taken for dead
 _LONG_DEAD = 24 * 3600  # seconds after which a client's collection is removed
@@ -156,7 +156,7 @@ class WriterLock:
         """The collection that an alias leads to, if there is the alias."""
         try:
             return str(self._database.call("describe_alias", alias)["collection_name"])
-        except (SaveError, NoSuchCollectionError):
+        except SaveError:
             return None
 
     def _last_beat(self) -> str:

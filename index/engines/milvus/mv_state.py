@@ -96,9 +96,9 @@ def create(database: MvDatabase, about: About, stemming: str | None) -> None:
     schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=100)
     schema.add_field("value", DataType.VARCHAR, max_length=LONGEST)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)  # Milvus makes no collection without
-    indexes = MilvusClient.prepare_index_params()
-    indexes.add_index("vector", index_type="FLAT", metric_type="IP")
-    database.call("create_collection", database.name(), schema=schema, index_params=indexes, num_shards=1)
+    database.call("create_collection", database.name(), schema=schema, num_shards=1)
+    _index(database, database.name(), "vector", index_type="FLAT", metric_type="IP")
+    database.call("load_collection", database.name())
     write_state(database, state)
 
 
@@ -194,4 +194,4 @@ def lines_of(database: MvDatabase, generation: int) -> str:
 def _index(database: MvDatabase, collection: str, field: str, **options: Any) -> None:
     indexes = MilvusClient.prepare_index_params()
     indexes.add_index(field, **options)
-    database.call("create_index", collection, indexes)
+    database.call("create_index", collection, indexes, sync=False)  # there is nothing in it to wait for
