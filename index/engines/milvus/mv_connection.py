@@ -123,12 +123,13 @@ class MvDatabase:
                 )
             return self._client
 
-    def _leave(self, client: MilvusClient | None) -> None:
+    def _leave(self, client: Any) -> None:
         """Connect anew with the next call."""
         with self._opening:
-            if client is not None and client is self._client:
-                self._client = None
-                client.close()
+            left = client is not None and client is self._client
+            self._client = None if left else self._client
+        if left:
+            client.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ LONGEST = 65_535
 MOST_TOKENS = 4096
 """Of a line, Milvus's most elements of an array."""
 _GRAPH = {"M": 16, "efConstruction": 200}
+_NUMBERS = ("generation", "generations", "sequence", "documents", "length", "rows", "dead", "vacuumed")
 _MARKS, _MARKED = 30, 10.0  # how many times are kept, and seconds between two
 
 
@@ -148,13 +149,24 @@ def write_state(database: MvDatabase, state: State) -> None:
 
 
 def _read(value: dict[str, Any]) -> State:
-    if value.pop("version") != FORMAT_VERSION:
+    if not isinstance(value, dict) or value.pop("version") != FORMAT_VERSION:
         raise ValueError("another version")
     coming = value.pop("coming")
     if coming is not None:
-        coming = Coming(**{**coming, "about": About(**coming["about"])})
+        coming = Coming(**{**coming, "about": _about(coming["about"])})
     marks = tuple((float(when), int(sequence)) for when, sequence in value.pop("marks"))
-    return State(**{**value, "about": About(**value["about"]), "coming": coming, "marks": marks})
+    state = State(**{**value, "about": _about(value["about"]), "coming": coming, "marks": marks})
+    numbers = (*(getattr(state, name) for name in _NUMBERS), 0 if coming is None else coming.generation)
+    if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(state.average, float):
+        raise ValueError("numbers of another kind")
+    return state
+
+
+def _about(value: dict[str, Any]) -> About:
+    about = About(**value)
+    if type(about.dim) is not int or about.dim < 1 or not all(isinstance(one, str) for one in about[1:]):
+        raise ValueError("a model of another kind")
+    return about
 
 
 def create_generation(database: MvDatabase, generation: int, dim: int, *, graph: bool) -> None:
