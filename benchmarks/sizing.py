@@ -83,7 +83,7 @@ def build(run: Run, address: str) -> dict[str, Any]:
         stored = time.perf_counter()
         collection.compact()
         built = time.perf_counter()
-        disk = collection.stats().bytes
+        disk = collection.stats().bytes or 0
     return {
         "text_bytes": round(size / run.documents),
         "store_s": round(stored - begun, 2),

@@ -84,7 +84,7 @@ class Stats(NamedTuple):
     :ivar recall: share of the true nearest that the index was measured to find, for the worst group of queries.
     :ivar effort: of a search for ten, in the kind's measure (efSearch, nprobe): the least one of the wanted recall.
     :ivar recall_by_group: for each group of queries (:mod:`index.ann.tuning`) and for 1, 10 and 100 nearest.
-    :ivar bytes: on disk.
+    :ivar bytes: on disk; None where the engine does not tell.
     :ivar storage: how the vectors are kept; see :data:`index.storage.precision.Storage`.
     :ivar advice: what should be done, most urgent first, where an engine can tell.
     :ivar reembedding: while the vectors of another model are filled in: its fingerprint, and how many are there.
@@ -96,7 +96,7 @@ class Stats(NamedTuple):
     why: str
     recall: float | None
     effort: int | None
-    bytes: int
+    bytes: int | None
     reembedding: tuple[str, int] | None = None
     recall_by_group: Mapping[str, Mapping[int, float]] | None = None
     storage: str = "float32"

@@ -84,19 +84,20 @@ def what_is_new(
     """
     ids, texts, metadata, sources = [], [], [], []
     known = dict(known_vectors)
-    documents = 0
+    documents, kept = 0, dict[int, str]()
+    stored_of = reader.pieces_of(list(cut))
     for source, pieces in cut.items():
-        stored = reader.pieces_of(source)
+        stored = stored_of.get(source, {})
         if list(stored.values()) == list(pieces):
             continue
         documents += 1
         texts_ = {piece.text for piece in pieces}
-        rows = [row for row, piece in stored.items() if piece.text in texts_]
-        known |= {stored[row].text: vector for row, vector in reader.vectors_by_row(rows).items()}
+        kept |= {row: piece.text for row, piece in stored.items() if piece.text in texts_}
         ids += [piece.id for piece in pieces]
         texts += [piece.text for piece in pieces]
         metadata += [piece.metadata for piece in pieces]
         sources += [source] * len(pieces)
+    known |= {kept[row]: vector for row, vector in reader.vectors_by_row(kept).items()}
     return Cut(Batch(check_ids(ids), texts, check_metadata(metadata, len(ids)), sources), known, documents)
 
 

@@ -66,7 +66,8 @@ class Collection:
         """Make an empty collection for ``encoder``'s vectors and open it.
 
         :param folder: that is made; it may exist if it is empty. Or the address of another engine, such as
-            ``postgresql://user@host/database?collection=faq``; see :mod:`index.engines`.
+            ``postgresql://user@host/database?collection=faq`` or ``milvus://host?collection=faq``; see
+            :mod:`index.engines`.
         :param encoder: the model; its fingerprint is stored, and other models are rejected from then on.
         :param busy_timeout: seconds to wait for another writer.
         :param stemming: a language of Snowball ("english", "german", ...): the search by words and ``$text`` then match

@@ -25,13 +25,18 @@ def metadata_batches(
     """
     whole: list[tuple[int, Document, DocumentId | None]] = []
     pieces: list[tuple[int, Document, DocumentId | None]] = []
+    pieces_of, rows = reader.pieces_of(ids), reader.rows_of_ids(ids)
+    stored = reader.by_rows(sorted(rows.values()))
     for identifier, own in zip(ids, metadata, strict=True):
-        documents = reader.pieces_of(identifier)
+        documents = pieces_of.get(identifier, {})
         for row, piece in documents.items():
             kept = {name: piece.metadata[name] for name in FIELDS if name in piece.metadata}
             pieces.append((row, piece._replace(metadata={**_checked(identifier, own), **kept}), identifier))
         if not documents:
-            row, document = _document(reader, identifier)
+            if identifier not in rows:
+                raise InputError(f"There is no document {identifier!r}, so it has no metadata. Nothing was changed.")
+            row = rows[identifier]
+            document = stored[row]
             whole.append((row, document._replace(metadata=dict(own or {})), None))
     for lines in (whole, pieces):
         if lines:
@@ -43,13 +48,6 @@ def _checked(identifier: DocumentId, own: Mapping[str, Any] | None) -> dict[str,
     if taken:
         raise InputError(f"Metadata of {identifier!r} has {taken[0]!r}, which its pieces use. Rename the field.")
     return dict(own or {})
-
-
-def _document(reader: DocumentReader, identifier: DocumentId) -> tuple[int, Document]:
-    row = reader.row_of(identifier)
-    if row is None:
-        raise InputError(f"There is no document {identifier!r}, so it has no metadata. Nothing was changed.")
-    return row, reader.by_rows([row])[row]
 
 
 def _batch(lines: Sequence[tuple[int, Document, DocumentId | None]]) -> Batch:

@@ -32,7 +32,9 @@ class Reads:
 
         def read() -> list[Document | None]:
             with self._opened.reading() as reader:
-                return [reader.by_id(identifier) for identifier in checked]
+                rows = reader.rows_of_ids(checked)
+                documents = reader.by_rows(sorted(rows.values()))
+            return [documents[rows[identifier]] if identifier in rows else None for identifier in checked]
 
         return self._opened.run(read)
 
@@ -65,7 +67,7 @@ class Reads:
         last = -1
         if after is not None:
             with self._opened.reading() as reader:
-                row = reader.row_of(*check_ids([after]))
+                row = reader.rows_of_ids(check_ids([after])).get(after)
             if row is None:
                 raise InputError(f"There is no document {after!r} to go on behind.")
             last = row
@@ -76,14 +78,13 @@ class Reads:
         checked = check_ids(ids)
 
         def read() -> dict[str, Any]:
-            vectors: dict[str, Any] = {}
             with self._opened.reading() as reader:
-                for identifier in checked:
-                    row = reader.row_of(identifier)
-                    documents = reader.pieces_of(identifier) or ({} if row is None else reader.by_rows([row]))
-                    by_row = reader.vectors_by_row(documents)
-                    vectors |= {documents[row].text: vector for row, vector in by_row.items()}
-            return vectors
+                rows = list(reader.rows_of_ids(checked).values())
+                documents = reader.by_rows(rows)
+                for pieces in reader.pieces_of(checked).values():
+                    documents |= pieces
+                stored = reader.vectors_by_row(documents)
+            return {documents[row].text: vector for row, vector in stored.items()}
 
         return self._opened.run(read)
 
@@ -93,9 +94,9 @@ class Reads:
 
         def read() -> list[FloatMatrix | None]:
             with self._opened.reading() as reader:
-                rows = [reader.row_of(identifier) for identifier in checked]
-                stored = reader.vectors_by_row(row for row in rows if row is not None)
-            return [None if row is None else stored[row] for row in rows]
+                rows = reader.rows_of_ids(checked)
+                stored = reader.vectors_by_row(rows.values())
+            return [stored[rows[identifier]] if identifier in rows else None for identifier in checked]
 
         return self._opened.run(read)
 

@@ -70,7 +70,7 @@ class Searcher:
 
     def _like(self, checked: DocumentId, search: Search) -> Hits:
         with self._opened.read_view() as view:
-            row = view.reader.row_of(checked)
+            row = view.reader.rows_of_ids([checked]).get(checked)
             if row is None:
                 raise InputError(f"There is no document {checked!r} in {self._opened.folder}.")
             hits = replace(search, k=search.k + 1).run(view, None, view.vectors_of([row]))[0]
@@ -157,8 +157,10 @@ def _with_neighbors(hit: Hit, reader: DocumentReader, count: int) -> Hit:
     source, number = place
 
     def chunks(numbers: range) -> tuple[Document, ...]:
-        documents = [reader.by_id(f"{source}#{one}") for one in numbers]
-        return tuple(one for one in documents if one is not None and place_of(one) is not None)
+        rows = reader.rows_of_ids([f"{source}#{one}" for one in numbers])
+        documents = reader.by_rows(sorted(rows.values()))
+        named = {one.id: one for one in documents.values() if place_of(one) is not None}
+        return tuple(named[name] for name in (f"{source}#{one}" for one in numbers) if name in named)
 
     before = chunks(range(max(0, number - count), number))
     return hit._replace(before=before, after=chunks(range(number + 1, number + count + 1)))

@@ -199,7 +199,8 @@ def _batches(reader: DocumentReader, rows: Sequence[int]) -> Iterator[tuple[Batc
             documents = [one for one in dict.fromkeys(sources[row] for row in some) if one is not None]
             new = [one for one in documents if one not in seen]
             seen |= set(new)
-            chosen = [row for one in new for row in reader.pieces_of(one)]  # also those of the next page
+            pieces = reader.pieces_of(new)
+            chosen = [row for one in new for row in pieces[one]]  # also those of the next page
             sources |= reader.sources_of(chosen)
         if chosen:
             yield _batch(reader, chosen, None if whole else [sources[row] for row in chosen])

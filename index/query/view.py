@@ -33,11 +33,8 @@ class DocumentReader(Protocol):
     def ids(self) -> list[DocumentId]:
         """Of each document, also of those in chunks, in the order of their rows."""
 
-    def row_of(self, identifier: DocumentId) -> int | None:
-        """The row of the document called ``identifier``, if there is one."""
-
-    def by_id(self, identifier: DocumentId) -> Document | None:
-        """The document called ``identifier``, if there is one."""
+    def rows_of_ids(self, ids: Sequence[DocumentId]) -> dict[DocumentId, int]:
+        """Rows of documents and chunks by their ids, of those that are there."""
 
     def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.
@@ -48,8 +45,8 @@ class DocumentReader(Protocol):
     def after(self, row: int, limit: int) -> list[tuple[int, Document]]:
         """The next documents after a row, with their rows."""
 
-    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
-        """The chunks of a document by their rows, in their order."""
+    def pieces_of(self, sources: Sequence[DocumentId]) -> dict[DocumentId, dict[int, Document]]:
+        """Of documents that are stored in chunks, these by their rows, in their order."""
 
     def sources_of(self, rows: Sequence[int]) -> dict[int, DocumentId | None]:
         """Of rows that are chunks, the document that each is of."""

@@ -26,6 +26,7 @@ _BLOCK = 4096
 _AT_ONCE = 500  # parameters of a statement
 _decode = json.JSONDecoder().raw_decode  # of what json.dumps wrote: a third of the time of json.loads
 _DOCUMENT = "SELECT row, id, text, metadata, checksum, source FROM documents"
+_ROWS = "SELECT id, row FROM documents"
 _SOURCES = "SELECT row, source FROM documents"
 _CHECKSUMS = "SELECT d.row, d.id, d.checksum, v.checksum FROM documents d JOIN vectors v USING (row)"
 
@@ -154,15 +155,15 @@ class Reader:
             by_row[row] = value
         return [by_row.get(row) for row in rows.tolist()]
 
-    def by_id(self, identifier: DocumentId) -> Document | None:
-        """The document called ``identifier``, if there is one."""
-        line = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identifier,)).fetchone()
-        return None if line is None else self._document(line)
-
-    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
-        """The pieces of a document by their rows, in their order."""
-        lines = self._connection.execute(f"{_DOCUMENT} WHERE source = ? ORDER BY row", (source,))
-        return {line[0]: self._document(line) for line in lines}
+    def pieces_of(self, sources: Sequence[DocumentId]) -> dict[DocumentId, dict[int, Document]]:
+        """Of documents that are stored in pieces, these by their rows, in their order."""
+        pieces: dict[DocumentId, dict[int, Document]] = {}
+        for start in range(0, len(sources), _AT_ONCE):
+            part = sources[start : start + _AT_ONCE]
+            query = f"{_DOCUMENT} WHERE source IN ({_placeholders(part)}) ORDER BY row"
+            for line in self._connection.execute(query, part):
+                pieces.setdefault(line[5], {})[line[0]] = self._document(line)
+        return pieces
 
     def after(self, row: int, limit: int) -> list[tuple[int, Document]]:
         """The next documents after a row, with their rows."""
@@ -231,10 +232,14 @@ class Reader:
             lines += self._connection.execute(query, part).fetchall()
         return lines
 
-    def row_of(self, identifier: DocumentId) -> int | None:
-        """The row of the document called ``identifier``, if there is one."""
-        line = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identifier,)).fetchone()
-        return None if line is None else int(line[0])
+    def rows_of_ids(self, ids: Sequence[DocumentId]) -> dict[DocumentId, int]:
+        """Rows of documents and pieces by their ids, of those that are there."""
+        rows: dict[DocumentId, int] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            query = f"{_ROWS} WHERE id IN ({_placeholders(part)})"
+            rows |= dict(self._connection.execute(query, part).fetchall())
+        return rows
 
     def damage(self) -> str | None:
         """The first thing that SQLite finds wrong with its file, or None."""

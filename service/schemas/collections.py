@@ -133,6 +133,7 @@ class CollectionCard:
     """A collection: how many documents, of which model's vectors, and how it is searched.
 
     :ivar kind: "flat", or the kind of index; ``recall`` is what that was measured to find of the true ten nearest.
+    :ivar bytes: on disk; null where a database does not tell.
     :ivar advice: what should be done, most urgent first, where a database can tell.
     """
 
@@ -142,7 +143,7 @@ class CollectionCard:
     dim: int
     kind: str
     recall: float | None
-    bytes: int
+    bytes: int | None
     storage: str = "float32"
     advice: list[str] = field(default_factory=list)
     object: str = "collection"

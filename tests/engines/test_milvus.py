@@ -188,6 +188,69 @@ def test_a_writer_that_was_taken_for_dead_writes_nothing(
         assert slow.verify() == 2
 
 
+def test_a_write_that_lost_its_turn_leaves_the_others_alone(
+    milvus_address: Callable[[], str], encoder: Any, monkeypatch: pytest.MonkeyPatch
+):
+    address = milvus_address()
+    with Collection.create(address, encoder) as slow, Collection.open(address, encoder, busy_timeout=0.1) as other:
+        slow.upsert(["first"], ["text"])
+        lock = slow.opened._writer.lock  # type: ignore[attr-defined]
+        holding = other.opened._writer.lock.held()  # type: ignore[attr-defined]
+
+        def late() -> None:
+            database = slow.opened.database  # type: ignore[attr-defined]
+            database.call("drop_alias", database.name("writer"))  # as who takes over does
+            holding.__enter__()
+            monkeypatch.setattr(lock, "check", check)
+            check()
+
+        check = lock.check
+        monkeypatch.setattr(lock, "check", late)
+        monkeypatch.setattr(lock, "_clean", lambda: pytest.fail("it cleans up beside another writer"))
+        slow.opened.database.timeout = 0.1  # type: ignore[attr-defined]
+        thread = threading.Timer(1.0, lambda: holding.__exit__(None, None, None))
+        thread.start()
+        slow.upsert(["slow"], ["written late"])  # in a turn of its own
+        thread.join()
+        assert slow.verify() == 2
+
+
+def test_a_client_whose_own_collection_was_removed_makes_it_again(milvus_address: Callable[[], str], encoder: Any):
+    with Collection.create(milvus_address(), encoder) as collection:
+        collection.upsert([1], ["text"])
+        database, lock = collection.opened.database, collection.opened._writer.lock  # type: ignore[attr-defined]
+        database.call("drop_collection", lock._own)
+        collection.upsert([2], ["text"])
+        assert collection.verify() == 2
+
+
+def test_gaps_between_rows_do_not_end_what_fills_a_new_generation(milvus_address: Callable[[], str], encoder: Any):
+    address = milvus_address()
+    with Collection.create(address, encoder) as collection:
+        fill(collection, 1200)
+        collection.delete([one for one in range(1200) if one % 100])
+        collection.upsert(list(range(2000, 2030)), ["more"] * 30)
+        collection.reembed(RoleEncoder(dim=8, fingerprint="new"))
+        assert collection.verify() == 42
+        collection.upsert(list(range(3000)), ["again"] * 3000)
+        collection.delete([one for one in range(3000) if one % 1000])
+        assert any("that are gone" in line for line in collection.stats().advice)
+        collection.compact()
+        assert collection.stats().advice == ()
+        assert collection.verify() == 3
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "\\ \" ' %_ {x} \n\t", "\u2028"])
+def test_any_character_comes_back(milvus_address: Callable[[], str], encoder: Any, text: str):
+    with Collection.create(milvus_address(), encoder) as collection:
+        collection.upsert([text], [text], [{text: text, "list": [text]}])
+        assert [tuple(one) for one in collection.scan()] == [(text, text, {text: text, "list": [text]})]
+        assert collection.get([text])[0] is not None
+        for where in ({text.replace(".", "\\."): text}, {"list": {"$contains": text}}, {text: {"$gte": text}}):
+            assert collection.count(where=where) == 1
+        assert collection.delete([text]) == 1
+
+
 def test_many_clients_take_turns_after_one_died(milvus_address: Callable[[], str], encoder: Any):
     address = milvus_address()
     Collection.create(address, encoder).close()

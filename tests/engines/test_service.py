@@ -1,4 +1,4 @@
-"""Services over one collection in PostgreSQL: what one writes, the other finds; a database that is away is a 503."""
+"""Services over one collection in a database: what one writes, the other finds; a database that is away is a 503."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from index import Collection
 from service.config import ModelConfig, PartConfig, ServeConfig, checked, read_config
 from service.serving.loading import load
 from service.serving.state import ServiceState
-from tests.engines.postgres_server import kill, start
 from tests.serving import serving
 
 
@@ -21,8 +20,8 @@ def config(address: str) -> ServeConfig:
     return checked(ServeConfig({"m": ModelConfig()}, collections={"faq": PartConfig(address)}))
 
 
-def test_two_services_serve_one_collection_and_outlive_its_server(own_server: Any):
-    address = f"{own_server.get_uri()}&collection=faq"
+def test_two_services_serve_one_collection_and_outlive_its_server(killable: Any):
+    address = killable.address("faq")
     Collection.create(address, OnnxEncoder()).close()
     states = [load(config(address), ServiceState()) for _ in range(2)]
     with serving(states[0]) as first, serving(states[1]) as second:
@@ -35,13 +34,13 @@ def test_two_services_serve_one_collection_and_outlive_its_server(own_server: An
                 body = {"query": "block my card", "k": 1, "mode": mode, "where": {"lang": "en"}}
                 answer = httpx.post(f"{one}{path}/search", json=body, timeout=30).json()
                 assert [hit["id"] for hit in answer["hits"]] == [1]
-        kill(own_server)
+        killable.kill()
         away = httpx.post(f"{second}{path}/search", json={"query": "card"}, timeout=60)
         assert away.status_code == 503
         assert away.json()["error"]["code"] == "database_unavailable"
         assert away.headers["retry-after"] == "1"
         assert httpx.get(f"{second}/health").status_code == 200
-        start(own_server)
+        killable.start()
         answer = httpx.post(f"{second}{path}/search", json={"query": "block my card", "k": 1}, timeout=60).json()
         assert answer["hits"][0]["id"] == 1
 

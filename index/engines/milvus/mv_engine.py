@@ -185,7 +185,7 @@ class MilvusEngine:
                 self._why(state),
                 state.recall,
                 state.effort,
-                0,
+                None,
                 None if coming is None else (coming.fingerprint, MvShadow(reader).done()),
                 None,
                 state.about.storage,

@@ -21,11 +21,12 @@ from uuid import uuid4
 from pymilvus import DataType, MilvusClient
 
 from encoder_tools.errors import SaveError, UnavailableError
-from index.engines.milvus.mv_connection import CALL, MvDatabase
+from index.engines.milvus.mv_connection import CALL, MvDatabase, NoSuchCollectionError
 
 LEASE = 3 * CALL  # seconds without a sign of a writer on another machine, after which it is taken for dead
 _LONG_DEAD = 24 * 3600  # seconds after which a client's collection is removed
 _PAUSE = 0.02  # seconds between looks
+_LATE = 1.0  # seconds after the death of a client, until which the server may still do what it was told
 
 
 class WriterLock:
@@ -52,13 +53,15 @@ class WriterLock:
         try:
             self._make()
             if self._taken_from_dead():
+                time.sleep(_LATE)
                 self._clean()
             self._beaten = time.monotonic()
             try:
                 yield
             except BaseException:
-                self._clean()  # if that fails the alias stays, and who writes next does it
-                self._release()
+                if self._holder(self._alias) == self._own:
+                    self._clean()  # if that fails the alias stays, and who writes next does it
+                    self._release()
                 raise
             self._release()
         finally:
@@ -115,8 +118,9 @@ class WriterLock:
             if holder == self._own:
                 return True  # of a write that failed
             now = time.monotonic()
-            if (holder, self._last_beat()) != seen:
-                seen, since = (holder, self._last_beat()), now
+            signs = holder, self._signs()
+            if signs != seen:
+                seen, since = signs, now
             dead = holder is not None and (_is_gone(holder) or now - since > LEASE)
             if dead and self._taken_over(self._alias, str(holder)):
                 return True
@@ -146,11 +150,16 @@ class WriterLock:
             self._database.call("create_alias", self._own, alias)
         except SaveError:
             return False
+        except NoSuchCollectionError:  # this client was taken for one that died long ago
+            self._made = False
+            self._make()
+            return False
         return True
 
     def _release(self) -> None:
-        with suppress(UnavailableError):  # else it is held still, and the next write of this client finds that
-            self._database.call("drop_alias", self._alias)
+        with suppress(UnavailableError, SaveError):  # else the next write of this client finds that it is held still
+            if self._holder(self._alias) == self._own:
+                self._database.call("drop_alias", self._alias)
 
     def _holder(self, alias: str) -> str | None:
         """The collection that an alias leads to, if there is the alias."""
@@ -159,9 +168,9 @@ class WriterLock:
         except SaveError:
             return None
 
-    def _last_beat(self) -> str:
-        lines = self._database.query(self._database.name(), 'key == "beat"', ["value"])
-        return str(lines[0]["value"]) if lines else ""
+    def _signs(self) -> str:
+        """What changes with every sign of life, and with every write."""
+        return str(self._database.query(self._database.name(), 'key in ["beat", "state"]', ["value"]))
 
     def _busy(self) -> SaveError:
         return SaveError(

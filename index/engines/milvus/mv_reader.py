@@ -22,7 +22,7 @@ from index.storage.schema import About, document_checksum, vector_checksum
 from index.text.words import Words, words_by
 
 _AT_ONCE = 500  # documents, each of 64 KiB at most
-_KEYS_AT_ONCE = 1000
+_KEYS_AT_ONCE, _CHUNKS_AT_ONCE = 1000, 5000
 _CHECKSUMS = ("row", "id", "checksum", "vector_checksum")
 _VECTOR = ("row", "vector", "vector_checksum")
 _DOCUMENT = ("row", "id", "text", "metadata", "checksum", "source")
@@ -104,15 +104,10 @@ class MvReader:
         lines = self.by_keys("key", [key_of(stored_id(one)) for one in ids], _CHECKSUMS)
         return [(line["row"], id_of(line["id"]), line["checksum"], line["vector_checksum"]) for line in lines]
 
-    def row_of(self, identifier: DocumentId) -> int | None:
-        """The row of the document called ``identifier``, if there is one."""
-        lines = self.by_keys("key", [key_of(stored_id(identifier))], ("row",))
-        return int(lines[0]["row"]) if lines else None
-
-    def by_id(self, identifier: DocumentId) -> Document | None:
-        """The document called ``identifier``, if there is one."""
-        lines = self.by_keys("key", [key_of(stored_id(identifier))], _DOCUMENT)
-        return self.document_of(lines[0]) if lines else None
+    def rows_of_ids(self, ids: Sequence[DocumentId]) -> dict[DocumentId, int]:
+        """Rows of documents and chunks by their ids, of those that are there."""
+        lines = self.by_keys("key", [key_of(stored_id(one)) for one in ids], ("row", "id"))
+        return {id_of(line["id"]): line["row"] for line in lines}
 
     def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.
@@ -129,13 +124,14 @@ class MvReader:
         """The next documents after a row, with their rows."""
         return [(line["row"], self.document_of(line)) for line in self._next(row, limit, _DOCUMENT)]
 
-    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
-        """The chunks of a document by their rows, in their order."""
-        condition = among("source_key", [key_of(stored_id(source))])
-        rows = self.query(condition, ("row",))
-        if len(rows) == MOST_LINES:
-            rows = [line for part in self.pages(condition, ("row",), MOST_LINES) for line in part]
-        return self.by_rows([line["row"] for line in rows])
+    def pieces_of(self, sources: Sequence[DocumentId]) -> dict[DocumentId, dict[int, Document]]:
+        """Of documents that are stored in chunks, these by their rows, in their order."""
+        pieces: dict[DocumentId, dict[int, Document]] = {}
+        lines = self.by_keys("source_key", [key_of(stored_id(one)) for one in sources], ("row", "source"))
+        documents = self.by_rows([line["row"] for line in lines])
+        for line in sorted(lines, key=lambda line: int(line["row"])):
+            pieces.setdefault(id_of(line["source"]), {})[line["row"]] = documents[line["row"]]
+        return pieces
 
     def vectors_by_row(self, rows: Iterable[int]) -> dict[int, FloatMatrix]:
         """Vectors (dim,) of some rows, all of which are there.
@@ -168,9 +164,15 @@ class MvReader:
         return {line["text"]: line["row"] for line in lines if given.get(line["id"]) == line["text"]}
 
     def by_keys(self, field: str, keys: Sequence[str], fields: Sequence[str]) -> list[dict[str, Any]]:
-        """Lines by their keys, of which there is one each."""
-        parts = (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
-        return [line for part in parts for line in self.query(among(field, part), fields)]
+        """Lines by their keys; a key of ``source_key`` has as many as the document has chunks."""
+        lines: list[dict[str, Any]] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            condition = among(field, keys[start : start + _AT_ONCE])
+            if field == "key":
+                lines += self.query(condition, fields)
+            elif self.counted(condition):
+                lines += (line for part in self.pages(condition, fields, _CHUNKS_AT_ONCE) for line in part)
+        return lines
 
     def vectors_of_those(self, rows: Sequence[int]) -> dict[int, FloatMatrix]:
         """Vectors (dim,) of some rows, of those that are there."""

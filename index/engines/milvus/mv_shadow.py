@@ -73,15 +73,14 @@ class MvShadow:
 
     def missing(self, after: int, limit: int) -> tuple[list[int], list[str]]:
         """The next rows without one, and their texts."""
+        lacking: list[tuple[int, str]] = []
         for part in self._reader.pages(EVERYTHING, ("row", "text"), min(limit, _AT_ONCE), after=max(0, after)):
-            filled = {
-                line["row"]
-                for line in self._database.query(self._lines, among("row", [line["row"] for line in part]), ("row",))
-            }
-            lacking = [line for line in part if line["row"] not in filled]
-            if lacking:
-                return [line["row"] for line in lacking], [line["text"] for line in lacking]
-        return [], []
+            condition = among("row", [line["row"] for line in part])
+            filled = {line["row"] for line in self._database.query(self._lines, condition, ("row",))}
+            lacking += [(line["row"], line["text"]) for line in part if line["row"] not in filled]
+            if len(lacking) >= limit:
+                break
+        return [row for row, _ in lacking[:limit]], [text for _, text in lacking[:limit]]
 
     def fill(self, rows: Sequence[int], vectors: FloatMatrix, about: About) -> None:
         """Store lines with new vectors, but for documents that are gone by now."""

@@ -191,7 +191,11 @@ class MvWrite:
         :raises InputError: if one of them is a chunk of a document that would stay.
         """
         keys, named = [key_of(one) for one in stored], set(stored)
-        lines = {line["row"]: line for field in ("key", "source_key") for line in self._having(field, keys, _TAKEN_OUT)}
+        lines = {
+            line["row"]: line
+            for field in ("key", "source_key")
+            for line in self.reader.by_keys(field, keys, _TAKEN_OUT)
+        }
         for line in lines.values():
             if line["source"] and line["source"] not in named:
                 raise chunk_of_another(id_of(line["id"]), id_of(line["source"]))
@@ -238,15 +242,6 @@ class MvWrite:
     def _note(self) -> None:
         self.state = self.state._replace(sequence=self._number)
 
-    def _having(self, field: str, keys: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Lines with these keys, of which there may be many each."""
-        for start in range(0, len(keys), _AT_ONCE):
-            condition = among(field, keys[start : start + _AT_ONCE])
-            if field == "key":
-                yield from self.reader.query(condition, names)
-            elif self.reader.counted(condition):
-                yield from (line for part in self.reader.pages(condition, names, 10 * _AT_ONCE) for line in part)
-
     def _lines(self, batch: Batch, vectors: FloatMatrix, words: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         sources: Sequence[DocumentId | None] = batch.sources or [None] * len(batch.ids)
         for number, (identifier, source, text, metadata) in enumerate(
@@ -268,7 +263,7 @@ class MvWrite:
 
     def _check_free(self, ids: Sequence[DocumentId]) -> None:
         keys = [key_of(stored_id(one)) for one in ids]
-        taken = [line for line in self._having("key", keys, ("row", "id")) if line["row"] not in self._gone]
+        taken = [line for line in self.reader.by_keys("key", keys, ("row", "id")) if line["row"] not in self._gone]
         if taken:
             raise id_taken(id_of(taken[0]["id"]))
 

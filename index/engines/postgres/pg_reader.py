@@ -86,15 +86,12 @@ class PgReader:
         lines = self.all(f"{_CHECKSUMS} WHERE id = ANY(%s)", ([stored_id(one) for one in ids],))
         return [(line[0], id_of(line[1]), *line[2:]) for line in lines]
 
-    def row_of(self, identifier: DocumentId) -> int | None:
-        """The row of the document called ``identifier``, if there is one."""
-        lines = self.all("SELECT row FROM {schema}.documents WHERE id = %s", (stored_id(identifier),))
-        return int(lines[0][0]) if lines else None
-
-    def by_id(self, identifier: DocumentId) -> Document | None:
-        """The document called ``identifier``, if there is one."""
-        lines = self.all(f"{_DOCUMENT} WHERE id = %s", (stored_id(identifier),))
-        return self._document(lines[0]) if lines else None
+    def rows_of_ids(self, ids: Sequence[DocumentId]) -> dict[DocumentId, int]:
+        """Rows of documents and chunks by their ids, of those that are there."""
+        lines = self.all(
+            "SELECT id, row FROM {schema}.documents WHERE id = ANY(%s)", ([stored_id(one) for one in ids],)
+        )
+        return {id_of(stored): row for stored, row in lines}
 
     def by_rows(self, rows: Sequence[int], *, some: bool = False) -> dict[int, Document]:
         """Documents by their row.
@@ -117,10 +114,14 @@ class PgReader:
         lines = self.all(f"{_DOCUMENT} WHERE row > %s ORDER BY row LIMIT %s", (row, limit))
         return [(line[0], self._document(line)) for line in lines]
 
-    def pieces_of(self, source: DocumentId) -> dict[int, Document]:
-        """The chunks of a document by their rows, in their order."""
-        lines = self.all(f"{_DOCUMENT} WHERE source = %s ORDER BY row", (stored_id(source),))
-        return {line[0]: self._document(line) for line in lines}
+    def pieces_of(self, sources: Sequence[DocumentId]) -> dict[DocumentId, dict[int, Document]]:
+        """Of documents that are stored in chunks, these by their rows, in their order."""
+        pieces: dict[DocumentId, dict[int, Document]] = {}
+        for line in self.all(
+            f"{_DOCUMENT} WHERE source = ANY(%s) ORDER BY row", ([stored_id(one) for one in sources],)
+        ):
+            pieces.setdefault(id_of(line[5]), {})[line[0]] = self._document(line)
+        return pieces
 
     def vectors_by_row(self, rows: Iterable[int]) -> dict[int, FloatMatrix]:
         """Vectors (dim,) of some rows, all of which are there.

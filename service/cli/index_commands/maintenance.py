@@ -25,7 +25,9 @@ def stats(folder: Location) -> None:
         "width": figures.dim,
         "model": about.fingerprint,
         "space": about.space,
-        "bytes": f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} per document)",
+        "bytes": "not told by this engine"
+        if figures.bytes is None
+        else f"{figures.bytes} ({figures.bytes // max(1, figures.documents)} per document)",
         "index": f"{figures.kind}: {figures.why}",
         "storage": figures.storage,
     }

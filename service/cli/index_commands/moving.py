@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 def copy(source: Location, target: Location, storage: Storage | None) -> None:
     """Copy the collection SOURCE to TARGET; each is a folder or an address such as
-    postgresql://user@host/database?collection=NAME.
+    postgresql://user@host/database?collection=NAME or milvus://host:19530?collection=NAME.
 
     SOURCE may be in use meanwhile. An interrupted copy resumes when it is started again; at the end the two are
     compared by count and checksums.

@@ -62,7 +62,7 @@ def misses(collection: Collection, texts: dict[Any, str]) -> list[tuple[Any, str
     with collection.opened.read_view() as rest:  # one transaction: a search by words asks the reader the same
         wrong = []
         for name, text in texts.items():
-            row = rest.reader.row_of(name)
+            row = rest.reader.rows_of_ids([name]).get(name)
             for word in dict.fromkeys(asked(text)):
                 ranked, filtered = set(rest.reader.lexical(word, None)[0].tolist()), rest.reader.rows_with(word)
                 if row not in ranked or row not in filtered or not set(filtered.tolist()) <= ranked:
