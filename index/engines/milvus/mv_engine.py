@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from encoder_tools.errors import FileCorruptError, InputError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.ann.tuning import turned
-from index.collection.encoding import KnownModels, Model, about_of, closed
+from encoder_tools.protocols import TextEncoder
+from index.collection.encoding import about_of
 from index.engines.milvus import mv_state
 from index.engines.milvus.mv_address import MvAddress
 from index.engines.milvus.mv_conditions import EVERYTHING
@@ -23,14 +22,10 @@ from index.engines.milvus.mv_shadow import MvShadow
 from index.engines.milvus.mv_state import State
 from index.engines.milvus.mv_view import MvView
 from index.engines.milvus.mv_writes import LINE, MvWriter, MvWrites
+from index.engines.remote_engine import GraphOptions, RemoteEngine, tuned_effort
 from index.results import Stats
 from index.storage.schema import About
-from index.validation import check_score
 
-T = TypeVar("T")
-GRAPH_FROM = 20_000  # documents, as in the embedded engine
-_EFFORTS = (40, 64, 100, 160, 250, 400, 640, 1000)
-_SAMPLE, _NEAR, _K = 60, 0.75, 10
 _AT_ONCE = 500
 _DEAD_SHARE, _DRIFT = 0.1, 1.5  # of lines that are gone, and of the average length, from which on lines are made anew
 
@@ -50,13 +45,8 @@ class MilvusType:
             mv_state.create(database, about_of(encoder, storage), options.get("stemming"))
 
     def open(self, address: str, encoder: TextEncoder | None, options: Mapping[str, Any]) -> MilvusEngine:
-        """Open one.
-
-        :raises InputError: for another index than "auto", "flat" or "hnsw".
-        """
-        index, recall = options.get("index", "auto"), check_score(options.get("recall", 0.95), "recall")
-        if index not in ("auto", "flat", "hnsw") or not 0 < recall <= 1:
-            raise InputError(f"index is {index!r} and recall {recall}, expected auto, flat or hnsw, and a share.")
+        """Open one."""
+        GraphOptions.checked(options)
         database = MvDatabase(MvAddress.read(address), float(options.get("busy_timeout", 5.0)))
         try:
             return MilvusEngine(database, encoder, options)
@@ -79,61 +69,20 @@ def _database(address: str, options: Mapping[str, Any]) -> Iterator[MvDatabase]:
         database.close()
 
 
-class MilvusEngine:
+class MilvusEngine(RemoteEngine):
     """One open collection; see :class:`index.collection.engine.Engine`."""
 
     def __init__(self, database: MvDatabase, encoder: TextEncoder | None, options: Mapping[str, Any]) -> None:
         self.database = database
-        self._index, self._recall = str(options.get("index", "auto")), float(options.get("recall", 0.95))
-        self._closed = False
         self._writer = MvWriter(database)
         self.writes = MvWrites(self._writer)
-        self._about: About = database.retried(self._read_about)
-        allow = bool(options.get("allow_sibling", False))
-        self._models = KnownModels(Model.checked(self.folder, self._about, encoder, allow_sibling=allow))
-
-    @property
-    def folder(self) -> str:
-        """The address, as errors name it."""
-        return str(self.database.address)
-
-    @property
-    def about(self) -> About:
-        """Of the state that was seen last."""
-        return self._about
-
-    @property
-    def sibling(self) -> str | None:
-        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        return self._models.sibling(self._about)
-
-    @property
-    def tokens(self) -> Any:
-        """Token vectors have no place in Milvus yet.
-
-        :raises InputError: always.
-        """
-        raise InputError("rescore='tokens' is of collections in folders; Milvus keeps no vectors of tokens yet.")
-
-    def check_open(self) -> None:
-        """Raise an :class:`InputError` if it is closed."""
-        if self._closed:
-            raise closed(self.folder)
+        super().__init__(database, database.retried(self._read_about), encoder, options)
 
     def close(self) -> None:
         """Close the connection."""
         if not self._closed:
-            self._closed = True
             self._writer.lock.close()
-            self.database.close()
-
-    def model(self) -> Model:
-        """For the vectors that there are now."""
-        return self._models.of(self._about)
-
-    def adopt(self, model: Model) -> None:
-        """Know one more model."""
-        self._models.add(model)
+            super().close()
 
     def follow(self) -> None:
         """Learn which model the vectors belong to by now."""
@@ -163,16 +112,12 @@ class MilvusEngine:
         """What is filled in, to be written."""
         self.check_open()
         with self._writer.writing() as write:
-            yield MvShadow(write.reader, write, graph=self._due(write.state))
+            yield MvShadow(write.reader, write, graph=self._graph.due(write.state.documents))
 
     def ping(self) -> None:
         """Raise an :class:`UnavailableError` if the server cannot be reached now."""
         self.check_open()
         self._read_about()
-
-    def run(self, call: Callable[[], T]) -> T:
-        """A read, made again while the server is away."""
-        return self.database.retried(call)
 
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
@@ -182,7 +127,7 @@ class MilvusEngine:
                 state.documents,
                 state.about.dim,
                 "hnsw" if state.graph else "flat",
-                self._why(state),
+                self._graph.why(state.documents, indexed=state.graph, name="Milvus"),
                 state.recall,
                 state.effort,
                 None,
@@ -202,7 +147,7 @@ class MilvusEngine:
         self._writer.lock.sweep()
         with self.reading() as reader:
             state = reader.state
-        rebuilt = self._due(state) != state.graph or bool(list(self._stale(state)))
+        rebuilt = self._graph.due(state.documents) != state.graph or bool(list(self._stale(state)))
         if rebuilt and (state.coming is None or state.coming.about == state.about):
             self._rebuild()
         self._tune()
@@ -243,18 +188,8 @@ class MilvusEngine:
     def _read_about(self) -> About:
         return mv_state.read_state(self.database).about
 
-    def _due(self, state: State) -> bool:
-        return self._index == "hnsw" or (self._index == "auto" and state.documents >= GRAPH_FROM)
-
-    def _why(self, state: State) -> str:
-        if state.graph:
-            return "Milvus's HNSW"
-        if self._due(state):
-            return "there is no graph yet: compact() builds it"
-        return f"index is {self._index!r}, and {state.documents} documents are searched exactly"
-
     def _advice(self, state: State) -> Iterator[str]:
-        if self._due(state) and not state.graph:
+        if self._graph.due(state.documents) and not state.graph:
             yield "all documents are compared: there is no graph; run compact"
         yield from self._stale(state)
 
@@ -288,25 +223,14 @@ class MilvusEngine:
     def _tune(self) -> None:
         """Find the least effort that has the recall, for queries near stored vectors."""
         with self.read_view() as view:
-            if not view.reader.state.graph or view.count < _SAMPLE:
+            reader = view.reader
+            if not reader.state.graph:
                 return
-            queries = _near(view)
-            exact = view.exact(queries, _K, None)
-            effort, share = _EFFORTS[-1], 0.0
-            for effort in _EFFORTS:
-                rankings = MvView(view.reader, effort=effort).nearest(queries, _K, None)
-                hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(rankings, exact, strict=True)]
-                share = float(np.mean(hits))
-                if share >= self._recall:
-                    break
-            generation = view.reader.state.generation
+            tuned = tuned_effort(
+                view,
+                lambda queries, k, effort: MvView(reader, effort=effort).nearest(queries, k, None),
+                self._graph.recall,
+            )
         with self._writer.writing() as write:
-            if write.state.generation == generation:
-                write.state = write.state._replace(effort=effort, recall=round(share, 4))
-
-
-def _near(view: MvView) -> FloatMatrix:
-    """Queries beside stored vectors, in the directions in which stored vectors differ."""
-    draw, rows = np.random.default_rng(0), view.rows
-    some, left, right = (view.vectors_of(draw.choice(rows, _SAMPLE).tolist()) for _ in range(3))
-    return turned(some, left - right, _NEAR)
+            if tuned is not None and write.state.generation == reader.state.generation:
+                write.state = write.state._replace(effort=tuned[0], recall=tuned[1])

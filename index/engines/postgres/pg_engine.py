@@ -8,12 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError
-from encoder_tools.protocols import FloatMatrix, TextEncoder
-from index.ann.tuning import turned
-from index.collection.encoding import KnownModels, Model, about_of, closed
+from encoder_tools.protocols import TextEncoder
+from index.collection.encoding import about_of
 from index.engines.postgres import pg_schema
 from index.engines.postgres.pg_address import PgAddress
 from index.engines.postgres.pg_advice import advice
@@ -23,14 +20,11 @@ from index.engines.postgres.pg_reader import PgReader
 from index.engines.postgres.pg_shadow import PgShadow
 from index.engines.postgres.pg_view import PgView
 from index.engines.postgres.pg_writes import PgWrites
+from index.engines.remote_engine import GraphOptions, RemoteEngine, tuned_effort
 from index.query.filters import Path as FieldPath
 from index.results import Stats
 from index.storage.schema import About
-from index.validation import check_score
 
-GRAPH_FROM = 20_000  # documents, as in the embedded engine
-_EFFORTS = (40, 64, 100, 160, 250, 400, 640, 1000)
-_SAMPLE, _NEAR, _K = 60, 0.75, 10
 _VERIFIED_AT_ONCE = 2000
 
 
@@ -44,13 +38,8 @@ class PostgresType:
             pg_schema.create(database, about, options.get("stemming"))
 
     def open(self, address: str, encoder: TextEncoder | None, options: Mapping[str, Any]) -> PostgresEngine:
-        """Open one.
-
-        :raises InputError: for another index than "auto", "flat" or "hnsw".
-        """
-        index, recall = options.get("index", "auto"), check_score(options.get("recall", 0.95), "recall")
-        if index not in ("auto", "flat", "hnsw") or not 0 < recall <= 1:
-            raise InputError(f"index is {index!r} and recall {recall}, expected auto, flat or hnsw, and a share.")
+        """Open one."""
+        GraphOptions.checked(options)
         database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
         try:
             return PostgresEngine(database, encoder, options)
@@ -74,59 +63,14 @@ def _database(address: str, options: Mapping[str, Any]) -> Iterator[PgDatabase]:
         database.close()
 
 
-class PostgresEngine:
+class PostgresEngine(RemoteEngine):
     """One open collection; see :class:`index.collection.engine.Engine`."""
 
     def __init__(self, database: PgDatabase, encoder: TextEncoder | None, options: Mapping[str, Any]) -> None:
         self.database = database
-        self._index, self._recall = str(options.get("index", "auto")), float(options.get("recall", 0.95))
-        self._closed = False
         self._fields: set[FieldPath] = set()  # that filters asked for
         self.writes = PgWrites(database)
-        self._about: About = database.retried(self._first_about)
-        allow = bool(options.get("allow_sibling", False))
-        self._models = KnownModels(Model.checked(self.folder, self._about, encoder, allow_sibling=allow))
-
-    @property
-    def folder(self) -> str:
-        """The address, as errors name it."""
-        return str(self.database.address)
-
-    @property
-    def about(self) -> About:
-        """Of the state that was seen last."""
-        return self._about
-
-    @property
-    def sibling(self) -> str | None:
-        """Fingerprint of the model that made the vectors, if the encoder is only its sibling."""
-        return self._models.sibling(self._about)
-
-    @property
-    def tokens(self) -> Any:
-        """Token vectors have no place in the database yet.
-
-        :raises InputError: always.
-        """
-        raise InputError("rescore='tokens' is of collections in folders; PostgreSQL keeps no vectors of tokens yet.")
-
-    def check_open(self) -> None:
-        """Raise an :class:`InputError` if it is closed."""
-        if self._closed:
-            raise closed(self.folder)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._closed = True
-        self.database.close()
-
-    def model(self) -> Model:
-        """For the vectors that there are now."""
-        return self._models.of(self._about)
-
-    def adopt(self, model: Model) -> None:
-        """Know one more model."""
-        self._models.add(model)
+        super().__init__(database, database.retried(self._first_about), encoder, options)
 
     def follow(self) -> None:
         """Learn which model the vectors belong to by now."""
@@ -163,10 +107,6 @@ class PostgresEngine:
         self.check_open()
         self.database.ping()
 
-    def run(self, call: Any) -> Any:
-        """A read, made again while the server is away."""
-        return self.database.retried(call)
-
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
         with self.reading() as reader:
@@ -181,7 +121,7 @@ class PostgresEngine:
                 reader.count(),
                 reader.about.dim,
                 "hnsw" if indexed else "flat",
-                self._why(reader, indexed=indexed),
+                self._graph.why(reader.count(), indexed=indexed, name="pgvector"),
                 float(recall) if recall and indexed else None,
                 int(reader.meta["ef_search"]) if recall and indexed else None,
                 int((total or (0,))[0] or 0),
@@ -191,7 +131,7 @@ class PostgresEngine:
                 advice(
                     self.database,
                     reader.connection,
-                    due=self._due(reader.count()) and not indexed,
+                    due=self._graph.due(reader.count()) and not indexed,
                     unindexed=len(self._fields - indexed_fields(reader.meta)),
                 ),
             )
@@ -218,7 +158,7 @@ class PostgresEngine:
         self.check_open()
         with self.reading() as reader:
             count = reader.count()
-            due = self._due(count) and "graph" not in reader.meta
+            due = self._graph.due(count) and "graph" not in reader.meta
             known = indexed_fields(reader.meta)
         with self.database.alone() as connection:
             if due:
@@ -250,39 +190,20 @@ class PostgresEngine:
         with self.database.reading(newest=newest) as connection:
             return PgReader(self.database, connection).about
 
-    def _due(self, count: int) -> bool:
-        return self._index == "hnsw" or (self._index == "auto" and count >= GRAPH_FROM)
-
     def _indexed(self, reader: PgReader) -> bool:
-        return self._due(reader.count()) and "graph" in reader.meta
-
-    def _why(self, reader: PgReader, *, indexed: bool) -> str:
-        if indexed:
-            return "pgvector's HNSW"
-        if self._due(reader.count()):
-            return "there is no graph yet: compact() builds it"
-        return f"index is {self._index!r}, and {reader.count()} documents are searched exactly"
+        return self._graph.due(reader.count()) and "graph" in reader.meta
 
     def _tune(self) -> None:
         """Find the least effort that has the recall, for queries near stored vectors."""
         with self.read_view() as view:
             if not self._indexed(view.reader):
                 return
-            queries = _near(view)
-            exact = view.exact(queries, _K, None)
-            effort, share = _EFFORTS[-1], 0.0
-            for effort in _EFFORTS:
-                rankings = PgView(view.reader, indexed=True, effort=effort).nearest(queries, _K, None)
-                hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(rankings, exact, strict=True)]
-                share = float(np.mean(hits))
-                if share >= self._recall:
-                    break
-        with self.database.writing() as connection:
-            pg_schema.set_meta(self.database, connection, {"ef_search": effort, "recall": round(share, 4)})
-
-
-def _near(view: PgView) -> FloatMatrix:
-    """Queries beside stored vectors, in the directions in which stored vectors differ."""
-    draw, rows = np.random.default_rng(0), view.rows
-    some, left, right = (view.vectors_of(draw.choice(rows, _SAMPLE).tolist()) for _ in range(3))
-    return turned(some, left - right, _NEAR)
+            reader = view.reader
+            tuned = tuned_effort(
+                view,
+                lambda queries, k, effort: PgView(reader, indexed=True, effort=effort).nearest(queries, k, None),
+                self._graph.recall,
+            )
+        if tuned is not None:
+            with self.database.writing() as connection:
+                pg_schema.set_meta(self.database, connection, {"ef_search": tuned[0], "recall": tuned[1]})
