@@ -21,6 +21,7 @@ from index.query.filtered_fields import read_fields
 from index.query.filters import Filter
 from index.query.metadata_columns import Columns
 from index.query.planner import Planner
+from index.query.view import ByWords
 from index.results import Plan
 from index.storage.database import Database
 from index.storage.reader import Reader
@@ -100,9 +101,14 @@ class ReadView:
         """Which rows of the snapshot match a filter and are alive, bool (n,)."""
         return self.columns.mask(condition, self.snapshot, self.reader)
 
-    def lexical(
-        self, text: str, k: int, mask: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def hybrid(
+        self, queries: FloatMatrix, texts: Sequence[str], k: int, words: int, mask: NDArray[np.bool_] | None
+    ) -> list[tuple[Neighbors, ByWords]]:
+        """For each query what :meth:`nearest` and, for ``words``, :meth:`lexical` give."""
+        dense = self.nearest(queries, k, mask)
+        return [(ranking, self.lexical(text, words, mask)) for ranking, text in zip(dense, texts, strict=True)]
+
+    def lexical(self, text: str, k: int, mask: NDArray[np.bool_] | None) -> ByWords:
         """Rows and BM25 scores of the ``k`` that match a text's words best.
 
         :param mask: bool (n,) over the snapshot's rows: only those are candidates.

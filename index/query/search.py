@@ -142,12 +142,12 @@ class Search:
             return []
         if self.mode == "dense" and not self.diversity:
             return [_cosines(*ranking) for ranking in view.nearest(vectors, count, mask)]
-        first = view.nearest(vectors, _DEPTH, mask)
         rankings: list[tuple[list[Fused], NDArray[np.int64]]]
         if self.mode == "hybrid" and texts is not None:
-            by_words = [view.lexical(text, _WORDS_DEPTH, mask) for text in texts]
-            rankings = [self._fused(*both, count) for both in zip(first, by_words, strict=True)]
+            both = view.hybrid(vectors, texts, _DEPTH, _WORDS_DEPTH, mask)
+            rankings = [self._fused(dense, lexical, count) for dense, lexical in both]
         else:
+            first = view.nearest(vectors, _DEPTH, mask)
             rankings = [(self._diversified(view, _cosines(*ranking)), ranking[0]) for ranking in first]
         if count <= _DEPTH:
             return [head[:count] for head, _ in rankings]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from index.query.fusion import Ranking
 from index.results import Document, DocumentId, Plan
 from index.storage.schema import About
 from index.text.words import Words
+
+ByWords: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Rows and BM25 scores, best first."""
 
 
 class DocumentReader(Protocol):
@@ -100,8 +103,13 @@ class View(Protocol):
     def exact(self, queries: FloatMatrix, k: int, mask: Any) -> Sequence[Ranking]:
         """As :meth:`nearest`, compared with all."""
 
-    def lexical(self, text: str, k: int, mask: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def lexical(self, text: str, k: int, mask: Any) -> ByWords:
         """Rows and BM25 scores of the ``k`` that match a text's words best."""
+
+    def hybrid(
+        self, queries: FloatMatrix, texts: Sequence[str], k: int, words: int, mask: Any
+    ) -> Sequence[tuple[Ranking, ByWords]]:
+        """For each query what :meth:`nearest` and, for ``words``, :meth:`lexical` give."""
 
     def vectors_of(self, rows: Sequence[int]) -> FloatMatrix:
         """Vectors (n, dim) of rows in any order."""

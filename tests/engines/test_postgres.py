@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, UnavailableError
+from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError, UnavailableError
 from index import Collection
+from index.engines.postgres import pg_schema
 from index.engines.postgres.pg_address import PgAddress, redacted
 from index.engines.postgres.pg_schema import GRAPH_MEMORY
+from index.query.filters import read_filter
 from service.cli import cli
 from tests.engines.test_contract import fill
 from tests.index.conftest import RoleEncoder
@@ -295,3 +298,62 @@ def test_a_graph_is_built_in_memory_where_there_is_some(postgres_address: Callab
         for _ in range(3):  # whichever connection of the pool
             with database.alone() as connection:
                 assert connection.execute("SHOW maintenance_work_mem").fetchone() == (before,)
+
+
+def test_tables_of_an_older_format_are_brought_to_this_one_once(
+    postgres_address: Callable[[], str], encoder: Any, monkeypatch: pytest.MonkeyPatch
+):
+    address = postgres_address()
+    with Collection.create(address, encoder) as collection:
+        collection.upsert([1], ["text"])
+    monkeypatch.setattr(pg_schema, "FORMAT_VERSION", 3)
+    with pytest.raises(FileCorruptError, match="format version '1'"):
+        Collection.open(address, encoder)  # nothing leads from there to here
+    steps = {
+        1: "ALTER TABLE {schema}.documents ADD COLUMN one integer",
+        2: "CREATE TABLE {schema}.broken (row no_type)",
+    }
+    monkeypatch.setattr(pg_schema, "OLDER", steps)
+    with pytest.raises(SaveError, match="no_type"):
+        Collection.open(address, encoder)
+    steps[2] = "CREATE TABLE {schema}.two (row integer)"  # the first step was taken back with the second
+    clients = [threading.Thread(target=lambda: Collection.open(address, encoder).close()) for _ in range(3)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    with Collection.open(address, encoder) as collection:
+        assert collection.verify() == 1
+        collection.upsert([2], ["more"])
+        assert collection.search("more", 1, mode="hybrid")[0].id == 2
+
+
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_hybrid_search_is_one_statement(postgres_address: Callable[[], str], encoder: Any, index: Any):
+    address = postgres_address()
+    Collection.create(address, encoder).close()
+    with Collection.open(address, encoder, index=index) as collection:
+        fill(collection, 500)
+        collection.compact()
+        with collection.opened.read_view() as view:
+            vectors = encoder.encode_query(["text 8", "nothing here", ""])
+            texts = ["text 8", "nothing here", ""]
+            for mask in (None, view.mask(read_filter({"n": {"$lt": 400}}))):
+                both = view.hybrid(vectors, texts, 20, 30, mask)
+                for (dense, words), vector, text in zip(both, vectors, texts, strict=True):
+                    (alone,) = view.nearest(vector[None], 20, mask)
+                    assert dense[1] == pytest.approx(alone[1], abs=1e-6)
+                    assert words[0].tolist() == view.lexical(text, 30, mask)[0].tolist()
+        executed: list[str] = []
+        execute = psycopg.Connection.execute
+        with pytest.MonkeyPatch.context() as watch:
+            watch.setattr(
+                psycopg.Connection,
+                "execute",
+                lambda self, query, *rest, **more: (executed.append(str(query)), execute(self, query, *rest, **more))[
+                    1
+                ],
+            )
+            collection.search("text 8", 5, mode="hybrid")
+        assert sum("postings" in query for query in executed) == 1
+        assert any("postings" in query and "vector" in query for query in executed)

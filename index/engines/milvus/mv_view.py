@@ -15,6 +15,7 @@ from index.engines.milvus.mv_reader import MvReader
 from index.engines.milvus.mv_words import ranked, with_words
 from index.query.filters import Filter
 from index.query.fusion import Ranking
+from index.query.view import ByWords
 from index.results import Plan
 from index.storage.schema import About
 
@@ -104,9 +105,16 @@ class MvView:
             ]
         return best
 
-    def lexical(self, text: str, k: int, mask: str | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def lexical(self, text: str, k: int, mask: str | None) -> ByWords:
         """Rows and BM25 scores of the ``k`` that match a text's words best."""
         return ranked(self._reader, text, k, mask or EVERYTHING)
+
+    def hybrid(
+        self, queries: FloatMatrix, texts: Sequence[str], k: int, words: int, mask: str | None
+    ) -> list[tuple[Ranking, ByWords]]:
+        """One after the other: Milvus's own hybrid search knows nothing of what is scored anew here."""
+        by_words = [self.lexical(text, words, mask) for text in texts]
+        return list(zip(self.nearest(queries, k, mask), by_words, strict=True))
 
     def vectors_of(self, rows: Sequence[int]) -> FloatMatrix:
         """Vectors (n, dim) of rows in any order."""

@@ -70,6 +70,7 @@ class PostgresEngine(RemoteEngine):
         self.database = database
         self._fields: set[FieldPath] = set()  # that filters asked for
         self.writes = PgWrites(database)
+        database.retried(self._bring_up_to_date)
         super().__init__(database, database.retried(self._first_about), encoder, options)
 
     def follow(self) -> None:
@@ -177,6 +178,16 @@ class PostgresEngine(RemoteEngine):
             f"{self.folder} is backed up by the server's own means: pg_dump --schema "
             f"'\"{self.database.address.schema}\"', or a base backup."
         )
+
+    def _bring_up_to_date(self) -> None:
+        """Bring tables of an older format to this one; most are of this one, which a read shows."""
+        if not pg_schema.OLDER:
+            return
+        with self.database.reading(newest=True) as connection:
+            older = pg_schema.is_older(self.database, connection)
+        if older:
+            with self.database.writing() as connection:
+                pg_schema.bring_up_to_date(self.database, connection)
 
     def _first_about(self) -> About:
         try:

@@ -7,6 +7,7 @@ written again gets a new row, as in the embedded engine. The metadata are kept t
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from index.storage.schema import About
 from index.text.words import words_by
 
 FORMAT_VERSION = 1
+_log = logging.getLogger(__name__)
 STORAGES = {"float32": "vector", "float16": "halfvec"}
 """How vectors are kept, and pgvector's type for it."""
 GRAPH = "documents_by_vector"
@@ -30,6 +32,8 @@ SELECT set_config('maintenance_work_mem', greatest(
     pg_size_bytes(current_setting('maintenance_work_mem')),
     least(%s, pg_size_bytes(current_setting('shared_buffers')))) / 1024 || 'kB', false)
 """
+OLDER: dict[int, str] = {}
+"""Formats of before, and the statements that bring each to the next one; there are none yet."""
 _META = """
 SELECT key, value FROM {schema}.meta
 UNION ALL SELECT 'graph', 'valid' FROM pg_index WHERE indexrelid = to_regclass(%s) AND indisvalid
@@ -86,6 +90,26 @@ def create(database: PgDatabase, about: About, stemming: str | None) -> None:
         set_meta(database, connection, meta)
 
 
+def bring_up_to_date(database: PgDatabase, connection: Connection) -> None:
+    """Bring the tables of an older format to this one, in the transaction of a connection that writes.
+
+    :raises SaveError: if the user may not change tables; nothing is changed then.
+    """
+    meta = _meta(database, connection)
+    while int(meta.get("format_version", 0)) in OLDER:
+        version = int(meta["format_version"])
+        _log.info("%s is brought from format %d to %d", database.address, version, version + 1)
+        connection.execute(database.named(OLDER[version]))
+        set_meta(database, connection, {"format_version": version + 1})
+        meta = _meta(database, connection)
+
+
+def is_older(database: PgDatabase, connection: Connection) -> bool:
+    """Whether the tables are of an older format that can be brought to this one."""
+    version = _meta(database, connection).get("format_version", "")
+    return version.isdecimal() and int(version) in OLDER
+
+
 def exists(database: PgDatabase, connection: Connection) -> bool:
     """Whether there is such a collection."""
     query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
@@ -136,13 +160,18 @@ def get_meta(database: PgDatabase, connection: Connection) -> dict[str, str]:
     :raises FileMissingError: if there is none.
     :raises FileCorruptError: if it is of another format.
     """
-    meta = dict(connection.execute(database.named(_META), (f'"{database.address.schema}".{GRAPH}',)).fetchall())
+    meta = _meta(database, connection)
     if meta.get("format_version") != str(FORMAT_VERSION):
         raise FileCorruptError(
             f"{database.address} has format version {meta.get('format_version')!r}, this encoder-tools reads "
             f"{FORMAT_VERSION}. Upgrade encoder-tools."
         )
     return meta
+
+
+def _meta(database: PgDatabase, connection: Connection) -> dict[str, str]:
+    graph = f'"{database.address.schema}".{GRAPH}'
+    return dict(connection.execute(database.named(_META), (graph,)).fetchall())
 
 
 def about_in(meta: dict[str, str], prefix: str = "") -> About | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 
 from encoder_tools.protocols import FloatMatrix
 from index.engines.postgres import pg_words
@@ -22,8 +23,10 @@ from index.engines.postgres.pg_conditions import EVERYTHING, PgCondition, compil
 from index.engines.postgres.pg_fields import indexed_fields
 from index.engines.postgres.pg_reader import PgReader
 from index.engines.postgres.pg_schema import type_of
+from index.engines.postgres.pg_words import Ranked
 from index.query.filters import Filter, Path, fields_of
 from index.query.fusion import Ranking
+from index.query.view import ByWords
 from index.results import Plan
 from index.storage.schema import About
 
@@ -41,6 +44,10 @@ WITH near AS MATERIALIZED (
     SELECT row, vector FROM {schema}.documents WHERE {condition} ORDER BY vector <#> %s::{type} LIMIT %s
 )
 SELECT row, -(vector::vector <#> %s) AS score FROM near ORDER BY score DESC, row LIMIT %s
+"""
+# the order of a part is lost where two are put together
+_BOTH = """
+SELECT 0 AS part, row, score FROM ({dense}) AS dense UNION ALL SELECT 1, row, score FROM ({words}) AS words
 """
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM {schema}.documents WHERE {condition} LIMIT %s) AS counted"
 
@@ -105,10 +112,15 @@ class PgView:
 
     def nearest(self, queries: FloatMatrix, k: int, mask: PgCondition | None) -> list[Ranking]:
         """Rows and cosines of the ``k`` nearest to each query (n, dim), best first."""
+        depth = self._planned(k, mask)
+        return [self._ranked(query, k, mask, depth) for query in queries]
+
+    def _planned(self, k: int, mask: PgCondition | None) -> int:
+        """How many neighbors the graph is asked for in the statements that follow; 0 if all are compared."""
         matches = self.count if mask is None else self._matches(mask)
         if not self._walks(k, matches, filtered=mask is not None):
             self._plans.append(Plan("exact", matches))
-            return self.exact(queries, k, mask)
+            return 0
         depth = _SPARE_SHARE * k + _SPARE
         effort = self._effort or int(self._reader.meta.get("ef_search", _USUAL_EFFORT))
         effort = min(_MOST_EFFORT, max(depth, effort))
@@ -120,15 +132,23 @@ class PgView:
         given = [str(part) for pair in settings.items() for part in pair]
         self._reader.connection.execute(f"SELECT {calls}", given)
         self._plans.append(Plan("graph", matches, depth, effort))
-        return [self._through_graph(query, k, depth, mask) for query in queries]
+        return depth
 
     def exact(self, queries: FloatMatrix, k: int, mask: PgCondition | None) -> list[Ranking]:
         """As :meth:`nearest`, compared with all that match."""
-        return [self._compared(query, k, mask or EVERYTHING) for query in queries]
+        return [self._ranked(query, k, mask, 0) for query in queries]
 
-    def lexical(self, text: str, k: int, mask: PgCondition | None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def lexical(self, text: str, k: int, mask: PgCondition | None) -> ByWords:
         """Rows and BM25 scores of the ``k`` that match a text's words best."""
-        return pg_words.ranked(self._reader, text, k, mask or EVERYTHING)
+        made = pg_words.ranked(self._reader, text, k, mask or EVERYTHING)
+        return _by_words([] if made is None else self._lines(made))
+
+    def hybrid(
+        self, queries: FloatMatrix, texts: Sequence[str], k: int, words: int, mask: PgCondition | None
+    ) -> list[tuple[Ranking, ByWords]]:
+        """Both in one statement for each query."""
+        depth = self._planned(k, mask)
+        return [self._both(query, text, k, words, mask, depth) for query, text in zip(queries, texts, strict=True)]
 
     def vectors_of(self, rows: Sequence[int]) -> FloatMatrix:
         """Vectors (n, dim) of rows in any order."""
@@ -160,19 +180,44 @@ class PgView:
         lines = self._reader.all(_COUNT, (*mask.values, limit + 1), condition=mask.statement)
         return int(lines[0][0])
 
-    def _compared(self, query: Any, k: int, mask: PgCondition) -> Ranking:
-        return _ranking(self._reader.all(_EXACT, (*mask.values, query, k), condition=mask.statement))
+    def _dense(self, query: Any, k: int, mask: PgCondition | None, depth: int) -> Ranked:
+        condition, named = mask or EVERYTHING, self._reader.database.named
+        if not depth:
+            return Ranked(named(_EXACT, condition=condition.statement), (*condition.values, query, k))
+        statement = named(_GRAPH, condition=condition.statement, type=type_of(self.about))
+        return Ranked(statement, (*condition.values, query, depth, query, k))
 
-    def _through_graph(self, query: Any, k: int, depth: int, mask: PgCondition | None) -> Ranking:
-        condition = mask or EVERYTHING
-        values = (*condition.values, query, depth, query, k)
-        kind = type_of(self.about)
-        rows, scores = _ranking(self._reader.all(_GRAPH, values, condition=condition.statement, type=kind))
-        if len(rows) < k:  # the scan ended before it had found enough
-            return self._compared(query, k, condition)
+    def _ranked(self, query: Any, k: int, mask: PgCondition | None, depth: int) -> Ranking:
+        rows, scores = _ranking(self._lines(self._dense(query, k, mask, depth)))
+        if depth and len(rows) < k:  # the scan ended before it had found enough
+            return self._ranked(query, k, mask, 0)
         return rows, scores
 
+    def _both(
+        self, query: Any, text: str, k: int, words: int, mask: PgCondition | None, depth: int
+    ) -> tuple[Ranking, ByWords]:
+        by_words = pg_words.ranked(self._reader, text, words, mask or EVERYTHING)
+        if by_words is None:
+            return self._ranked(query, k, mask, depth), _by_words([])
+        dense = self._dense(query, k, mask, depth)
+        statement = sql.SQL(_BOTH).format(dense=dense.statement, words=by_words.statement)
+        lines = self._lines(Ranked(statement, (*dense.values, *by_words.values)))
+        parts = [sorted((line[1:] for line in lines if line[0] == part), key=lambda one: (-one[1], one[0]))
+                 for part in (0, 1)]  # fmt: skip
+        ranking = _ranking(parts[0])
+        if depth and len(parts[0]) < k:
+            ranking = self._ranked(query, k, mask, 0)
+        return ranking, _by_words(parts[1])
 
-def _ranking(lines: list[Any]) -> Ranking:
+    def _lines(self, made: Ranked) -> list[Any]:
+        return self._reader.connection.execute(made.statement, made.values).fetchall()
+
+
+def _by_words(lines: Sequence[Any]) -> ByWords:
+    rows = np.array([row for row, _ in lines], dtype=np.int64)
+    return rows, np.array([score for _, score in lines], dtype=np.float64)
+
+
+def _ranking(lines: Sequence[Any]) -> Ranking:
     rows = np.array([row for row, _ in lines], dtype=np.int64)
     return rows, np.array([score for _, score in lines], dtype=np.float32)

@@ -7,9 +7,8 @@ their own (pg_search, vchord_bm25) have other words, so that the engines would n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from psycopg import sql
 
 from encoder_tools.errors import InputError
@@ -41,14 +40,22 @@ SELECT row, score FROM scored ORDER BY score DESC, row LIMIT %s
 """
 
 
-def ranked(
-    reader: PgReader, text: str, k: int, condition: PgCondition
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows and BM25 scores of the ``k`` that match a text's words best; of equal ones the older row first."""
+class Ranked(NamedTuple):
+    """A statement that gives rows and scores, and what its parameters are."""
+
+    statement: sql.Composed
+    values: tuple[Any, ...]
+
+
+def ranked(reader: PgReader, text: str, k: int, condition: PgCondition) -> Ranked | None:
+    """Gives rows and BM25 scores of the ``k`` that match a text's words best; of equal ones the older row first.
+
+    None for a text that has no words.
+    """
     terms = query_terms(reader.words, text)
     total = int(reader.meta.get("length", 0))
     if not terms or not total:
-        return np.empty(0, dtype=np.int64), np.empty(0)
+        return None
     until = [term.form + _LAST if term.prefix else None for term in terms]
     values = (list(range(len(terms))), [term.form for term in terms], until)
     average = total / reader.count()
@@ -57,10 +64,7 @@ def ranked(
     )
     documents = sql.SQL("") if condition is EVERYTHING else filtered
     given = (*values, reader.count(), average, *condition.values, k)
-    lines = reader.all(_RANKED, given, documents=documents)
-    return np.array([row for row, _ in lines], dtype=np.int64), np.array(
-        [score for _, score in lines], dtype=np.float64
-    )
+    return Ranked(reader.database.named(_RANKED, documents=documents), given)
 
 
 def rows_with(reader: PgReader, text: str) -> list[int]:
