@@ -17,7 +17,6 @@ from encoder_tools import OnnxEncoder
 from index import Collection
 from tests.engines.balancer import balancing
 from tests.engines.load import under_load
-from tests.engines.postgres_server import kill, start
 from tests.serving import Started, started
 
 TEXTS = ["Block a lost card", "Exchange rates for travelers", "Open a savings account", "The weather in the mountains"]
@@ -41,9 +40,9 @@ path = "{address}"
 """
 
 
-@pytest.fixture
-def address(postgres_address: Callable[[], str]) -> str:
-    address = postgres_address()
+@pytest.fixture(params=["postgres_address", "milvus_address"])
+def address(request: pytest.FixtureRequest) -> str:
+    address: str = request.getfixturevalue(request.param)()
     with Collection.create(address, OnnxEncoder()) as collection:
         collection.upsert([f"d{number}" for number in range(len(TEXTS))], TEXTS)
     return address
@@ -144,8 +143,9 @@ def test_the_model_is_changed_while_replicas_serve(address: str, tmp_path: Path)
         assert (hit.id, round(hit.score, 2) > 0.99) == ("d2", True)
 
 
-def test_a_database_that_is_away_is_told_and_stops_nothing_else(own_server: Any, tmp_path: Path):
-    address = f"{own_server.get_uri()}&collection=faq"
+def test_a_database_that_is_away_is_told_and_stops_nothing_else(killable: Any, tmp_path: Path):
+    address = killable.address("faq")
+    engine = address.partition(":")[0]
     Collection.create(address, OnnxEncoder()).close()
     Collection.create(tmp_path / "near", OnnxEncoder()).close()
     rest = f'[collections.near]\npath = "{tmp_path / "near"}"\nmodel = "a"\n'
@@ -153,14 +153,14 @@ def test_a_database_that_is_away_is_told_and_stops_nothing_else(own_server: Any,
         running = Replicas(stack, tmp_path).start(CONFIG.format(address=address, rest="") + rest)
         assert httpx.get(f"{running.url}/ready").json() == {"status": "ready"}
         metrics = httpx.get(f"{running.url}/metrics").text
-        assert 'encoder_tools_collection_up{collection="faq",engine="postgresql"} 1.0' in metrics
+        assert f'encoder_tools_collection_up{{collection="faq",engine="{engine}"}} 1.0' in metrics
         assert 'encoder_tools_collection_up{collection="near",engine="folder"} 1.0' in metrics
-        kill(own_server)
+        killable.kill()
         time.sleep(2.1)  # what was seen is known for two seconds
         ready = httpx.get(f"{running.url}/ready", timeout=30)
         assert (ready.status_code, list(ready.json()["unavailable"])) == (200, ["faq"])
         metrics = httpx.get(f"{running.url}/metrics", timeout=30).text
-        assert 'encoder_tools_collection_up{collection="faq",engine="postgresql"} 0.0' in metrics
+        assert f'encoder_tools_collection_up{{collection="faq",engine="{engine}"}} 0.0' in metrics
         assert 'encoder_tools_collection_up{collection="near",engine="folder"} 1.0' in metrics
         answers: list[int] = []
 
@@ -182,7 +182,7 @@ def test_a_database_that_is_away_is_told_and_stops_nothing_else(own_server: Any,
             while len(answers) < 8 and not errors:
                 time.sleep(0.05)
         assert (errors, set(answers)) == ([], {503})
-        start(own_server)
+        killable.start()
         time.sleep(2.1)
         assert httpx.get(f"{running.url}/ready", timeout=30).json() == {"status": "ready"}
         assert httpx.post(f"{running.url}/search", json={"query": "card", "collection": "faq"}, timeout=60).is_success
