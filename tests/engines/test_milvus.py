@@ -165,6 +165,35 @@ def test_a_dead_writer_of_another_machine_is_taken_over_when_its_time_is_up(
         assert database.count(database.name("g1"), "row >= 0") == 3  # nothing of the dead one's is left
 
 
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_who_takes_over_may_die_too(
+    milvus_address: Callable[[], str], encoder: Any, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    monkeypatch.setattr(mv_lock, "LEASE", 0.3)
+    monkeypatch.setattr(mv_lock, "_LATE", 0.0)
+    address = milvus_address()
+    Collection.create(address, encoder).close()
+    database = MvDatabase(MvAddress.read(address), 5.0)
+    process = mv_lock._process() if place == "here" else "elsewhere"
+    first, second = (database.name(f"session_1_{process}_4194304_{number}") for number in range(2))  # no such process
+    for name in (first, second):
+        database.call("create_collection", name, dimension=2)
+    database.call("create_alias", first, database.name("writer"))
+    with Collection.open(address, encoder) as collection:
+        lock = collection.opened._writer.lock  # type: ignore[attr-defined]
+        database.call("create_alias", second, lock._takeover(lock._alias, first))
+        collection.upsert([1], ["text"])
+        assert collection.verify() == 1
+        collection.upsert([2], ["text"])
+        collection.compact()
+        names = database.call("list_collections")
+        assert first not in names
+        assert second not in names
+    Collection.drop(address)
+    assert not [name for name in database.call("list_collections") if name.startswith(database.name())]
+    database.close()
+
+
 def test_a_writer_that_was_taken_for_dead_writes_nothing(
     milvus_address: Callable[[], str], encoder: Any, monkeypatch: Any
 ):

@@ -110,6 +110,12 @@ class MvDatabase:
         if part:
             self.call("upsert", collection, part)
 
+    def remove(self, collection: str) -> None:
+        """Remove a collection with the aliases that lead to it."""
+        for alias in self.call("list_aliases", collection_name=collection).get("aliases", ()):
+            self.call("drop_alias", alias)
+        self.call("drop_collection", collection)
+
     def retried(self, call: Callable[[], T]) -> T:
         """What a call gives; it is made again while the server is away."""
         return retried(call, self.timeout)
@@ -141,7 +147,7 @@ class MvDatabase:
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> EncoderToolsError:
-        said = one_line(error)
+        said = one_line(Exception(error.message) if isinstance(error, MilvusException) else error)
         code = getattr(error, "code", None)
         number = getattr(code, "value", code)
         number = number[0] if isinstance(number, tuple) else number

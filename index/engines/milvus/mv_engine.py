@@ -27,6 +27,7 @@ from index.results import Stats
 from index.storage.schema import About
 
 _AT_ONCE = 500
+_DEAD_LEAST = 1000
 _DEAD_SHARE, _DRIFT = 0.1, 1.5  # of lines that are gone, and of the average length, from which on lines are made anew
 
 
@@ -195,7 +196,7 @@ class MilvusEngine(RemoteEngine):
 
     def _stale(self, state: State) -> Iterator[str]:
         """Why lines should be made anew."""
-        if state.dead > _DEAD_SHARE * (state.documents + state.dead):
+        if state.dead > max(_DEAD_LEAST, _DEAD_SHARE * (state.documents + state.dead)):
             yield f"{state.dead} of {state.dead + state.documents} lines are of documents that are gone; run compact"
         average = state.length / state.documents if state.documents else 0.0
         if average and not 1 / _DRIFT < average / state.average < _DRIFT:

@@ -95,7 +95,7 @@ class WriterLock:
             if name.startswith(beginning) and name not in (holder, self._own):
                 born = int(name[len(beginning) :].split("_")[0], 16)
                 if _is_gone(name) or time.time() - born > _LONG_DEAD:
-                    self._database.call("drop_collection", name)
+                    self._database.remove(name)
 
     @property
     def _alias(self) -> str:
@@ -122,7 +122,7 @@ class WriterLock:
             if signs != seen:
                 seen, since = signs, now
             dead = holder is not None and (_is_gone(holder) or now - since > LEASE)
-            if dead and self._taken_over(self._alias, str(holder)):
+            if dead and self._taken_over(self._alias, str(holder), old=now - since > 2 * LEASE):
                 return True
             # a writer that gives no sign of life is waited for until it is taken for dead
             if now - begun > self._database.timeout and (since - begun > 2 * _PAUSE or now - begun > 2 * LEASE):
@@ -130,12 +130,15 @@ class WriterLock:
             time.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - so that clients do not look together
         return False
 
-    def _taken_over(self, alias: str, dead: str) -> bool:
-        """Take an alias from a dead client; False if somebody else was faster."""
-        other = self._database.name(f"takeover_{blake2b((alias + dead).encode(), digest_size=8).hexdigest()}")
+    def _taken_over(self, alias: str, dead: str, *, old: bool) -> bool:
+        """Take an alias from a dead client; False if somebody else was faster.
+
+        :param old: whether somebody who does so has had more time for it than it takes, and is dead too.
+        """
+        other = self._takeover(alias, dead)
         if not self._try(other):
             holder = self._holder(other)
-            if holder is None or not _is_gone(holder) or not self._taken_over(other, holder):
+            if holder is None or not (old or _is_gone(holder)) or not self._taken_over(other, holder, old=old):
                 return False
         try:
             if self._holder(alias) != dead:
@@ -144,6 +147,10 @@ class WriterLock:
             return self._try(alias)
         finally:
             self._database.call("drop_alias", other)
+
+    def _takeover(self, alias: str, dead: str) -> str:
+        """The alias that one client alone can have who takes another from a dead one."""
+        return self._database.name(f"takeover_{blake2b((alias + dead).encode(), digest_size=8).hexdigest()}")
 
     def _try(self, alias: str) -> bool:
         try:

@@ -110,12 +110,10 @@ def drop(database: MvDatabase) -> None:
     """
     read_state(database)
     beginning = database.name()
-    with suppress(SaveError):  # which there is while somebody writes
-        database.call("drop_alias", database.name("writer"))
     for name in sorted(database.call("list_collections")):
         # letters of other collections' names are coded so that none begins like this
         if name == beginning or name.startswith((f"{beginning}_g", f"{beginning}_session_")):
-            database.call("drop_collection", name)
+            database.remove(name)
 
 
 def read_state(database: MvDatabase) -> State:
