@@ -165,16 +165,16 @@ def test_a_dead_writer_of_another_machine_is_taken_over_when_its_time_is_up(
         assert database.count(database.name("g1"), "row >= 0") == 3  # nothing of the dead one's is left
 
 
-@pytest.mark.parametrize("place", ["here", "elsewhere"])
+@pytest.mark.parametrize("machine", ["this", "another"])
 def test_who_takes_over_may_die_too(
-    milvus_address: Callable[[], str], encoder: Any, monkeypatch: pytest.MonkeyPatch, place: str
+    milvus_address: Callable[[], str], encoder: Any, monkeypatch: pytest.MonkeyPatch, machine: str
 ):
     monkeypatch.setattr(mv_lock, "LEASE", 0.3)
     monkeypatch.setattr(mv_lock, "_LATE", 0.0)
     address = milvus_address()
     Collection.create(address, encoder).close()
     database = MvDatabase(MvAddress.read(address), 5.0)
-    process = mv_lock._process() if place == "here" else "elsewhere"
+    process = mv_lock._process() if machine == "this" else "elsewhere"
     first, second = (database.name(f"session_1_{process}_4194304_{number}") for number in range(2))  # no such process
     for name in (first, second):
         database.call("create_collection", name, dimension=2)
@@ -417,6 +417,32 @@ def test_a_graph_is_built_beside_writes_and_measured(milvus_address: Callable[[]
         database = collection.opened.database  # type: ignore[attr-defined]
         kept = [one for one in database.call("list_collections") if one.startswith(database.name("g"))]
         assert kept == [database.name("g2")]
+
+
+def test_two_clients_compact_at_once(milvus_address: Callable[[], str], encoder: Any):
+    address = milvus_address()
+    Collection.create(address, encoder).close()
+    errors: list[Exception] = []
+
+    def compact() -> None:
+        try:
+            with Collection.open(address, encoder, index="hnsw", busy_timeout=60) as own:
+                own.compact()
+        except Exception as error:  # noqa: BLE001 - the test is told
+            errors.append(error)
+
+    with Collection.open(address, encoder, index="hnsw", busy_timeout=60) as collection:
+        fill(collection, 1200)
+        threads = [threading.Thread(target=compact) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert collection.stats().kind == "hnsw"
+        assert collection.verify() == 1200
+        database = collection.opened.database  # type: ignore[attr-defined]
+        assert len([one for one in database.call("list_collections") if one.startswith(database.name("g"))]) == 1
 
 
 def test_weights_are_made_anew_when_texts_have_another_length(milvus_address: Callable[[], str], encoder: Any):

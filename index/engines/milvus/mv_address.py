@@ -65,5 +65,5 @@ class MvAddress:
 
     def __str__(self) -> str:
         scheme = "https" if self.uri.startswith("https") else "milvus"
-        place = self.uri.partition("://")[2] + (f"/{self.database}" if self.database else "")
-        return f"{scheme}://{place} collection {self.collection!r}"
+        server = self.uri.partition("://")[2] + (f"/{self.database}" if self.database else "")
+        return f"{scheme}://{server} collection {self.collection!r}"

@@ -205,13 +205,17 @@ class MilvusEngine(RemoteEngine):
     def _rebuild(self) -> None:
         """Fill a new generation with the lines there are, and switch to it."""
         with self.shadow_writing() as shadow:
-            shadow.begin(shadow.about())
+            begun = shadow.begin(shadow.about())
         after = 0
         while True:
             with self.shadow_reading() as reading:
+                if reading.generation != begun:
+                    return  # another client has done so meanwhile, or re-embeds
                 rows, _ = reading.missing(after, _AT_ONCE)
             with self._writer.writing() as write:
                 shadow = MvShadow(write.reader, write)
+                if shadow.generation != begun:
+                    return
                 if len(rows) < _AT_ONCE:  # the last ones, while others wait to write
                     rows, _ = shadow.missing(after, _AT_ONCE)
                 vectors = write.reader.vectors_of_those(rows)

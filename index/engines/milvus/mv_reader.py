@@ -55,8 +55,8 @@ class MvReader:
 
     def query(self, condition: str, fields: Sequence[str], limit: int = MOST_LINES) -> list[dict[str, Any]]:
         """Lines that are there and match, in the order of their rows; ``limit`` as in :meth:`MvDatabase.query`."""
-        found = self.database.query(self.lines, both(self.state.alive(), condition), fields, limit)
-        return sorted(found, key=lambda line: int(line["row"]))
+        lines = self.database.query(self.lines, both(self.state.alive(), condition), fields, limit)
+        return sorted(lines, key=lambda line: int(line["row"]))
 
     def pages(self, condition: str, fields: Sequence[str], most: int, after: int = 0) -> Iterator[list[dict[str, Any]]]:
         """Lines that match, by some at a time, in the order of their rows.

@@ -51,8 +51,16 @@ class MvShadow:
         coming = self._state.coming
         return None if coming is None or coming.about == self._state.about else coming.about
 
-    def begin(self, about: About) -> None:
-        """Make room for the vectors of a model; those of another one that were begun are discarded."""
+    @property
+    def generation(self) -> int | None:
+        """Of the lines that are filled in, for whatever model."""
+        return None if self._state.coming is None else self._state.coming.generation
+
+    def begin(self, about: About) -> int:
+        """Make room for the vectors of a model; those of another one that were begun are discarded.
+
+        :return: the new lines' generation.
+        """
         state, database = self._state, self._database
         number = state.generations + 1
         create_generation(database, number, about.dim, graph=self._graph)
@@ -62,6 +70,7 @@ class MvShadow:
         if state.coming is not None:
             begun = lines_of(database, state.coming.generation)
             self._write.afterwards.append(lambda: database.call("drop_collection", begun))
+        return number
 
     def count(self) -> int:
         """How many documents there are."""

@@ -126,7 +126,7 @@ class MvView:
 
     def _searched(self, queries: FloatMatrix, k: int, mask: str | None, parameters: dict[str, int]) -> list[Ranking]:
         reader = self._reader
-        found = reader.database.call(
+        answers = reader.database.call(
             "search",
             reader.lines,
             data=[query.tolist() for query in queries],
@@ -143,7 +143,7 @@ class MvView:
                 np.array([hit["distance"] for hit in hits], dtype=np.float32),
                 k,
             )
-            for hits in found
+            for hits in answers
         ]
 
 
