@@ -138,8 +138,9 @@ def test_another_models_target_is_refused(place: Any, encoder: Any):
     with filled(place("folder", "source")) as source:
         target = place("postgresql", "target")
         Collection.create(target, RoleEncoder(dim=16, fingerprint="another")).close()
-        with pytest.raises(InputError, match="another"):
-            copy_collection(source, target)
+        with pytest.raises(InputError, match="another") as refused:
+            copy_collection(source, f"{target}&password=secret")
+        assert "secret" not in str(refused.value)
 
 
 def test_a_target_that_is_changed_at_the_end_is_told(place: Any, monkeypatch: pytest.MonkeyPatch):
