@@ -112,8 +112,8 @@ def _target(about: About, address: str, storage: Storage | None) -> Collection:
     if (target.about.dim, target.about.fingerprint) != (about.dim, about.fingerprint):
         target.close()
         raise InputError(
-            f"{target.folder} holds vectors of model {target.about.fingerprint}, the source those of {about.fingerprint}. "
-            "Copy to another address."
+            f"{target.folder} holds vectors of model {target.about.fingerprint}, the source those of "
+            f"{about.fingerprint}. Copy to another address."
         )
     return target
 

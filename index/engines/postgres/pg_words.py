@@ -19,6 +19,7 @@ from index.text.words import Term, Word
 
 _MOST_WORDS = 1000  # of a filter, as in the embedded engine
 _LAST = chr(0x10FFFF)
+# Summed in one order, so that of equal texts none is better by a rounding.
 _RANKED = """
 WITH query (number, form, until) AS (SELECT * FROM unnest(%s::int[], %s::text[], %s::text[])),
 hits AS MATERIALIZED (
@@ -32,7 +33,9 @@ weights AS (
     FROM hits GROUP BY number
 ),
 scored AS (
-    SELECT h.row, sum(w.weight * h.count * 2.2 / (h.count + 1.2 * (0.25 + 0.75 * h.length / %s::float8))) AS score
+    SELECT h.row, sum(
+        w.weight * h.count * 2.2 / (h.count + 1.2 * (0.25 + 0.75 * h.length / %s::float8)) ORDER BY h.number
+    ) AS score
     FROM hits h JOIN weights w USING (number) {documents}
     GROUP BY h.row
 )
