@@ -27,6 +27,7 @@ from index.memory.vectors import RememberedVectors
 
 _ADDED_AT_ONCE = 1000
 _ROUNDING = 1e-6
+_EXACT_AT_ONCE = 2**21  # numbers of vectors that are compared together
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -155,7 +156,11 @@ class AnnIndex:
         kth = np.partition(scores, scores.shape[1] - last, axis=1)[:, -last]
         near = (scores >= (kth - self._blur(queries))[:, None]) & (scores > -np.inf)
         exact = np.full(rows.shape, -np.inf, dtype=np.float32)
-        exact[near] = np.einsum("ij,ij->i", snapshot.vectors_at(located[near]), queries[near.nonzero()[0]])
+        asking, at = near.nonzero()
+        step = max(1, _EXACT_AT_ONCE // queries.shape[1])
+        for start in range(0, len(asking), step):  # by codes of one bit a thousand candidates of each query are near
+            some, which = asking[start : start + step], at[start : start + step]
+            exact[some, which] = np.einsum("ij,ij->i", snapshot.vectors_at(located[some, which]), queries[some])
         order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
         exact = np.take_along_axis(exact, order, axis=1)
         return np.where(exact > -np.inf, np.take_along_axis(rows, order, axis=1), -1), exact

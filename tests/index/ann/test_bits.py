@@ -1,5 +1,6 @@
 """Collections that keep one bit a number in memory."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def recall(collection: Collection, stored: Any, queries: Any, below: int | None 
             assert hit.score == pytest.approx(float(stored[hit.id] @ query), abs=2e-3)
         shares.append(sum(hit.score >= exact[-1] - 2e-3 for hit in hits) / 10)
     return float(np.mean(shares))
+
+
+def test_measuring_takes_little_memory(folder: Path):
+    """A search by one bit a number compares thousands of candidates; those of all queries at once took gigabytes."""
+    stored = vectors(N, 1)
+    filled(folder, stored).close()
+    with Collection.open(folder, None, recall=0.999) as collection:  # which no effort reaches
+        tracemalloc.start()
+        try:
+            collection.compact()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 40 * stored.nbytes  # it was 247 times as much
 
 
 def test_plain_and_filtered_searches_keep_the_recall_through_writes_and_deletes(folder: Path):

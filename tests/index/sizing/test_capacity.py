@@ -90,6 +90,13 @@ def test_machines_follow_searches_and_memory():
     assert all(option.hourly is None for option in small)
 
 
+@given(documents=st.floats(1e3, 1e10), dim=st.integers(8, 4096), text=st.floats(1, 1e5))
+@settings(deadline=None, max_examples=50)
+def test_building_takes_at_least_what_the_collection_does(documents: float, dim: int, text: float):
+    for option in plan_capacity(Workload(documents, dim=dim, text_bytes=text)):
+        assert option.peak_bytes is None or option.peak_bytes >= option.memory_bytes
+
+
 def test_what_is_not_known_is_said():
     for option in plan_capacity(Workload(1e9, recall=0.99)):
         assert any("extrapolated" in note for note in option.notes)
