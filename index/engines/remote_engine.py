@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +20,10 @@ from index.storage.schema import About
 from index.validation import check_score
 
 T = TypeVar("T")
-_EFFORTS = (40, 64, 100, 160, 250, 400, 640, 1000)
+_EFFORTS = (
+    *(40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256),
+    *(320, 384, 448, 512, 640, 768, 896, 1000),
+)
 _SAMPLE, _NEAR, _K = 60, 0.75, 10
 
 
@@ -138,14 +143,17 @@ def tuned_effort(
         return None
     queries = _near(view)
     exact = view.exact(queries, _K, None)
-    effort, share = _EFFORTS[-1], 0.0
-    for effort in _EFFORTS:
+
+    @cache
+    def share(effort: int) -> float:
         rankings = through_graph(queries, _K, effort)
-        hits = [np.isin(rows, truth).mean() for (rows, _), (truth, _) in zip(rankings, exact, strict=True)]
-        share = float(np.mean(hits))
-        if share >= recall:
-            break
-    return effort, round(share, 4)
+        return float(
+            np.mean([np.isin(rows, true).mean() for (rows, _), (true, _) in zip(rankings, exact, strict=True)])
+        )
+
+    # more effort finds no less, so that half of the efforts need not be tried each time
+    effort = _EFFORTS[min(bisect_left(_EFFORTS, recall, key=share), len(_EFFORTS) - 1)]
+    return effort, round(share(effort), 4)
 
 
 def _near(view: View) -> FloatMatrix:

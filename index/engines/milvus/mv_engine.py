@@ -205,7 +205,8 @@ class MilvusEngine(RemoteEngine):
     def _rebuild(self) -> None:
         """Fill a new generation with the lines there are, and switch to it."""
         with self.shadow_writing() as shadow:
-            begun = shadow.begin(shadow.about())
+            shadow.begin(shadow.about())
+            begun = shadow.generation
         after = 0
         while True:
             with self.shadow_reading() as reading:

@@ -56,11 +56,8 @@ class MvShadow:
         """Of the lines that are filled in, for whatever model."""
         return None if self._state.coming is None else self._state.coming.generation
 
-    def begin(self, about: About) -> int:
-        """Make room for the vectors of a model; those of another one that were begun are discarded.
-
-        :return: the new lines' generation.
-        """
+    def begin(self, about: About) -> None:
+        """Make room for the vectors of a model; those of another one that were begun are discarded."""
         state, database = self._state, self._database
         number = state.generations + 1
         create_generation(database, number, about.dim, graph=self._graph)
@@ -70,7 +67,6 @@ class MvShadow:
         if state.coming is not None:
             begun = lines_of(database, state.coming.generation)
             self._write.afterwards.append(lambda: database.call("drop_collection", begun))
-        return number
 
     def count(self) -> int:
         """How many documents there are."""
