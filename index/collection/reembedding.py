@@ -24,7 +24,11 @@ class Reembedding:
 
     def __init__(self, engine: Engine, model: Model, *, restart: bool) -> None:
         self._engine, self._model = engine, model
-        with engine.shadow_writing() as shadow:
+        engine.run(partial(self._begin, restart=restart))
+
+    def _begin(self, *, restart: bool) -> None:
+        model = self._model
+        with self._engine.shadow_writing() as shadow:
             begun = shadow.coming()
             if shadow.about() == model.about:
                 raise InputError(f"The vectors of {model.folder} are of model {model.about.fingerprint} already.")
@@ -38,8 +42,12 @@ class Reembedding:
 
     def progress(self) -> tuple[int, int]:
         """How many documents are done, of how many."""
-        with self._engine.shadow_reading() as shadow:
-            return shadow.done(), shadow.count()
+
+        def read() -> tuple[int, int]:
+            with self._engine.shadow_reading() as shadow:
+                return shadow.done(), shadow.count()
+
+        return self._engine.run(read)
 
     def run(self, batch: int, step: Callable[[int], None]) -> None:
         """Fill in all vectors and switch to them.
@@ -51,7 +59,7 @@ class Reembedding:
         while True:
             rows, texts = self._engine.run(partial(self._missing, after, batch))
             if len(rows) <= _FEW:
-                count = self._switched(after)
+                count = self._engine.run(partial(self._switched, after))
                 if count:
                     step(count)
                 if count is not None:
@@ -76,7 +84,10 @@ class Reembedding:
 
         Where others write all the time there always are some: the fewer are left, the fewer come meanwhile.
         """
-        with self._writing() as shadow:
+        with self._engine.shadow_writing() as shadow:
+            if shadow.about() == self._model.about:
+                return 0  # it was switched, and the answer to that was lost
+            self._check(shadow)
             rows, texts = shadow.missing(after, _FEW + 1)
             if len(rows) > _FEW:
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +146,12 @@ class MilvusEngine(RemoteEngine):
     def compact(self) -> None:
         """Make the lines anew, with a graph if there should be one, if that changes anything; measure the graph."""
         self.check_open()
-        self._writer.lock.sweep()
-        with self.reading() as reader:
-            state = reader.state
+        self.run(self._writer.lock.sweep)
+        state = self.run(partial(mv_state.read_state, self.database))
         rebuilt = self._graph.due(state.documents) != state.graph or bool(list(self._stale(state)))
         if rebuilt and (state.coming is None or state.coming.about == state.about):
             self._rebuild()
-        self._tune()
+        self.run(self._tune)
 
     def backup(self, folder: Path) -> None:
         """Not of this engine.
@@ -204,27 +204,34 @@ class MilvusEngine(RemoteEngine):
 
     def _rebuild(self) -> None:
         """Fill a new generation with the lines there are, and switch to it."""
+        begun = self.run(self._begun)
+        after: int | None = 0
+        while after is not None:
+            after = self.run(partial(self._filled, begun, after))
+
+    def _begun(self) -> int | None:
         with self.shadow_writing() as shadow:
             shadow.begin(shadow.about())
-            begun = shadow.generation
-        after = 0
-        while True:
-            with self.shadow_reading() as reading:
-                if reading.generation != begun:
-                    return  # another client has done so meanwhile, or re-embeds
-                rows, _ = reading.missing(after, _AT_ONCE)
-            with self._writer.writing() as write:
-                shadow = MvShadow(write.reader, write)
-                if shadow.generation != begun:
-                    return
-                if len(rows) < _AT_ONCE:  # the last ones, while others wait to write
-                    rows, _ = shadow.missing(after, _AT_ONCE)
-                vectors = write.reader.vectors_of_those(rows)
-                shadow.fill(list(vectors), np.array(list(vectors.values())), shadow.about())
-                if len(rows) < _AT_ONCE and not shadow.missing(after, 1)[0]:
-                    shadow.switch(shadow.about())
-                    return
-            after = rows[-1] if rows else after
+            return shadow.generation
+
+    def _filled(self, generation: int | None, after: int) -> int | None:
+        """Fill in some more; the last row that was, or None at the end."""
+        with self.shadow_reading() as reading:
+            if reading.generation != generation:
+                return None  # another client has made one meanwhile, or re-embeds
+            rows, _ = reading.missing(after, _AT_ONCE)
+        with self._writer.writing() as write:
+            shadow = MvShadow(write.reader, write)
+            if shadow.generation != generation:
+                return None
+            if len(rows) < _AT_ONCE:  # the last ones, while others wait to write
+                rows, _ = shadow.missing(after, _AT_ONCE)
+            vectors = write.reader.vectors_of_those(rows)
+            shadow.fill(list(vectors), np.array(list(vectors.values())), shadow.about())
+            if len(rows) < _AT_ONCE and not shadow.missing(after, 1)[0]:
+                shadow.switch(shadow.about())
+                return None
+        return rows[-1] if rows else after
 
     def _tune(self) -> None:
         """Find the least effort that has the recall, for queries near stored vectors."""
@@ -237,6 +244,10 @@ class MilvusEngine(RemoteEngine):
                 lambda queries, k, effort: MvView(reader, effort=effort).nearest(queries, k, None),
                 self._graph.recall,
             )
+        if tuned is not None:
+            self.run(partial(self._note_effort, reader.state.generation, *tuned))
+
+    def _note_effort(self, generation: int, effort: int, recall: float) -> None:
         with self._writer.writing() as write:
-            if tuned is not None and write.state.generation == reader.state.generation:
-                write.state = write.state._replace(effort=tuned[0], recall=tuned[1])
+            if write.state.generation == generation:
+                write.state = write.state._replace(effort=effort, recall=recall)

@@ -113,7 +113,7 @@ class WriterLock:
         """Wait for it; whether the writer before did not end."""
         begun = since = time.monotonic()
         seen: tuple[str | None, str] | None = None
-        while not self._try(self._alias):
+        while not self._free():
             holder = self._holder(self._alias)
             if holder == self._own:
                 return True  # of a write that failed
@@ -151,6 +151,14 @@ class WriterLock:
     def _takeover(self, alias: str, dead: str) -> str:
         """The alias that one client alone can have who takes another from a dead one."""
         return self._database.name(f"takeover_{blake2b((alias + dead).encode(), digest_size=8).hexdigest()}")
+
+    def _free(self) -> bool:
+        """Whether it was free and is held now."""
+        try:
+            return self._try(self._alias)
+        except UnavailableError:
+            self._release()  # the answer may be lost alone, and who does not try again would hold it
+            raise
 
     def _try(self, alias: str) -> bool:
         try:
