@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from encoder_tools.errors import InputError, SaveError
@@ -76,7 +75,8 @@ class Reembedding:
             return shadow.missing(after, limit)
 
     def _fill(self, rows: Sequence[int], vectors: FloatMatrix) -> None:
-        with self._writing() as shadow:
+        with self._engine.shadow_writing() as shadow:
+            self._check(shadow)
             shadow.fill(rows, vectors, self._model.about)
 
     def _switched(self, after: int) -> int | None:
@@ -96,12 +96,6 @@ class Reembedding:
                 shadow.fill(rows, vectors, self._model.about)
             shadow.switch(self._model.about)
             return len(rows)
-
-    @contextmanager
-    def _writing(self) -> Iterator[ShadowVectors]:
-        with self._engine.shadow_writing() as shadow:
-            self._check(shadow)
-            yield shadow
 
     def _check(self, shadow: ShadowVectors) -> None:
         about = shadow.coming()

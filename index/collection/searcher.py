@@ -156,11 +156,12 @@ def _with_neighbors(hit: Hit, reader: DocumentReader, count: int) -> Hit:
         return hit
     source, number = place
 
-    def chunks(numbers: range) -> tuple[Document, ...]:
-        rows = reader.rows_of_ids([f"{source}#{one}" for one in numbers])
-        documents = reader.by_rows(sorted(rows.values()))
-        named = {one.id: one for one in documents.values() if place_of(one) is not None}
-        return tuple(named[name] for name in (f"{source}#{one}" for one in numbers) if name in named)
+    before = [f"{source}#{one}" for one in range(max(0, number - count), number)]
+    after = [f"{source}#{one}" for one in range(number + 1, number + count + 1)]
+    documents = reader.by_rows(sorted(reader.rows_of_ids([*before, *after]).values()))
+    chunks = {one.id: one for one in documents.values() if place_of(one) is not None}
 
-    before = chunks(range(max(0, number - count), number))
-    return hit._replace(before=before, after=chunks(range(number + 1, number + count + 1)))
+    def there(names: list[str]) -> tuple[Document, ...]:
+        return tuple(chunks[name] for name in names if name in chunks)
+
+    return hit._replace(before=there(before), after=there(after))

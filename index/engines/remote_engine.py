@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -71,18 +72,36 @@ class Database(Protocol):
         """What a call gives; it is made again while the server is away."""
 
 
+D = TypeVar("D", bound=Database)
+
+
+@contextmanager
+def closed_on_error(database: D) -> Iterator[D]:
+    """A connection that stays open if the block ends well."""
+    try:
+        yield database
+    except BaseException:
+        database.close()
+        raise
+
+
 class RemoteEngine:
     """The part of :class:`index.collection.engine.Engine` that does not depend on the server.
 
-    :param about: of the vectors that there are when it is opened.
     :param options: of ``Collection.open``.
+    :param read_about: gives what the collection says of itself.
     """
 
     def __init__(
-        self, database: Database, about: About, encoder: TextEncoder | None, options: Mapping[str, Any]
+        self,
+        database: Database,
+        encoder: TextEncoder | None,
+        options: Mapping[str, Any],
+        read_about: Callable[[], About],
     ) -> None:
-        self._remote, self._about, self._closed = database, about, False
+        self._remote, self._closed = database, False
         self._graph = GraphOptions.checked(options)
+        self._about = about = database.retried(read_about)
         allow = bool(options.get("allow_sibling", False))
         self._models = KnownModels(Model.checked(self.folder, about, encoder, allow_sibling=allow))
 

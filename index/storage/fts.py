@@ -78,6 +78,17 @@ def query_terms(words: Words, text: str) -> list[Term]:
     return list(dict.fromkeys(term for word in words.query(text) for term in word.terms))[:_MOST_TERMS]
 
 
+def filter_words(words: Words, text: str) -> list[Word]:
+    """The words that a text must have all of, each once.
+
+    :raises InputError: for very many words.
+    """
+    named = words.query(text)
+    if len(named) > _MOST_WORDS:
+        raise InputError(f"$text of the filter has {len(named)} words, expected {_MOST_WORDS} at most.")
+    return named
+
+
 def find(connection: sqlite3.Connection, text: str, among: NDArray[np.int64] | None = None) -> Found:
     """Rows that have one of a text's terms or more, see above, and how well they match.
 
@@ -104,11 +115,9 @@ def rows_with(connection: sqlite3.Connection, text: str) -> NDArray[np.int64]:
 
     :raises InputError: for a text of very many words.
     """
-    words_of_query = words_in(connection).query(text)
+    words_of_query = filter_words(words_in(connection), text)
     if not words_of_query:
         return np.empty(0, dtype=np.int64)
-    if len(words_of_query) > _MOST_WORDS:
-        raise InputError(f"$text of the filter has {len(words_of_query)} words, expected {_MOST_WORDS} at most.")
     query = " AND ".join(map(_expression, words_of_query))
     lines = connection.execute("SELECT rowid FROM terms WHERE terms MATCH ?", (query,))
     return np.sort(np.array([row for (row,) in lines], dtype=np.int64))

@@ -93,6 +93,11 @@ class Word(NamedTuple):
         """All of them."""
         return self.parts if self.whole is None else (*self.parts, self.whole)
 
+    def stands_in(self, stored: Sequence[str]) -> bool:
+        """Whether the parts stand one behind the other in the terms of a text."""
+        forms = [part.form for part in self.parts]
+        return any(list(stored[at : at + len(forms)]) == forms for at in range(len(stored) - len(forms) + 1))
+
 
 class Words:
     """The rule, with or without stemming. Safe for threads.

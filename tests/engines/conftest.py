@@ -93,12 +93,19 @@ def own_milvus(tmp_path: Path) -> Iterator[MilvusServer]:
     started.kill()
 
 
-@pytest.fixture(params=ENGINES[1:])
-def killable(request: pytest.FixtureRequest) -> PostgresServer | MilvusServer:
-    """A server of its own, of each engine that has servers."""
-    if request.param == "milvus":
+def server_for(engine: str, request: pytest.FixtureRequest) -> PostgresServer | MilvusServer | None:
+    """A server of its own for a test, of an engine that has servers."""
+    if engine == "folder":
+        return None
+    if engine == "milvus":
         return request.getfixturevalue("own_milvus")
     return PostgresServer(request.getfixturevalue("own_server"))
+
+
+@pytest.fixture(params=ENGINES[1:])
+def killable(request: pytest.FixtureRequest) -> PostgresServer | MilvusServer | None:
+    """A server of its own, of each engine that has servers."""
+    return server_for(request.param, request)
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from index import Collection
-from tests.engines.conftest import ENGINES
-from tests.engines.postgres_server import PostgresServer
+from tests.engines.conftest import ENGINES, server_for
 from tests.index.conftest import RoleEncoder
 
 KILLS, SEED = int(os.environ.get("ENCODER_TOOLS_KILLS", "15")), int(os.environ.get("ENCODER_TOOLS_SEED", "0"))
@@ -81,10 +80,8 @@ with Collection.open(address, RoleEncoder(), busy_timeout=60) as collection:
 
 @pytest.fixture(params=ENGINES)
 def server(request: pytest.FixtureRequest) -> Any:
-    """Of the engine, if it has one; see :func:`tests.engines.conftest.killable`."""
-    if request.param == "milvus":
-        return request.getfixturevalue("own_milvus")
-    return PostgresServer(request.getfixturevalue("own_server")) if request.param == "postgresql" else None
+    """Of the engine, if it has one."""
+    return server_for(request.param, request)
 
 
 def test_what_was_acknowledged_is_there_and_nothing_else(server: Any, tmp_path: Path):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from encoder_tools.errors import InputError
+from index.engines.collection_name import collection_name
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _PORTS = {"milvus": 19530, "https": 443}
 
 
@@ -48,15 +48,14 @@ class MvAddress:
             raise InputError(
                 f"{where} has the options {sorted(options)}, expected collection, and one token or a user and password."
             )
-        if not parts.hostname or len(names) != 1 or not _NAME.fullmatch(names[0]):
-            raise InputError(
-                f"{where} names the collections {names}, expected a host and one name of letters, digits, dots, "
-                "hyphens and underscores, 40 at most: milvus://user:password@host:19530/database?collection=NAME."
-            )
+        example = "milvus://user:password@host:19530/database?collection=NAME"
+        if not parts.hostname:
+            raise InputError(f"{where} names no host, expected one: {example}.")
+        name = collection_name(names, where, example)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         protocol = "https" if parts.scheme == "https" else "http"
         token = unquote(user) if user else "".join(tokens)
-        return cls(f"{protocol}://{host}:{port}", token, unquote(parts.path.strip("/")), names[0])
+        return cls(f"{protocol}://{host}:{port}", token, unquote(parts.path.strip("/")), name)
 
     @property
     def prefix(self) -> str:

@@ -23,7 +23,7 @@ from index.engines.milvus.mv_shadow import MvShadow
 from index.engines.milvus.mv_state import State
 from index.engines.milvus.mv_view import MvView
 from index.engines.milvus.mv_writes import LINE, MvWriter, MvWrites
-from index.engines.remote_engine import GraphOptions, RemoteEngine, tuned_effort
+from index.engines.remote_engine import RemoteEngine, closed_on_error, tuned_effort
 from index.results import Stats
 from index.storage.schema import About
 
@@ -48,13 +48,8 @@ class MilvusType:
 
     def open(self, address: str, encoder: TextEncoder | None, options: Mapping[str, Any]) -> MilvusEngine:
         """Open one."""
-        GraphOptions.checked(options)
-        database = MvDatabase(MvAddress.read(address), float(options.get("busy_timeout", 5.0)))
-        try:
+        with closed_on_error(_connected(address, options)) as database:
             return MilvusEngine(database, encoder, options)
-        except BaseException:
-            database.close()
-            raise
 
     def drop(self, address: str) -> None:
         """Remove one."""
@@ -62,9 +57,13 @@ class MilvusType:
             mv_state.drop(database)
 
 
+def _connected(address: str, options: Mapping[str, Any]) -> MvDatabase:
+    return MvDatabase(MvAddress.read(address), float(options.get("busy_timeout", 5.0)))
+
+
 @contextmanager
 def _database(address: str, options: Mapping[str, Any]) -> Iterator[MvDatabase]:
-    database = MvDatabase(MvAddress.read(address), float(options.get("busy_timeout", 5.0)))
+    database = _connected(address, options)
     try:
         yield database
     finally:
@@ -78,7 +77,7 @@ class MilvusEngine(RemoteEngine):
         self.database = database
         self._writer = MvWriter(database)
         self.writes = MvWrites(self._writer)
-        super().__init__(database, database.retried(self._read_about), encoder, options)
+        super().__init__(database, encoder, options, self._read_about)
 
     def close(self) -> None:
         """Close the connection."""
@@ -124,7 +123,8 @@ class MilvusEngine(RemoteEngine):
     def stats(self) -> Stats:
         """What there is, and how it is searched."""
         with self.reading() as reader:
-            state, coming = reader.state, MvShadow(reader).coming()
+            state, shadow = reader.state, MvShadow(reader)
+            coming = shadow.coming()
             return Stats(
                 state.documents,
                 state.about.dim,
@@ -133,7 +133,7 @@ class MilvusEngine(RemoteEngine):
                 state.recall,
                 state.effort,
                 None,
-                None if coming is None else (coming.fingerprint, MvShadow(reader).done()),
+                None if coming is None else (coming.fingerprint, shadow.done()),
                 None,
                 state.about.storage,
                 tuple(self._advice(state)),
@@ -198,7 +198,7 @@ class MilvusEngine(RemoteEngine):
         """Why lines should be made anew."""
         if state.dead > max(_DEAD_LEAST, _DEAD_SHARE * (state.documents + state.dead)):
             yield f"{state.dead} of {state.dead + state.documents} lines are of documents that are gone; run compact"
-        average = state.length / state.documents if state.documents else 0.0
+        average = state.statistics.average
         if average and not 1 / _DRIFT < average / state.average < _DRIFT:
             yield f"texts have {average:.0f} words, weights are of texts with {state.average:.0f}; run compact"
 

@@ -20,6 +20,7 @@ from unicodedata import category
 
 from encoder_tools.errors import InputError
 from index.engines.milvus.mv_state import LONGEST, MOST_TOKENS
+from index.lexical.bm25 import K1, B
 from index.query.filters import Path
 
 _FLOATS_ARE_WHOLE = 2**53
@@ -77,7 +78,7 @@ def _beginnings(word: str) -> Iterator[str]:
 
 def weight(count: float, length: float, average: float) -> float:
     """The part of BM25 that is a document's, for a term that it has so often."""
-    return count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / average))
+    return count * (K1 + 1) / (count + K1 * (1 - B + B * length / average))
 
 
 def weights(terms: Mapping[Term, int], length: int, average: float) -> dict[int, float]:

@@ -14,7 +14,7 @@ from index.engines.milvus.mv_connection import MOST_LINES, MvDatabase
 from index.engines.milvus.mv_reader import MvReader
 from index.engines.milvus.mv_rows import counted, weights
 from index.engines.milvus.mv_state import Coming, State, create_generation, lines_of
-from index.engines.milvus.mv_writes import LINE, MvWrite, vector_fields
+from index.engines.milvus.mv_writes import LINE, MvWrite, delete_rows, vector_fields
 from index.storage.schema import About
 
 _AT_ONCE = 500
@@ -61,8 +61,7 @@ class MvShadow:
         state, database = self._state, self._database
         number = state.generations + 1
         create_generation(database, number, about.dim, graph=self._graph)
-        average = state.length / state.documents if state.length else 0.0
-        coming = Coming(about, number, self._graph, average)
+        coming = Coming(about, number, self._graph, state.statistics.average)
         self._write.state = state._replace(coming=coming, generations=number)
         if state.coming is not None:
             begun = lines_of(database, state.coming.generation)
@@ -108,9 +107,7 @@ class MvShadow:
         there, filled = self._reader.rows_of(EVERYTHING), self._filled()
         if len(np.setdiff1d(there, filled)):
             raise SaveError(f"{self._database.address} was written to meanwhile. Nothing was switched; run it again.")
-        extra = np.setdiff1d(filled, there).tolist()
-        for start in range(0, len(extra), _AT_ONCE):
-            self._database.call("delete", self._lines, filter=among("row", extra[start : start + _AT_ONCE]))
+        delete_rows(self._database, self._lines, np.setdiff1d(filled, there).tolist())
         self._write.state = self._state._replace(
             about=about,
             generation=coming.generation,

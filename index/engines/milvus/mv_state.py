@@ -16,6 +16,7 @@ from pymilvus import DataType, MilvusClient
 
 from encoder_tools.errors import FileCorruptError, FileMissingError, InputError, SaveError
 from index.engines.milvus.mv_connection import MvDatabase, NoSuchCollectionError
+from index.lexical.bm25 import Statistics
 from index.storage.schema import About
 from index.text.words import words_by
 
@@ -71,6 +72,11 @@ class State(NamedTuple):
     effort: int | None = None
     coming: Coming | None = None
     marks: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of the words."""
+        return Statistics(self.documents, self.length)
 
     def alive(self) -> str:
         """The condition of lines that are there."""

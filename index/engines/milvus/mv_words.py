@@ -8,23 +8,20 @@ text can be as good; else yet more are asked for, and in the end all that have o
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder_tools.errors import InputError
 from index.engines.milvus.mv_conditions import NOTHING, among, both, has_all, has_any
 from index.engines.milvus.mv_connection import MOST_LINES
 from index.engines.milvus.mv_reader import MvReader
 from index.engines.milvus.mv_rows import Term, counted, weight
-from index.storage.fts import query_terms
+from index.storage.fts import filter_words, query_terms
 from index.text.words import Term as QueryTerm
 from index.text.words import Word
 
-_MOST_WORDS = 1000  # of a filter, as in the embedded engine
 _SPARE, _SPARE_SHARE, _DEEPER = 30, 3, 4  # candidates more than hits, times as many, and times as many in the next try
 _ROUNDED = 1 + 1e-5  # how much larger a score may be than the server's float32 says
 _TEXTS_AT_ONCE = 500
@@ -55,12 +52,10 @@ class _Scorer:
 
     def __init__(self, reader: MvReader, terms: Sequence[Term]) -> None:
         self._reader = reader
-        state = reader.state
-        self._average = state.length / state.documents
+        statistics = reader.state.statistics
+        self._average = statistics.average
         texts = {term: reader.counted(has_any([term.token])) for term in terms}
-        self._weights = {
-            term: max(math.log((state.documents - own + 0.5) / (own + 0.5)), 1e-6) for term, own in texts.items() if own
-        }
+        self._weights = {term: statistics.weight(own) for term, own in texts.items() if own}
 
     def candidates(self, depth: int, condition: str) -> tuple[list[int], float]:
         """Rows of the largest sums of stored weights, and the least of these sums."""
@@ -112,19 +107,16 @@ def with_words(reader: MvReader, text: str) -> str:
 
     :raises InputError: for a text of very many words.
     """
-    words = reader.words.query(text)
-    if len(words) > _MOST_WORDS:
-        raise InputError(f"$text of the filter has {len(words)} words, expected {_MOST_WORDS} at most.")
+    words = filter_words(reader.words, text)
     return both(*(_word(reader, word) for word in words)) if words else NOTHING
 
 
 def _word(reader: MvReader, word: Word) -> str:
     parts = has_all([_term(part).token for part in word.parts])
     if word.phrase and len(word.parts) > 1:
-        forms = [part.form for part in word.parts]
         pages = reader.pages(parts, ("row", "text"), _TEXTS_AT_ONCE)
         lines = (line for page in pages for line in page)
-        parts = among("row", [line["row"] for line in lines if _follow(reader.words.stored(line["text"]), forms)])
+        parts = among("row", [line["row"] for line in lines if word.stands_in(reader.words.stored(line["text"]))])
     return parts if word.whole is None else f"({parts} or {has_all([_term(word.whole).token])})"
 
 
@@ -136,8 +128,3 @@ def _texts(reader: MvReader, rows: Sequence[int]) -> Iterable[tuple[int, str]]:
     for start in range(0, len(rows), _TEXTS_AT_ONCE):
         lines = reader.query(among("row", rows[start : start + _TEXTS_AT_ONCE]), ("row", "text"))
         yield from ((line["row"], line["text"]) for line in lines)
-
-
-def _follow(stored: Sequence[str], forms: Sequence[str]) -> bool:
-    """Whether terms stand one behind the other somewhere."""
-    return any(list(stored[at : at + len(forms)]) == list(forms) for at in range(len(stored) - len(forms) + 1))

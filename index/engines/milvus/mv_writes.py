@@ -217,7 +217,7 @@ class MvWrite:
             self._note()
             if state.coming is not None:
                 lines = lines_of(self._database, state.coming.generation)
-                self.afterwards.append(partial(self._forget, lines, rows))
+                self.afterwards.append(partial(delete_rows, self._database, lines, rows))
         return len(rows)
 
     def end(self) -> bool:
@@ -267,10 +267,6 @@ class MvWrite:
         if taken:
             raise id_taken(id_of(taken[0]["id"]))
 
-    def _forget(self, collection: str, rows: Sequence[int]) -> None:
-        for start in range(0, len(rows), _AT_ONCE):
-            self._database.call("delete", collection, filter=among("row", rows[start : start + _AT_ONCE]))
-
     def _vacuumed(self, state: State) -> State:
         """Remove lines that are gone for so long that nobody reads them, if there are many."""
         if state.dead < max(_DEAD_LEAST, _DEAD_SHARE * state.documents):
@@ -281,6 +277,12 @@ class MvWrite:
         lines = self.reader.lines
         self._database.call("delete", lines, filter=f"removed <= {old[-1]}")
         return state._replace(dead=self._database.count(lines, f"removed < {ALWAYS}"), vacuumed=old[-1])
+
+
+def delete_rows(database: MvDatabase, collection: str, rows: Sequence[int]) -> None:
+    """Remove lines, whoever may read them."""
+    for start in range(0, len(rows), _AT_ONCE):
+        database.call("delete", collection, filter=among("row", rows[start : start + _AT_ONCE]))
 
 
 def vector_fields(vector: Any, about: About) -> dict[str, Any]:

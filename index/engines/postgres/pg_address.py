@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from encoder_tools.errors import InputError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+from index.engines.collection_name import collection_name
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,10 @@ class PgAddress:
         parts = urlsplit(address)
         options = parse_qsl(parts.query, keep_blank_values=True)
         names = [value for key, value in options if key == "collection"]
-        if len(names) != 1 or not _NAME.fullmatch(names[0]):
-            raise InputError(
-                f"{redacted(address)} names the collections {names}, expected one of letters, digits, dots, hyphens "
-                "and underscores, 40 at most: postgresql://user@host/database?collection=NAME."
-            )
+        name = collection_name(names, redacted(address), "postgresql://user@host/database?collection=NAME")
         rest = [(key, value) for key, value in options if key != "collection"]
         query = urlencode(rest, quote_via=quote, safe="/")
-        return cls(_joined("postgresql", parts.netloc, parts.path, query), names[0])
+        return cls(_joined("postgresql", parts.netloc, parts.path, query), name)
 
     @property
     def schema(self) -> str:

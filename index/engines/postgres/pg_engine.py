@@ -20,7 +20,7 @@ from index.engines.postgres.pg_reader import PgReader
 from index.engines.postgres.pg_shadow import PgShadow
 from index.engines.postgres.pg_view import PgView
 from index.engines.postgres.pg_writes import PgWrites
-from index.engines.remote_engine import GraphOptions, RemoteEngine, tuned_effort
+from index.engines.remote_engine import RemoteEngine, closed_on_error, tuned_effort
 from index.query.filters import Path as FieldPath
 from index.results import Stats
 from index.storage.schema import About
@@ -39,13 +39,8 @@ class PostgresType:
 
     def open(self, address: str, encoder: TextEncoder | None, options: Mapping[str, Any]) -> PostgresEngine:
         """Open one."""
-        GraphOptions.checked(options)
-        database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
-        try:
+        with closed_on_error(_connected(address, options)) as database:
             return PostgresEngine(database, encoder, options)
-        except BaseException:
-            database.close()
-            raise
 
     def drop(self, address: str) -> None:
         """Remove one."""
@@ -53,9 +48,13 @@ class PostgresType:
             pg_schema.drop(database)
 
 
+def _connected(address: str, options: Mapping[str, Any]) -> PgDatabase:
+    return PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
+
+
 @contextmanager
 def _database(address: str, options: Mapping[str, Any]) -> Iterator[PgDatabase]:
-    database = PgDatabase(PgAddress.read(address), float(options.get("busy_timeout", 5.0)))
+    database = _connected(address, options)
     try:
         with database.explained():
             yield database
@@ -70,8 +69,7 @@ class PostgresEngine(RemoteEngine):
         self.database = database
         self._fields: set[FieldPath] = set()  # that filters asked for
         self.writes = PgWrites(database)
-        database.retried(self._bring_up_to_date)
-        super().__init__(database, database.retried(self._first_about), encoder, options)
+        super().__init__(database, encoder, options, self._first_about)
 
     def follow(self) -> None:
         """Learn which model the vectors belong to by now."""
@@ -190,6 +188,7 @@ class PostgresEngine(RemoteEngine):
                 pg_schema.bring_up_to_date(self.database, connection)
 
     def _first_about(self) -> About:
+        self._bring_up_to_date()
         try:
             return self._read_about()
         except FileMissingError:

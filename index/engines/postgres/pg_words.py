@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 from psycopg import sql
 
-from encoder_tools.errors import InputError
 from index.engines.postgres.pg_conditions import EVERYTHING, PgCondition
 from index.engines.postgres.pg_reader import PgReader
-from index.storage.fts import query_terms
+from index.storage.fts import filter_words, query_terms
 from index.text.words import Term, Word
 
-_MOST_WORDS = 1000  # of a filter, as in the embedded engine
 _LAST = chr(0x10FFFF)
 # Summed in one order, so that of equal texts none is better by a rounding.
 _RANKED = """
@@ -75,11 +73,8 @@ def rows_with(reader: PgReader, text: str) -> list[int]:
 
     :raises InputError: for a text of very many words.
     """
-    words = reader.words.query(text)
-    if len(words) > _MOST_WORDS:
-        raise InputError(f"$text of the filter has {len(words)} words, expected {_MOST_WORDS} at most.")
     rows: set[int] | None = None
-    for word in words:
+    for word in filter_words(reader.words, text):
         own = set(_rows_of_word(reader, word))
         rows = own if rows is None else rows & own
         if not rows:
@@ -93,8 +88,7 @@ def _rows_of_word(reader: PgReader, word: Word) -> Sequence[int]:
         rows &= set(_having(reader, part))
     if word.phrase and len(word.parts) > 1:
         documents = reader.by_rows(sorted(rows))
-        forms = [term.form for term in word.parts]
-        rows = {row for row, document in documents.items() if _follow(reader.words.stored(document.text), forms)}
+        rows = {row for row, document in documents.items() if word.stands_in(reader.words.stored(document.text))}
     return sorted(rows | (set() if word.whole is None else set(_having(reader, word.whole))))
 
 
@@ -106,8 +100,3 @@ def _having(reader: PgReader, term: Term) -> Iterator[int]:
             [term.form, term.form + _LAST],
         )
     return (row for (row,) in reader.all(query, values))
-
-
-def _follow(stored: Sequence[str], forms: Sequence[str]) -> bool:
-    """Whether terms stand one behind the other somewhere."""
-    return any(list(stored[at : at + len(forms)]) == list(forms) for at in range(len(stored) - len(forms) + 1))
