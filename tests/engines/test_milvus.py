@@ -19,6 +19,7 @@ from encoder_tools.errors import FileCorruptError, FileMissingError, InputError,
 from index import Collection
 from tests.engines.test_contract import TEXTS, fill
 from tests.index.conftest import RoleEncoder
+from tests.waiting import until
 
 pytest.importorskip("pymilvus")
 
@@ -192,6 +193,18 @@ def test_who_takes_over_may_die_too(
     Collection.drop(address)
     assert not [name for name in database.call("list_collections") if name.startswith(database.name())]
     database.close()
+
+
+def test_a_process_that_ended_is_gone_even_if_its_parent_does_not_ask():
+    def session(number: int) -> str:
+        return f"encoder_tools_c_session_1_{mv_lock._process()}_{number}_0123abcd"
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert not mv_lock._is_gone(session(child.pid))
+        child.kill()
+        until(lambda: mv_lock._is_gone(session(child.pid)))  # a zombie
+    assert mv_lock._is_gone(session(child.pid))
+    assert not mv_lock._is_gone(f"encoder_tools_c_session_1_{'0' * 16}_{child.pid}_0123abcd")
 
 
 def test_a_writer_that_was_taken_for_dead_writes_nothing(

@@ -212,8 +212,9 @@ def _is_gone(session: str) -> bool:
         return False
     try:
         os.kill(int(number), 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{number}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
         return True
     except OSError:
         return False
-    return False
+    return state in ("Z", "X")  # it has ended, and its parent has not asked how
