@@ -59,10 +59,10 @@ _RUN = (
 def command(inputs: tuple[str, ...], out: str, model: str, rows: ColumnOptions, run: RunOptions) -> None:
     """Embed the texts of INPUTS into shards of Parquet in OUT.
 
-    INPUTS are JSON Lines, CSV or Parquet files, or addresses of object stores such as s3://bucket/part-*.parquet
-    (extra: bulk); OUT is a folder or such an address. An interrupted run resumes when it is started again: whole shards
-    are kept. Rows that cannot be used are in the *.rejected.jsonl beside their shard, and the exit code is 3. To make a
-    collection of OUT: encoder-tools index build FOLDER --from OUT.
+    INPUTS are JSON Lines, CSV or Parquet files, or addresses of object stores such as s3://bucket/part.parquet, where a
+    * stands for any characters (extra: bulk); OUT is a folder or such an address. An interrupted run resumes when it is
+    started again: whole shards are kept. Rows that cannot be used are in a .rejected.jsonl file beside their shard, and
+    the exit code is 3. To make a collection of OUT: encoder-tools index build FOLDER --from OUT.
     """
     from tqdm import tqdm
 
