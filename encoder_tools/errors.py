@@ -36,6 +36,10 @@ class InputError(EncoderToolsError, ValueError):
     """An argument or a text is not what the call takes."""
 
 
+class UnstorableError(InputError):
+    """A document is one that the engine of its collection cannot store, and others can."""
+
+
 class MissingExtraError(EncoderToolsError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from encoder_tools.aliases import Reject, Row
-from encoder_tools.errors import InputError
+from encoder_tools.errors import InputError, UnstorableError
 from encoder_tools.io.columns import DocumentColumns
 from encoder_tools.io.rows import Numbered
 from index.collection.collection import Collection
@@ -91,10 +91,22 @@ def _store(
     if chunking is not None:
         return _store_pieces(collection, list(waiting.values()), chunking, reject, known)
     stored = collection.get(list(waiting))
-    new = [one.document for one, old in zip(waiting.values(), stored, strict=True) if one.document != old]
-    if new:
-        collection.upsert(*_columns(new), known_vectors=known)
-    return Ingested(len(new), len(waiting) - len(new))
+    new = [one for one, old in zip(waiting.values(), stored, strict=True) if one.document != old]
+    rejected = _store_new(collection, new, reject, known) if new else 0
+    return Ingested(len(new) - rejected, len(waiting) - len(new), rejected)
+
+
+def _store_new(collection: Collection, new: Sequence[_Waiting], reject: Reject, known: Mapping[str, Any] | None) -> int:
+    """Store what the engine can store; how many rows were rejected."""
+    try:
+        collection.upsert(*_columns([one.document for one in new]), known_vectors=known)
+    except UnstorableError as error:
+        if len(new) == 1:
+            reject(new[0].number, str(error), new[0].row)
+            return 1
+        middle = len(new) // 2
+        return sum(_store_new(collection, half, reject, known) for half in (new[:middle], new[middle:]))
+    return 0
 
 
 def _id_in(row: Row, columns: DocumentColumns) -> set[DocumentId]:

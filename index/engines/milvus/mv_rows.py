@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from unicodedata import category
 
-from encoder_tools.errors import InputError
+from encoder_tools.errors import UnstorableError
 from index.engines.milvus.mv_state import LONGEST, MOST_TOKENS
 from index.lexical.bm25 import K1, B
 from index.query.filters import Path
@@ -153,12 +153,12 @@ _NINES = str.maketrans("0123456789", "9876543210")
 def check_storable(ids: Sequence[str], texts: Sequence[str], metadata: Sequence[str]) -> None:
     """Check what Milvus cannot store and other engines can.
 
-    :raises InputError: for what is too long.
+    :raises UnstorableError: for what is too long.
     """
     for name, values in (("Id", ids), ("Text", texts), ("Metadata", metadata)):
         for position, value in enumerate(values):
             if 4 * len(value) > LONGEST and len(value.encode()) > LONGEST:
-                raise InputError(
+                raise UnstorableError(
                     f"{name} {position} has {len(value.encode())} bytes, Milvus stores {LONGEST} at most. "
                     "Store texts in chunks (chunking), and long values elsewhere."
                 )
@@ -167,16 +167,16 @@ def check_storable(ids: Sequence[str], texts: Sequence[str], metadata: Sequence[
 def check_line(position: int, line: Mapping[str, Any]) -> None:
     """Check what was made of a document.
 
-    :raises InputError: if Milvus cannot store it.
+    :raises UnstorableError: if Milvus cannot store it.
     """
     if len(line["tokens"]) > MOST_TOKENS:
-        raise InputError(
+        raise UnstorableError(
             f"Text {position} has {len(line['tokens'])} different words and fields, Milvus stores {MOST_TOKENS} at "
             "most. Store it in chunks (chunking)."
         )
     size = len(json.dumps(line["fields"]))
     if size > LONGEST:
-        raise InputError(
+        raise UnstorableError(
             f"Metadata {position} has strings and numbers that take {size} bytes where filters look at them, Milvus "
             f"stores {LONGEST} at most. Store long values elsewhere."
         )

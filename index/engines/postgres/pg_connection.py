@@ -14,7 +14,14 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from encoder_tools.errors import EncoderToolsError, FileMissingError, InputError, SaveError, UnavailableError, one_line
+from encoder_tools.errors import (
+    EncoderToolsError,
+    FileMissingError,
+    SaveError,
+    UnavailableError,
+    UnstorableError,
+    one_line,
+)
 from index.engines.postgres.pg_address import PgAddress
 from index.engines.retrying import retried
 
@@ -236,7 +243,7 @@ def _translated(address: PgAddress, error: psycopg.Error) -> EncoderToolsError:
     if isinstance(error, (errors.DiskFull, errors.OutOfMemory)):
         return SaveError(f"{address}: the server is out of room ({said}). Nothing was written.")
     if isinstance(error, errors.UntranslatableCharacter) or "\\u0000" in said or "NUL (0x00)" in said:
-        return InputError(f"PostgreSQL cannot store the character U+0000 ({said}). Remove it.")
+        return UnstorableError(f"PostgreSQL cannot store the character U+0000 ({said}). Remove it.")
     if isinstance(error, errors.InsufficientPrivilege):
         return SaveError(f"{address}: the user may not do that ({said}). Grant it the right.")
     lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from encoder_tools.errors import InputError, SaveError
+from encoder_tools.errors import SaveError, UnstorableError
 from encoder_tools.protocols import FloatMatrix
 from index.collection.metadata_update import metadata_batches
 from index.engines.postgres.pg_conditions import compiled
@@ -199,12 +199,12 @@ class _Write:
 def check_storable(batch: Batch) -> None:
     """Check what PostgreSQL cannot store and SQLite can.
 
-    :raises InputError: for the character U+0000.
+    :raises UnstorableError: for the character U+0000.
     """
     for name, values in (("Text", batch.texts), ("Id", batch.ids)):
         for position, value in enumerate(values):
             if isinstance(value, str) and "\0" in value:
-                raise InputError(
+                raise UnstorableError(
                     f"{name} {position} has the character U+0000, which PostgreSQL cannot store. Remove it."
                 )
 
