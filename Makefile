@@ -11,12 +11,12 @@ PIP := -m pip --disable-pip-version-check install --quiet --constraint constrain
 demo: .venv/.installed
 	@.venv/bin/encoder-tools demo $(ARGS)
 
-test: lint tests docs wheel-check
-
 # $(ARGS) selects: make test ARGS='tests/index -k search' runs those tests alone, after the linters.
 ifdef ARGS
 test: lint
 	.venv-dev/bin/python -m pytest -q $(ARGS)
+else
+test: lint tests docs wheel-check
 endif
 
 lint: .venv-dev/.installed
