@@ -243,15 +243,15 @@ def test_a_write_that_lost_its_turn_leaves_the_others_alone(
             database = slow.opened.database  # type: ignore[attr-defined]
             database.call("drop_alias", database.name("writer"))  # as who takes over does
             holding.__enter__()
+            thread.start()
             monkeypatch.setattr(lock, "check", check)
             check()
 
         check = lock.check
         monkeypatch.setattr(lock, "check", late)
         monkeypatch.setattr(lock, "_clean", lambda: pytest.fail("it cleans up beside another writer"))
-        slow.opened.database.timeout = 0.1  # type: ignore[attr-defined]
+        slow.opened.database.timeout = 60  # type: ignore[attr-defined]
         thread = threading.Timer(1.0, lambda: holding.__exit__(None, None, None))
-        thread.start()
         slow.upsert(["slow"], ["written late"])  # in a turn of its own
         thread.join()
         assert slow.verify() == 2
@@ -517,11 +517,12 @@ def test_a_busy_collection_is_said_to_be(milvus_address: Callable[[], str], enco
         Collection.open(address, encoder, busy_timeout=0.3) as other,
     ):
         other.upsert([1], ["own collection made"])
-        stop = threading.Event()
+        stop, holding = threading.Event(), threading.Event()
 
         def hold() -> None:
             lock = collection.opened._writer.lock  # type: ignore[attr-defined]
             with lock.held():
+                holding.set()
                 while not stop.wait(0.05):
                     lock._beaten = 0.0
                     lock.beat()
@@ -529,7 +530,7 @@ def test_a_busy_collection_is_said_to_be(milvus_address: Callable[[], str], enco
         thread = threading.Thread(target=hold)
         thread.start()
         try:
-            time.sleep(0.3)
+            assert holding.wait(60)
             with pytest.raises(SaveError, match="locked by another writer"):
                 other.upsert([2], ["text"])
         finally:
